@@ -1,0 +1,60 @@
+# From a fresh clone: `make demo`. Everything is installed into .venv, from wherever your own pip installs.
+
+PYTHON ?= python3
+STUDY ?= studies/demo
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL = $(BIN)/python -m pip install -c constraints.txt
+STATED_IN := pyproject.toml constraints.txt gelora_viz/_version.py
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo lab test lint types format clean
+
+help: ## list what can be made
+	@awk -F ': |## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$NF }' $(MAKEFILE_LIST)
+	@echo 'Variables: PYTHON=python3.12, STUDY=folder (demo), ARGS="further arguments" (demo, lab, test)'
+
+demo: $(VENV)/.installed-demo ## the whole walk on the embedded model and data set, into STUDY
+	$(BIN)/gelora-viz demo --study "$(STUDY)" $(ARGS)
+
+lab: $(VENV)/.installed-demo ## JupyterLab on the notebooks, for this machine only
+	$(BIN)/python -m jupyterlab --ip=127.0.0.1 $(ARGS) notebooks
+
+test: $(VENV)/.installed-dev ## run the tests, for example make test ARGS="tests/ranks -x"
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.installed-dev ## ruff, its formatter, and who may import whom
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: $(VENV)/.installed-dev ## mypy
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev ## put code in order, and clear the outputs of notebooks
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+	find notebooks -maxdepth 1 -name '*.ipynb' -exec $(BIN)/nbstripout {} +
+
+clean: ## remove caches and build output; .venv and the studies stay
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache tests/browser/failures
+	find gelora_viz tests benchmarks notebooks -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
+		echo "gelora_viz needs Python 3.11, 3.12 or 3.13; PYTHON=$(PYTHON) is $$($(PYTHON) --version 2>&1)." >&2; \
+		echo "Name one that you have, for example: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; \
+		exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed-demo: $(STATED_IN) | $(VENV)/.created
+	$(INSTALL) -e ".[demo,datasets,widgets,paper]"
+	@touch $@
+
+$(VENV)/.installed-dev: $(STATED_IN) | $(VENV)/.created
+	$(INSTALL) -e ".[dev]"
+	@touch $@ $(VENV)/.installed-demo

@@ -1,0 +1,83 @@
+"""See and test the intrinsic dimension of a transformer's hidden states, and choose LoRA ranks from it.
+
+model + texts -> activations -> intrinsic dimension -> ranks -> adapter -> short fine-tuning -> effective rank ->
+figure
+
+Each step is a plain function that returns a small result object. Names are imported when they are first used, so that
+`import gelora_viz` is quick and needs no torch.
+
+Example:
+    >>> import gelora_viz as gv
+    >>> model, tokenizer, _ = gv.load_model("minilm")
+    >>> texts = gv.load_texts("icd10cm", max_texts=300).texts()
+    >>> profile = gv.estimate_dimension(gv.capture(model, tokenizer, texts, progress=False), progress=False)
+    >>> gv.allocate_ranks(profile, model, budget=gv.uniform_budget(model, rank=4)).n_parameters
+    36864
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from gelora_viz._version import __version__
+
+if TYPE_CHECKING:
+    from gelora_viz import plots as plots
+    from gelora_viz.activations import Activations as Activations
+    from gelora_viz.activations import capture as capture
+    from gelora_viz.activations import find_blocks as find_blocks
+    from gelora_viz.adapters import add_adapter as add_adapter
+    from gelora_viz.dimension import DimensionProfile as DimensionProfile
+    from gelora_viz.dimension import NeighborGraph as NeighborGraph
+    from gelora_viz.dimension import estimate_dimension as estimate_dimension
+    from gelora_viz.dimension import estimators as estimators
+    from gelora_viz.dimension import neighbor_graph as neighbor_graph
+    from gelora_viz.errors import GeloraVizError as GeloraVizError
+    from gelora_viz.finetuning import Run as Run
+    from gelora_viz.finetuning import RunResult as RunResult
+    from gelora_viz.finetuning import RunSpec as RunSpec
+    from gelora_viz.finetuning import attach as attach
+    from gelora_viz.finetuning import compare_runs as compare_runs
+    from gelora_viz.finetuning import launch as launch
+    from gelora_viz.ranks import RankPlan as RankPlan
+    from gelora_viz.ranks import allocate_ranks as allocate_ranks
+    from gelora_viz.ranks import find_matrices as find_matrices
+    from gelora_viz.ranks import uniform_budget as uniform_budget
+    from gelora_viz.sources import LoadedModel as LoadedModel
+    from gelora_viz.sources import TextData as TextData
+    from gelora_viz.sources import load_model as load_model
+    from gelora_viz.sources import load_texts as load_texts
+    from gelora_viz.spectra import UpdateSpectrum as UpdateSpectrum
+    from gelora_viz.spectra import measure_spectra as measure_spectra
+    from gelora_viz.study import Study as Study
+    from gelora_viz.study import run_demo as run_demo
+
+_ROOMS = {
+    "sources": ("LoadedModel", "TextData", "load_model", "load_texts"),
+    "activations": ("Activations", "capture", "find_blocks"),
+    "dimension": ("DimensionProfile", "NeighborGraph", "estimate_dimension", "estimators", "neighbor_graph"),
+    "ranks": ("RankPlan", "allocate_ranks", "find_matrices", "uniform_budget"),
+    "adapters": ("add_adapter",),
+    "spectra": ("UpdateSpectrum", "measure_spectra"),
+    "finetuning": ("Run", "RunResult", "RunSpec", "attach", "compare_runs", "launch"),
+    "study": ("Study", "run_demo"),
+    "errors": ("GeloraVizError",),
+}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+
+__all__ = ["__version__", "plots", *_ROOM_OF]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - PEP 562
+    if name == "plots":
+        return importlib.import_module("gelora_viz.plots")
+    if name not in _ROOM_OF:
+        raise AttributeError(f"module 'gelora_viz' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"gelora_viz.{_ROOM_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,153 @@
+"""How results reach the disk and the page: atomic JSON with a schema version, and small escaped HTML tables.
+
+Every result object of the toolkit is a frozen dataclass with `.frame`, `.save(path)`, `.load(path)` and
+`_repr_html_`; this module holds what they share. Nothing is ever pickled.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gelora_viz._version import __version__
+from gelora_viz.errors import InputError, StudyError
+
+SCHEMA_VERSION = 1
+
+
+def write_json(path: str | os.PathLike[str], kind: str, content: Mapping[str, Any]) -> Path:
+    """Write `content` as JSON so that a crash leaves the old file or the new one, never half of either.
+
+    Args:
+        path: the file to write; missing parent folders are made.
+        kind: what the file holds, such as "dimension profile"; checked again by `read_json`.
+        content: JSON-able values; numpy scalars and arrays, NaN (as null) and paths are converted.
+
+    Raises:
+        StudyError: if the folder cannot be written.
+    """
+    document = {"kind": kind, "schema_version": SCHEMA_VERSION, "gelora_viz": __version__, **_plain(content)}
+    return write_text(path, json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> Path:
+    """Write a text file in UTF-8, atomically; raises `StudyError` where the folder cannot be written."""
+    target = Path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as stream:
+                stream.write(text)
+            os.chmod(temporary, 0o666 & ~_umask())  # noqa: PTH101 - mkstemp's 0600 would hide the file from colleagues
+            Path(temporary).replace(target)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise StudyError(
+            f"cannot write {target}: {error.strerror or error}; choose a folder you can write to"
+        ) from error
+    return target
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def read_json(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
+    """Read what `write_json` wrote.
+
+    Raises:
+        StudyError: if the file is missing, is not JSON, holds another kind of result, or has another schema version.
+    """
+    source = Path(path)
+    try:
+        document = json.loads(source.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise StudyError(f"no {kind} at {source}; run the step that makes it first") from error
+    except (OSError, ValueError) as error:
+        raise StudyError(f"cannot read {source} as a {kind}: {error}; delete it and run its step again") from error
+    if not isinstance(document, dict) or document.get("kind") != kind:
+        found = document.get("kind") if isinstance(document, dict) else type(document).__name__
+        raise StudyError(f"{source} holds {found!r}, not a {kind}; give the path of a {kind}")
+    if document.get("schema_version") != SCHEMA_VERSION:
+        raise StudyError(
+            f"{source} has schema version {document.get('schema_version')!r}, written by gelora_viz "
+            f"{document.get('gelora_viz')}; this gelora_viz {__version__} reads version {SCHEMA_VERSION}: start a "
+            "new folder or install that version"
+        )
+    return document
+
+
+def frame_to_records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of a frame as JSON-able dictionaries; NaN becomes null."""
+    return [_plain(record) for record in frame.to_dict(orient="records")]
+
+
+def records_to_frame(records: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
+    """The inverse of `frame_to_records`, with the columns in a fixed order even when there are no rows."""
+    return pd.DataFrame.from_records(records, columns=columns)
+
+
+def frame_html(frame: pd.DataFrame, *, caption: str, digits: int = 3, max_rows: int = 60) -> str:
+    """A small HTML table, every text escaped, that follows the page's own colours."""
+    shown = frame.head(max_rows)
+    head = "".join(f"<th style='text-align:left'>{html.escape(str(column))}</th>" for column in shown.columns)
+    rows = "".join(
+        "<tr>"
+        + "".join(f"<td style='text-align:left'>{html.escape(_cell(value, digits))}</td>" for value in row)
+        + "</tr>"
+        for row in shown.itertuples(index=False)
+    )
+    left_out = f" ({len(frame) - len(shown)} more rows in .frame)" if len(frame) > len(shown) else ""
+    title = html.escape(caption + left_out)
+    return (
+        f"<table class='gelora-viz'><caption style='text-align:left;caption-side:top'>{title}</caption>"
+        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    )
+
+
+def _cell(value: object, digits: int) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    if isinstance(value, float | np.floating):
+        return f"{value:.{digits}f}"
+    return str(value)
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON-able value in, any out
+    """Convert to what JSON knows; NaN becomes null, an infinity or an unknown type is an error."""
+    match value:
+        case None | str() | bool() | int():
+            return value
+        case np.bool_() | np.integer():
+            return value.item()
+        case float() | np.floating():
+            number = float(value)
+            if math.isinf(number):
+                raise InputError(f"cannot save the infinite number {number}; results must be finite or NaN")
+            return None if math.isnan(number) else number
+        case Mapping():
+            return {str(key): _plain(item) for key, item in value.items()}
+        case np.ndarray():
+            return _plain(value.tolist())
+        case list() | tuple() | set() | frozenset():
+            return [_plain(item) for item in (sorted(value) if isinstance(value, set | frozenset) else value)]
+        case os.PathLike():
+            return os.fspath(value)
+        case _ if pd.isna(value):
+            return None
+        case _:
+            raise InputError(f"cannot save a {type(value).__name__} as JSON: {value!r}")

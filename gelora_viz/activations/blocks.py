@@ -1,0 +1,86 @@
+"""Find the blocks of a transformer by its structure, not by a table of model names."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import nn
+
+from gelora_viz.errors import InputError
+
+_SMALLEST_SHARE = 0.2
+"""A list of modules with less than this share of the largest list's parameters is no stack of blocks of its own."""
+
+
+class Block(NamedTuple):
+    """One transformer block.
+
+    Attributes:
+        name: its full module name in the model, such as "encoder.layer.3".
+        stack: "encoder" or "decoder" in an encoder-decoder, "" where the model has a single stack.
+        depth: 1 for the first block of its stack; depth 0 is what that block reads, the embeddings.
+    """
+
+    name: str
+    stack: str
+    depth: int
+
+
+def find_blocks(model: nn.Module) -> list[Block]:
+    """The blocks of a transformer, stack by stack, in the order in which a forward pass runs them.
+
+    A stack is a `ModuleList` of modules of one class that lies in no other such list and holds a good share of the
+    parameters. Encoder-decoders have two; the encoder comes first.
+
+    Args:
+        model: any module; a transformer with or without its task head.
+
+    Raises:
+        InputError: if there is no such list; name the layers by module patterns instead.
+
+    Example:
+        >>> from transformers import BertConfig, BertModel
+        >>> find_blocks(BertModel(BertConfig(num_hidden_layers=2, hidden_size=8, num_attention_heads=1)))[0]
+        Block(name='encoder.layer.0', stack='', depth=1)
+    """
+    stacks = _stacks(model)
+    if not stacks:
+        raise InputError(
+            f"{type(model).__name__} has no recognisable blocks (no ModuleList of alike transformer blocks); "
+            "name its layers by module patterns, for example layers=['encoder.*.output']"
+        )
+    labels = _stack_labels(list(stacks)) if len(stacks) > 1 else dict.fromkeys(stacks, "")
+    order = sorted(stacks, key=lambda name: "decoder" in labels[name])
+    return [
+        Block(f"{name}.{child}", labels[name], position)
+        for name in order
+        for position, (child, _) in enumerate(stacks[name].named_children(), start=1)
+    ]
+
+
+def _stacks(model: nn.Module) -> dict[str, nn.ModuleList]:
+    """Outermost lists of alike modules, without the small ones."""
+    found: dict[str, nn.ModuleList] = {}
+    for name, module in model.named_modules():
+        nested = any(name.startswith(f"{outer}.") for outer in found)
+        if isinstance(module, nn.ModuleList) and len(module) > 0 and not nested and _holds_blocks(module):
+            found[name] = module
+    sizes = {name: sum(parameter.numel() for parameter in stack.parameters()) for name, stack in found.items()}
+    largest = max(sizes.values(), default=0)
+    return {name: stack for name, stack in found.items() if sizes[name] >= _SMALLEST_SHARE * largest > 0}
+
+
+def _holds_blocks(modules: nn.ModuleList) -> bool:
+    """Whether all members are of one class and each is made of several modules with weights, as a block is."""
+    alike = len({type(module) for module in modules}) == 1
+    n_weighted = sum(1 for module in modules[0].modules() if next(module.parameters(recurse=False), None) is not None)
+    return alike and n_weighted > 1
+
+
+def _stack_labels(names: list[str]) -> dict[str, str]:
+    """Encoder / decoder where the module names say so, the list's own name otherwise."""
+    labels = {}
+    for name in names:
+        parts = name.split(".")
+        labels[name] = next((part for part in parts if part in ("encoder", "decoder")), name)
+    return labels

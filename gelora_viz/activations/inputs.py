@@ -1,0 +1,118 @@
+"""From texts to the tensors a transformer reads: tokens, padding on the right, and a decoder's inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from gelora_viz.errors import InputError
+
+_LONGEST_DEFAULT = 512
+"""Tokens kept of a text where neither the caller nor the model sets a limit."""
+
+
+@dataclass(frozen=True, eq=False)
+class TokenizedText:
+    """One text as a transformer reads it: token `ids`, and `special`, true for [CLS], </s> and the like."""
+
+    ids: list[int]
+    special: np.ndarray
+
+
+def tokenize(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, model: nn.Module, max_length: int | None = None
+) -> list[TokenizedText]:
+    """Tokenise without padding, truncated to `max_length` tokens.
+
+    Args:
+        tokenizer: the model's own.
+        texts: strings, checked before.
+        model: asked for its longest input where `max_length` is None; 512 at most then.
+        max_length: tokens kept of each text.
+
+    Raises:
+        InputError: if `max_length` is below 2, or a text has no tokens at all.
+    """
+    if max_length is not None and max_length < 2:
+        raise InputError(f"max_length is {max_length}; it must be at least 2 tokens")
+    limit = max_length or _longest_input(tokenizer, model)
+    encoded = tokenizer(
+        list(texts), truncation=True, max_length=limit, padding=False, return_special_tokens_mask=True,
+        return_attention_mask=False, return_token_type_ids=False,
+    )  # fmt: skip
+    rows = []
+    for position, (ids, mask) in enumerate(zip(encoded["input_ids"], encoded["special_tokens_mask"], strict=True)):
+        if not ids:
+            raise InputError(
+                f"text {position} ({texts[position][:40]!r}) has no tokens under this tokenizer; drop it"
+            )
+        rows.append(TokenizedText(list(ids), np.asarray(mask, dtype=bool)))
+    return rows
+
+
+def _longest_input(tokenizer: PreTrainedTokenizerBase, model: nn.Module) -> int:
+    limits = [_LONGEST_DEFAULT, tokenizer.model_max_length]
+    positions = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+    if isinstance(positions, int) and positions > 0:
+        # RoBERTa-like models start counting positions after the padding index.
+        offset = (getattr(model.config, "pad_token_id", None) or 0) + 1 if "roberta" in _model_type(model) else 0
+        limits.append(positions - offset)
+    return int(min(limits))
+
+
+def _model_type(model: nn.Module) -> str:
+    return str(getattr(getattr(model, "config", None), "model_type", ""))
+
+
+def collate(
+    rows: Sequence[TokenizedText], *, tokenizer: PreTrainedTokenizerBase, model: nn.Module
+) -> dict[str, torch.Tensor]:
+    """Pad rows on the right and add what an encoder-decoder's decoder reads.
+
+    Right padding with an attention mask gives every text the same positions whatever it is batched with, in encoders
+    and decoders alike; the tokenizer's own padding side and a missing padding token do not matter.
+
+    Returns:
+        input_ids and attention_mask, each (n_texts, n_tokens); for an encoder-decoder also decoder_input_ids (the
+        text shifted right by the start token, as its classifiers read it) and decoder_attention_mask.
+    """
+    width = max(len(row.ids) for row in rows)
+    pad = next((token for token in (tokenizer.pad_token_id, tokenizer.eos_token_id) if token is not None), 0)
+    ids = torch.full((len(rows), width), pad, dtype=torch.long)
+    mask = torch.zeros((len(rows), width), dtype=torch.long)
+    for position, row in enumerate(rows):
+        ids[position, : len(row.ids)] = torch.tensor(row.ids)
+        mask[position, : len(row.ids)] = 1
+    batch = {"input_ids": ids, "attention_mask": mask}
+    if is_encoder_decoder(model):
+        batch["decoder_input_ids"] = torch.cat([torch.full((len(rows), 1), _start_token(model)), ids[:, :-1]], dim=1)
+        batch["decoder_attention_mask"] = mask
+    return batch
+
+
+def is_encoder_decoder(model: nn.Module) -> bool:
+    """Whether the model reads its text twice, through an encoder and a decoder."""
+    return bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
+
+
+def _start_token(model: nn.Module) -> int:
+    config: Any = model.config
+    start = getattr(config, "decoder_start_token_id", None)
+    start = start if start is not None else getattr(config, "pad_token_id", None)
+    if start is None:
+        raise InputError(
+            "the encoder-decoder's config names no decoder_start_token_id; set model.config.decoder_start_token_id"
+        )
+    return int(start)
+
+
+def to_device(batch: Mapping[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:
+    """The batch on the device of the model's first parameter."""
+    device = next(model.parameters()).device
+    return {name: tensor.to(device) for name, tensor in batch.items()}

@@ -1,0 +1,62 @@
+"""From a block's output (n_texts, n_tokens, n_features) to points: one per text, or one per token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import torch
+
+from gelora_viz.errors import InputError
+
+Pooling = Literal["mean", "last", "cls"]
+PoolingFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""From hidden states (n_texts, n_tokens, n_features) and the mask (n_texts, n_tokens) to (n_texts, n_features)."""
+
+
+def check_pooling(pooling: object) -> None:
+    """Raise `InputError` unless `pooling` is "mean", "last", "cls", "tokens" or a callable."""
+    if not callable(pooling) and pooling not in (*get_args(Pooling), "tokens"):
+        raise InputError(
+            f"unknown pooling {pooling!r}; choose mean, last, cls, tokens, or give a function of (hidden, mask)"
+        )
+
+
+def pool_texts(hidden: torch.Tensor, mask: torch.Tensor, pooling: Pooling | PoolingFunction = "mean") -> torch.Tensor:
+    """One point per text.
+
+    Args:
+        hidden: (n_texts, n_tokens, n_features), any floating type.
+        mask: (n_texts, n_tokens), 1 where a token is attended.
+        pooling: "mean" over the attended tokens, special ones included, as sentence encoders do; "last" attended
+            token, where a decoder has read the whole text; "cls", the first attended token; or a function of (hidden,
+            mask).
+
+    Returns:
+        (n_texts, n_features); "mean" is summed in float32.
+
+    Example:
+        >>> pool_texts(torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([[1, 1, 0]]))
+        tensor([[2.]])
+    """
+    if callable(pooling):
+        pooled = pooling(hidden, mask)
+        if pooled.shape != (hidden.shape[0], hidden.shape[-1]) and (pooled.ndim != 2 or len(pooled) != len(hidden)):
+            raise InputError(
+                f"the pooling function returned shape {tuple(pooled.shape)}; it must return (n_texts, n_features)"
+            )
+        return pooled
+    rows = torch.arange(len(hidden), device=hidden.device)
+    match pooling:
+        case "mean":
+            weights = mask.to(torch.float32).unsqueeze(-1)
+            return (hidden.float() * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+        case "cls":
+            return hidden[rows, mask.argmax(dim=1)]
+        case "last":
+            positions = torch.arange(mask.shape[1], device=mask.device)
+            return hidden[rows, (mask * positions).argmax(dim=1)]
+        case _:
+            raise InputError(
+                f"unknown pooling {pooling!r}; choose mean, last or cls, or give a function of (hidden, mask)"
+            )

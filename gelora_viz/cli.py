@@ -1,0 +1,326 @@
+"""The command line: the same steps as the Python functions, over a study folder."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from gelora_viz._version import __version__
+from gelora_viz.errors import GeloraVizError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+app = typer.Typer(
+    name="gelora-viz",
+    help=(
+        "See and test the intrinsic dimension of a transformer's hidden states, and choose LoRA ranks from it.\n\n"
+        "All commands but [bold]demo[/bold] walk one study folder: profile, allocate, finetune, compare, report. A "
+        "finished step is not repeated, an interrupted one starts again. Exit status: 0 done, 2 unusable input (one "
+        "line says what and what to do), 130 interrupted."
+    ),
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+StudyFolder = Annotated[Path, typer.Argument(help="Folder of the study; made by the first step.", show_default=False)]
+Seed = Annotated[int, typer.Option(help="Seed of everything random in this step.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens under the hood.")] = False,
+) -> None:
+    if version:
+        print(f"gelora-viz {__version__}")
+        raise typer.Exit
+    logging.getLogger("gelora_viz").setLevel(logging.DEBUG if verbose else logging.WARNING)
+
+
+@app.command()
+def demo(
+    study: Annotated[Path, typer.Option(help="Folder to leave the study in.")] = Path("studies/demo"),
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Few texts and steps: shows that everything works, no more.")
+    ] = False,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> None:
+    """The main job end to end, offline: embedded model and data, GeLoRA against uniform LoRA.
+
+    Takes a few minutes on two cores; a second run reuses what is there. Open report.html in the folder afterwards.
+    """
+    from gelora_viz.study import run_demo
+
+    _quieten_libraries()
+    table = run_demo(study, quick=quick, seed=seed, progress=not quiet)
+    _print_comparison(table)
+    print(f"\nreport   {study / 'report.html'}\nfigures  {study / 'figures'}\ntables   {study / 'tables'}")
+
+
+@app.command()
+def profile(
+    study: StudyFolder,
+    model: Annotated[
+        str | None, typer.Option(help="minilm, a local folder, or a Hub id.  [dim]default: minilm[/dim]")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="icd10cm, a .csv .tsv .jsonl .json .parquet or .txt file, or a Hub data set id (owner/name or "
+            "owner/name:configuration).  [dim]default: icd10cm[/dim]"
+        ),
+    ] = None,
+    text_column: Annotated[str | None, typer.Option(help="Column with the texts, if it cannot be guessed.")] = None,
+    label_column: Annotated[
+        str | None, typer.Option(help="Column with the classes, if it cannot be guessed.")
+    ] = None,
+    max_texts: Annotated[int | None, typer.Option(help="Training texts at most.")] = None,
+    pooling: Annotated[
+        list[str] | None,
+        typer.Option(help="mean, last, cls or tokens; repeat for several. [dim]default: mean and tokens[/dim]"),
+    ] = None,
+    estimator: Annotated[
+        list[str] | None, typer.Option(help="Estimators; repeat for several.  [dim]default: all[/dim]")
+    ] = None,
+    k: Annotated[int, typer.Option(help="Neighbours of MLE.")] = 20,
+    max_points: Annotated[int | None, typer.Option(help="Points per layer at most (10,000 for tokens).")] = None,
+    max_length: Annotated[int | None, typer.Option(help="Tokens kept of each text.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Where to run the model and search neighbours, such as cuda.")
+    ] = None,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model. Read it first.")
+    ] = False,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Capture hidden states and estimate the intrinsic dimension of every layer.
+
+    Example: gelora-viz profile my-study --model FacebookAI/roberta-base --data reviews.csv --label-column stars
+    """
+    from gelora_viz.study import Study
+    from gelora_viz.study.study import POOLINGS
+
+    _quieten_libraries()
+    opened = Study(
+        study, model=model, data=data, text_column=text_column, label_column=label_column, max_texts=max_texts,
+        seed=seed, trust_remote_code=trust_remote_code,
+    )  # fmt: skip
+    profiles = opened.profile(
+        poolings=pooling or POOLINGS, estimators=estimator, k=k, max_points=max_points, max_length=max_length,
+        device=device, seed=seed, progress=not quiet,
+    )  # fmt: skip
+    for name, each in profiles.items():
+        frame = each.frame
+        cells = frame.assign(
+            value=[
+                f"{row.dimension:.1f} [{row.ci_low:.1f}, {row.ci_high:.1f}]" for row in frame.itertuples(index=False)
+            ]
+        )
+        wide = cells.pivot_table(
+            index="layer", columns="estimator", values="value", aggfunc="first", sort=False
+        ).reset_index()
+        wide["dropped"] = [int(frame.loc[frame["layer"] == layer, "n_dropped"].max()) for layer in wide["layer"]]
+        _print_table(
+            wide, f"Intrinsic dimension, pooling {name}: {int(frame['n_points'].max()):,} points, 95 % intervals"
+        )
+
+
+@app.command()
+def allocate(
+    study: StudyFolder,
+    name: Annotated[str, typer.Option(help="Name of the plan, and of its run.")] = "gelora",
+    strategy: Annotated[str, typer.Option(help="gelora or uniform.")] = "gelora",
+    pooling: Annotated[str, typer.Option(help="Whose profile to use.")] = "mean",
+    estimator: Annotated[str, typer.Option(help="Whose dimensions to use.")] = "twonn",
+    budget: Annotated[
+        int | None, typer.Option(help="Trainable parameters. Without a budget: GeLoRA's bare lower bound.")
+    ] = None,
+    budget_rank: Annotated[
+        int | None, typer.Option(help="The budget as that of uniform LoRA with this rank.")
+    ] = None,
+    target_module: Annotated[
+        list[str] | None,
+        typer.Option(help="Module-name endings to adapt; repeat for several.  [dim]default: PEFT's choice[/dim]"),
+    ] = None,
+    rounding: Annotated[str, typer.Option(help="Of the bare bound: ceil or round.")] = "ceil",
+    max_rank: Annotated[int | None, typer.Option(help="No matrix gets more.")] = None,
+) -> None:
+    """Turn dimensions into a LoRA rank for every adapted matrix.
+
+    Example: gelora-viz allocate my-study --name gelora --pooling tokens --budget-rank 4
+    """
+    from gelora_viz.study import Study
+
+    _quieten_libraries()
+    opened = Study(_existing(study))
+    plan = opened.allocate(
+        name, strategy=strategy, pooling=pooling, estimator=estimator, budget=budget, budget_rank=budget_rank,
+        target_modules=target_module or None, rounding=rounding, max_rank=max_rank,
+    )  # fmt: skip
+    _print_table(plan.by_layer(), repr(plan))
+    print(f"plan     {opened.path / 'plans' / (name + '.json')}")
+
+
+@app.command()
+def finetune(
+    study: StudyFolder,
+    plan: Annotated[
+        list[str], typer.Option(help='Name of a plan, or "frozen" for the linear probe; repeat for several.')
+    ],
+    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 200,
+    batch_size: Annotated[int, typer.Option(help="Texts a step.")] = 32,
+    learning_rate: Annotated[float, typer.Option(help="Of the adapter.")] = 2e-3,
+    head_learning_rate: Annotated[float, typer.Option(help="Of the linear head.")] = 5e-3,
+    pooling: Annotated[
+        str, typer.Option(help="Of the last hidden state under the head: mean, last or cls.")
+    ] = "mean",
+    max_length: Annotated[int | None, typer.Option(help="Tokens kept of each text.")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Fine-tune short and measure: accuracy on the test texts, effective rank of every update.
+
+    Each run is a process of its own; Ctrl-C cancels it, and the same command starts it again.
+
+    Example: gelora-viz finetune my-study --plan frozen --plan uniform --plan gelora
+    """
+    from gelora_viz.study import Study
+
+    _quieten_libraries()
+    opened = Study(_existing(study))
+    for name in plan:
+        run = opened.finetune(
+            name, steps=steps, batch_size=batch_size, learning_rate=learning_rate,
+            head_learning_rate=head_learning_rate, pooling=pooling, max_length=max_length, threads=threads,
+            seed=seed, progress=not quiet,
+        )  # fmt: skip
+        print(run.result())
+
+
+@app.command()
+def compare(
+    study: StudyFolder,
+    baseline: Annotated[
+        str | None, typer.Option(help="Run to compare with.  [dim]default: uniform, or the first[/dim]")
+    ] = None,
+) -> None:
+    """Show the finished runs side by side, with intervals, and say which gaps are inside the noise."""
+    from gelora_viz.study import Study
+
+    _print_comparison(Study(_existing(study)).compare(baseline=baseline))
+
+
+@app.command()
+def report(study: StudyFolder) -> None:
+    """Write report.html (one page, no network), figures (PDF, PNG) and tables (CSV, JSON)."""
+    from gelora_viz.study import Study
+
+    print(Study(_existing(study)).report())
+
+
+def main() -> NoReturn:
+    """Entry point: our own errors become one line and status 2, an interruption status 130."""
+    try:
+        app(standalone_mode=False)
+    except GeloraVizError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        _interrupted()
+    except Exception as error:
+        code = _usage_error(error)
+        if code is None:
+            raise
+        sys.exit(code)
+    sys.exit(0)
+
+
+def _usage_error(error: Exception) -> int | None:
+    """Show what typer has to say about the words of a call, and return its exit status; None for any other error."""
+    if type(error).__name__ == "Abort":
+        _interrupted()
+    show, code = getattr(error, "show", None), getattr(error, "exit_code", None)
+    if show is None or code is None:
+        return None
+    show()
+    return int(code)
+
+
+def _interrupted() -> NoReturn:
+    print("\ninterrupted; finished steps are kept, and the same command goes on from there", file=sys.stderr)
+    sys.exit(130)
+
+
+def _existing(study: Path) -> Path:
+    if not (study / "study.json").exists():
+        raise GeloraVizError(
+            f"no study at {study}; begin one with: gelora-viz profile {study} --model ... --data ..."
+        )
+    return study
+
+
+def _quieten_libraries() -> None:
+    """No bars and warnings of other libraries between ours."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def _print_comparison(table: pd.DataFrame) -> None:
+    shown = table.assign(
+        accuracy=[f"{row.accuracy:.3f} [{row.ci_low:.3f}, {row.ci_high:.3f}]" for row in table.itertuples()],
+        difference=[
+            "–"
+            if row.verdict == "baseline"
+            else f"{row.difference:+.3f} [{row.difference_low:+.3f}, {row.difference_high:+.3f}]"
+            for row in table.itertuples()
+        ],
+    )
+    columns = [
+        "run",
+        "n_parameters",
+        "accuracy",
+        "difference",
+        "verdict",
+        "mean_effective_rank",
+        "mean_utilisation",
+        "seconds",
+    ]
+    seeds = ", ".join(str(seed) for seed in sorted(set(table["seed"])))
+    _print_table(shown[columns], f"Test accuracy with 95 % intervals over test texts; seed {seeds}")
+
+
+def _print_table(frame: pd.DataFrame, title: str) -> None:
+    table = Table(title=title, title_justify="left")
+    for column in frame.columns:
+        table.add_column(str(column).replace("_", " "), overflow="fold")
+    for row in frame.itertuples(index=False):
+        table.add_row(*(_cell(value) for value in row))
+    # Wide enough for the table where the output is no terminal: a log must not wrap it at 80 columns.
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    console.print(table, markup=False)
+
+
+def _cell(value: Any) -> str:  # noqa: ANN401 - whatever a frame holds
+    if value is None or value != value:
+        return "–"
+    return f"{value:.2f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+if __name__ == "__main__":
+    main()

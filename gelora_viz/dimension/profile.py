@@ -1,0 +1,152 @@
+"""The result: the intrinsic dimension of every layer, with intervals that respect the pairing of layers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from gelora_viz._results import frame_html, frame_to_records, read_json, records_to_frame, write_json
+from gelora_viz.errors import InputError
+
+_KIND = "dimension profile"
+COLUMNS = [
+    "layer", "stack", "depth", "estimator", "dimension", "std_error", "ci_low", "ci_high", "n_points", "n_dropped",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class DimensionProfile:
+    """Intrinsic dimension by layer and estimator.
+
+    Attributes:
+        frame: one row per layer and estimator: layer, stack ("" or "encoder" / "decoder"), depth (0 = embeddings),
+            estimator, dimension, std_error, ci_low, ci_high, n_points (after dropping), n_dropped (near-duplicates
+            left out).
+        half_gaps: (layer, estimator) -> (n_splits,) estimates from one half of the texts minus those from the other
+            half, the same random halves in every layer; standard errors, also of differences between layers, come
+            from them.
+        pooling: how texts became points.
+        confidence: of the intervals, 0.95 by default.
+        settings: k, seed, number of splits, and what the capture was made from.
+    """
+
+    frame: pd.DataFrame
+    half_gaps: Mapping[tuple[str, str], np.ndarray]
+    pooling: str = "given"
+    confidence: float = 0.95
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def estimators(self) -> list[str]:
+        """Names of the estimators, in the order in which they were asked for."""
+        return list(dict.fromkeys(self.frame["estimator"]))
+
+    @property
+    def layers(self) -> list[str]:
+        """Names of the layers, embeddings first."""
+        return list(dict.fromkeys(self.frame["layer"]))
+
+    def of(self, estimator: str) -> pd.DataFrame:
+        """The rows of one estimator, by stack and depth; raises `InputError` for one that was not asked for."""
+        if estimator not in self.estimators:
+            raise InputError(f"the profile has no estimates of {estimator!r}; it has {', '.join(self.estimators)}")
+        return self.frame[self.frame["estimator"] == estimator].reset_index(drop=True)
+
+    def differences(self, estimator: str = "twonn") -> pd.DataFrame:
+        """How the dimension changes from each layer to the next: what GeLoRA's rule reads.
+
+        The same texts stand behind both layers, so their errors are correlated; the interval comes from the paired
+        halves of the texts, not from adding two variances.
+
+        Returns:
+            One row per block: layer (the block), stack, depth (1 = first block), dimension_in, dimension_out,
+                difference
+            (out - in), std_error, ci_low, ci_high, within_noise (whether the interval holds 0).
+        """
+        rows = []
+        for _, stack in self.of(estimator).groupby("stack", sort=False):
+            ordered = stack.sort_values("depth")
+            for before, after in zip(
+                ordered.iloc[:-1].itertuples(index=False), ordered.iloc[1:].itertuples(index=False), strict=True
+            ):
+                paired = self.half_gaps[str(after.layer), estimator] - self.half_gaps[str(before.layer), estimator]
+                difference = float(after.dimension - before.dimension)
+                std_error = split_half_error(paired)
+                low, high = interval(difference, std_error, len(paired), self.confidence)
+                rows.append(
+                    {
+                        "layer": after.layer,
+                        "stack": after.stack,
+                        "depth": after.depth,
+                        "dimension_in": before.dimension,
+                        "dimension_out": after.dimension,
+                        "difference": difference,
+                        "std_error": std_error,
+                        "ci_low": low,
+                        "ci_high": high,
+                        "within_noise": bool(low <= 0 <= high),
+                    }
+                )
+        return pd.DataFrame(rows)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write as JSON."""
+        half_gaps = [
+            {"layer": layer, "estimator": estimator, "gaps": gaps}
+            for (layer, estimator), gaps in self.half_gaps.items()
+        ]
+        return write_json(
+            path,
+            _KIND,
+            {
+                "pooling": self.pooling,
+                "confidence": self.confidence,
+                "settings": dict(self.settings),
+                "estimates": frame_to_records(self.frame),
+                "half_gaps": half_gaps,
+            },
+        )
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> DimensionProfile:
+        """Read what `save` wrote; raises `StudyError` where it is missing or of another version."""
+        document = read_json(path, _KIND)
+        return cls(
+            frame=records_to_frame(document["estimates"], COLUMNS),
+            half_gaps={
+                (each["layer"], each["estimator"]): np.asarray(each["gaps"], dtype=np.float64)
+                for each in document["half_gaps"]
+            },
+            pooling=document["pooling"],
+            confidence=document["confidence"],
+            settings=document["settings"],
+        )
+
+    def __repr__(self) -> str:
+        return f"DimensionProfile({len(self.layers)} layers, pooling {self.pooling!r}, {', '.join(self.estimators)})"
+
+    def _repr_html_(self) -> str:
+        return frame_html(self.frame, caption=repr(self))
+
+
+def split_half_error(gaps: np.ndarray) -> float:
+    """Standard error of an estimate from (n_splits,) gaps between the estimates of two random halves of the texts.
+
+    The halves share no text, so a gap has twice the variance of an estimate from half the texts, which is four times
+    the variance of the estimate from all of them. A jackknife would not do: on nearest-neighbour estimates it counts
+    the interplay of points several times and was measured 1.4 to 1.7 times too wide.
+    """
+    return float(np.sqrt(np.square(gaps).mean()) / 2)
+
+
+def interval(value: float, std_error: float, n_splits: int, confidence: float) -> tuple[float, float]:
+    """Two-sided interval with Student's t of n_splits degrees of freedom."""
+    reach = float(stats.t.ppf(0.5 + confidence / 2, n_splits)) * std_error
+    return value - reach, value + reach

@@ -1,0 +1,25 @@
+"""The toolkit's own exceptions: each message names the offending value and the remedy, in one line.
+
+The command line prints such a message and exits with status 2; anything else that escapes is a bug and keeps its
+traceback.
+"""
+
+
+class GeloraVizError(Exception):
+    """Base of every error that gelora_viz raises on purpose."""
+
+
+class SourceError(GeloraVizError):
+    """A model or data set that was named could not be found or read."""
+
+
+class InputError(GeloraVizError, ValueError):
+    """An argument, a text or an array that an analysis cannot use."""
+
+
+class StudyError(GeloraVizError):
+    """A study folder or a saved result that cannot be written, read or understood."""
+
+
+class RunError(GeloraVizError):
+    """A fine-tuning that could not start, or that ended in failure."""

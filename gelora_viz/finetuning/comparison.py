@@ -1,0 +1,103 @@
+"""Finished runs side by side: accuracies with intervals, and differences to a baseline on the same test texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from gelora_viz.errors import InputError
+from gelora_viz.finetuning.folder import RunResult
+
+
+def compare_runs(
+    results: Sequence[RunResult], *, baseline: str | None = None, confidence: float = 0.95
+) -> pd.DataFrame:
+    """A table of runs, each compared with a baseline on the same test texts.
+
+    Intervals are about the choice of test texts: texts of one group (siblings of a category) are taken as one draw,
+        so the
+    standard error is that of group totals. They are not about the seed: one seed per method says nothing about how
+    the next seed would turn out, and gaps between single runs are often smaller than that.
+
+    Args:
+        results: finished runs, tested on the same texts.
+        baseline: name of the run that the others are compared with; by default the first.
+        confidence: of the intervals.
+
+    Returns:
+        One row per run: run, method, seed, n_parameters, accuracy, ci_low, ci_high, macro_f1, difference (to the
+            baseline),
+        difference_low, difference_high, verdict (in words), mean_effective_rank, mean_utilisation, seconds.
+
+    Raises:
+        InputError: if there are no results, no such baseline, or the test texts differ.
+    """
+    if not results:
+        raise InputError("no finished runs to compare; fine-tune something first")
+    names = [result.spec.name for result in results]
+    reference = names[0] if baseline is None else baseline
+    if reference not in names:
+        raise InputError(f"no run {reference!r} to compare with; runs are {', '.join(names)}")
+    base = results[names.index(reference)]
+    rows = []
+    for result in results:
+        if list(result.predictions["label"]) != list(base.predictions["label"]):
+            raise InputError(
+                f"runs {result.spec.name!r} and {reference!r} were tested on different texts; repeat one of them"
+            )
+        groups = _groups(result.predictions["group"])
+        accuracy, low, high = _mean_interval(_correct(result), groups, confidence)
+        gap, gap_low, gap_high = _mean_interval(_correct(result) - _correct(base), groups, confidence)
+        is_base = result is base
+        spectrum = None if result.spectrum is None else result.spectrum.frame
+        rows.append(
+            {
+                "run": result.spec.name,
+                "method": result.spec.method,
+                "seed": result.spec.seed,
+                "n_parameters": result.numbers["n_parameters"],
+                "accuracy": accuracy,
+                "ci_low": low,
+                "ci_high": high,
+                "macro_f1": result.numbers["macro_f1"],
+                "difference": np.nan if is_base else gap,
+                "difference_low": np.nan if is_base else gap_low,
+                "difference_high": np.nan if is_base else gap_high,
+                "verdict": "baseline" if is_base else _verdict(gap_low, gap_high),
+                "mean_effective_rank": np.nan if spectrum is None else spectrum["entropy_rank"].mean(),
+                "mean_utilisation": np.nan if spectrum is None else spectrum["utilisation"].mean(),
+                "seconds": result.numbers["seconds"],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _correct(result: RunResult) -> np.ndarray:
+    return (result.predictions["label"] == result.predictions["predicted"]).to_numpy(dtype=np.float64)
+
+
+def _groups(group: pd.Series) -> np.ndarray:
+    """Group number of each text; a text without a group is one of its own."""
+    alone = pd.Series([f"\0{position}" for position in range(len(group))], index=group.index)
+    return pd.factorize(group.where(group.notna(), alone))[0]
+
+
+def _mean_interval(values: np.ndarray, groups: np.ndarray, confidence: float) -> tuple[float, float, float]:
+    """Mean, and its interval from the variance of group totals (Cochran 1977, section 9A.2, infinite population)."""
+    mean = float(values.mean())
+    totals = np.bincount(groups, weights=values - mean)
+    n_groups = len(totals)
+    if n_groups < 2:
+        return mean, -np.inf, np.inf
+    std_error = np.sqrt(n_groups / (n_groups - 1) * np.square(totals).sum()) / len(values)
+    reach = float(stats.t.ppf(0.5 + confidence / 2, n_groups - 1) * std_error)
+    return mean, mean - reach, mean + reach
+
+
+def _verdict(low: float, high: float) -> str:
+    if low > 0:
+        return "better than the baseline on these texts"
+    return "worse than the baseline on these texts" if high < 0 else "inside the noise"

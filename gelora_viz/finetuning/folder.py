@@ -1,0 +1,154 @@
+"""A run's folder: the whole protocol between a worker and whoever watches it, as files that survive either's death.
+
+spec.json          what to do, written by `launch`
+status.json        queued | running | finished | failed | cancelled, the worker's process, and the cause of a failure
+metrics.jsonl      one line per logged step
+cancel             its presence asks the worker to stop after the current step
+adapter/           the adapter in PEFT's format, head.safetensors beside it
+predictions.json   label and prediction of every test text
+spectrum.json      effective rank of every update
+result.json        the final numbers; written last, so that its presence means everything else is there
+log.txt            whatever the worker printed
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+
+from gelora_viz._results import frame_html, read_json, write_json
+from gelora_viz.finetuning.spec import RunSpec
+from gelora_viz.spectra import UpdateSpectrum
+
+_STATUS = "run status"
+_RESULT = "run result"
+_PREDICTIONS = "predictions"
+ENDED = ("finished", "failed", "cancelled")
+
+
+@dataclass(frozen=True, eq=False)
+class RunResult:
+    """The numbers of a finished run.
+
+    Attributes:
+        spec: what was asked for.
+        numbers: accuracy and macro F1 on the test texts, n_train, n_test, n_parameters (of the adapter),
+            n_head_parameters, steps, seconds (of training), device, threads, versions.
+        predictions: one row per test text: label, predicted, group.
+        spectrum: effective ranks of the updates; None for a frozen probe.
+    """
+
+    spec: RunSpec
+    numbers: Mapping[str, Any]
+    predictions: pd.DataFrame
+    spectrum: UpdateSpectrum | None
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One row: the run's name, method, seed and numbers."""
+        return pd.DataFrame(
+            [{"run": self.spec.name, "method": self.spec.method, "seed": self.spec.seed, **self.numbers}]
+        )
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> RunResult:
+        """Read a finished run's folder; raises `StudyError` where it is not finished or of another version."""
+        folder = Path(path)
+        document = read_json(folder / "result.json", _RESULT)
+        predictions = read_json(folder / "predictions.json", _PREDICTIONS)
+        spectrum = folder / "spectrum.json"
+        return cls(
+            RunSpec.load(folder / "spec.json"),
+            document["numbers"],
+            pd.DataFrame({name: predictions[name] for name in ("label", "predicted", "group")}),
+            UpdateSpectrum.load(spectrum) if spectrum.exists() else None,
+        )
+
+    def __repr__(self) -> str:
+        accuracy, n_test = self.numbers["accuracy"], self.numbers["n_test"]
+        return f"RunResult({self.spec.name!r}: accuracy {accuracy:.3f} on {n_test} texts)"
+
+    def _repr_html_(self) -> str:
+        return frame_html(self.frame.drop(columns=["versions"], errors="ignore"), caption=repr(self))
+
+
+class RunFolder:
+    """Typed access to the files of one run."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    def write_status(self, status: str, message: str = "") -> None:
+        """Record a status; while running, with the process that writes it."""
+        process = psutil.Process()
+        write_json(
+            self.path / "status.json",
+            _STATUS,
+            {"status": status, "message": message, "pid": process.pid, "process_started": process.create_time()},
+        )
+
+    def read_status(self) -> tuple[str, str]:
+        """(status, message). A worker that died without a word counts as failed."""
+        if not (self.path / "status.json").exists():
+            return "queued", ""
+        document = read_json(self.path / "status.json", _STATUS)
+        status, message = str(document["status"]), str(document["message"])
+        if status == "running" and not _is_alive(document["pid"], document["process_started"]):
+            # It may have ended between the two looks.
+            document = read_json(self.path / "status.json", _STATUS)
+            status, message = str(document["status"]), str(document["message"])
+            if status == "running":
+                return (
+                    "failed",
+                    f"the worker died without a word (killed, or out of memory?); see {self.path / 'log.txt'}",
+                )
+        return status, message
+
+    @property
+    def worker_pid(self) -> int | None:
+        """Process number of a living worker."""
+        if not (self.path / "status.json").exists():
+            return None
+        document = read_json(self.path / "status.json", _STATUS)
+        return int(document["pid"]) if _is_alive(document["pid"], document["process_started"]) else None
+
+    def append_metrics(self, row: Mapping[str, Any]) -> None:
+        """Add one line to metrics.jsonl."""
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(dict(row)) + "\n")
+
+    def read_metrics(self) -> pd.DataFrame:
+        """All complete lines of metrics.jsonl: step, loss, learning_rate, seconds, eval_loss, eval_accuracy."""
+        columns = ["step", "loss", "learning_rate", "seconds", "eval_loss", "eval_accuracy"]
+        file = self.path / "metrics.jsonl"
+        if not file.exists():
+            return pd.DataFrame(columns=columns)
+        text = file.read_text(encoding="utf-8")
+        rows = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+        return pd.DataFrame(rows, columns=columns)
+
+    def write_predictions(self, label: list[str], predicted: list[str], group: list[str | None]) -> None:
+        """Keep label and prediction of every test text."""
+        write_json(
+            self.path / "predictions.json", _PREDICTIONS, {"label": label, "predicted": predicted, "group": group}
+        )
+
+    def write_result(self, numbers: Mapping[str, Any]) -> None:
+        """Write the final numbers; call it last."""
+        write_json(self.path / "result.json", _RESULT, {"numbers": dict(numbers)})
+
+
+def _is_alive(pid: int, started: float) -> bool:
+    """Whether that very process still runs; a later process may have got its number."""
+    try:
+        process = psutil.Process(pid)
+        return abs(process.create_time() - started) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False

@@ -1,0 +1,151 @@
+"""Figures of results: described once, drawn with plotly for the screen and with matplotlib for paper.
+
+`describe_...` functions turn result frames into a `Drawing`; `to_plotly` and `to_matplotlib` draw any of them.
+Importing this package loads neither renderer.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gelora_viz.errors import InputError
+from gelora_viz.plots.description import Drawing, Panel, Series, Style
+from gelora_viz.plots.latex import latex_table
+from gelora_viz.plots.layer_pictures import Profile, Tabled, describe_dimensions, describe_rank_profile
+from gelora_viz.plots.paper import save_drawing, to_matplotlib
+from gelora_viz.plots.run_pictures import describe_comparison, describe_training
+from gelora_viz.plots.screen import to_plotly
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+    from gelora_viz.plots.venue import Width
+
+__all__ = [
+    "Drawing",
+    "Panel",
+    "Series",
+    "Style",
+    "comparison",
+    "describe_comparison",
+    "describe_dimensions",
+    "describe_rank_profile",
+    "describe_training",
+    "dimensions",
+    "latex_table",
+    "rank_profile",
+    "save_paper_figure",
+    "to_matplotlib",
+    "to_plotly",
+    "training",
+]
+
+
+def rank_profile(
+    profile: Profile,
+    plan: Tabled | None = None,
+    spectrum: Tabled | None = None,
+    *,
+    estimators: Sequence[str] | None = None,
+) -> go.Figure:
+    """The toolkit's main picture: intrinsic dimension with intervals, assigned rank and effective rank per layer.
+
+    Args:
+        profile: a `DimensionProfile`.
+        plan: a `RankPlan` made from it.
+        spectrum: the `UpdateSpectrum` of an adapter trained with that plan.
+        estimators: which of the profile's estimators to show; all of them by default.
+
+    Returns:
+        A plotly figure. `describe_rank_profile` says what is in it.
+
+    Raises:
+        InputError: if the results do not belong together, or an estimator is not in the profile.
+    """
+    return to_plotly(describe_rank_profile(profile, plan, spectrum, estimators=estimators))
+
+
+def dimensions(profiles: Mapping[str, Profile]) -> go.Figure:
+    """Estimators compared, one panel per way of pooling.
+
+    Args:
+        profiles: dimension profiles by the name of their pooling, such as {"mean": ..., "tokens": ...}.
+
+    Returns:
+        A plotly figure.
+
+    Raises:
+        InputError: if there is no profile.
+    """
+    return to_plotly(describe_dimensions(profiles))
+
+
+def comparison(frame: pd.DataFrame) -> go.Figure:
+    """Runs side by side: accuracy with its interval, and the number of adapter parameters.
+
+    Args:
+        frame: one row per run, with columns run, n_parameters, accuracy (a fraction), ci_low and ci_high.
+
+    Returns:
+        A plotly figure.
+
+    Raises:
+        InputError: if the frame lacks a column or has no rows.
+    """
+    return to_plotly(describe_comparison(frame))
+
+
+def training(metrics: Mapping[str, pd.DataFrame]) -> go.Figure:
+    """Loss and evaluation accuracy over the steps of several runs.
+
+    Args:
+        metrics: by the run's name, a frame with columns step, loss and eval_accuracy, NaN where not measured.
+
+    Returns:
+        A plotly figure.
+
+    Raises:
+        InputError: if there is no run, or a frame lacks a column.
+    """
+    return to_plotly(describe_training(metrics))
+
+
+def save_paper_figure(
+    results: Drawing | Profile | tuple[Any, ...],
+    path: str | os.PathLike[str],
+    venue: str = "icml2024",
+    width: Width = "column",
+) -> Path:
+    """Save a figure for a paper: the venue's width and fonts, TrueType only, the same bytes every time.
+
+    Args:
+        results: a `Drawing` (any `describe_...` function makes one), or for the main picture a profile, or a tuple
+            (profile, plan) or (profile, plan, spectrum); None in a tuple stands for what is missing.
+        path: ends in .pdf, .pgf (needs LaTeX on this machine), .svg or .png; missing folders are made.
+        venue: "plain", or with the extra `gelora_viz[paper]` a bundle of tueplots such as "icml2024".
+        width: "column" or "text", the two widths of a two-column page; a one-column venue has only the latter.
+
+    Returns:
+        The path that was written.
+
+    Raises:
+        InputError: if the results are no picture, or the venue, the width or the suffix is unknown.
+        StudyError: if the file cannot be written.
+    """
+    return save_drawing(_as_drawing(results), path, venue, width)
+
+
+def _as_drawing(results: Drawing | Profile | tuple[Any, ...]) -> Drawing:
+    if isinstance(results, Drawing):
+        return results
+    parts = results if isinstance(results, tuple) else (results,)
+    if not 1 <= len(parts) <= 3 or not hasattr(parts[0], "frame") or not hasattr(parts[0], "confidence"):
+        raise InputError(
+            f"cannot draw {type(results).__name__}; give a Drawing such as describe_comparison(frame), a profile, "
+            f"or a tuple (profile, plan, spectrum)"
+        )
+    return describe_rank_profile(*parts)

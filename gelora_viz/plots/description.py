@@ -1,0 +1,182 @@
+"""What a figure says, before anything is drawn: series in panels in a drawing, and the looks that tell them apart.
+
+A picture is a function that returns a `Drawing`; `screen` and `paper` draw any of them. A series gives values over
+positions: along the horizontal axis, unless its panel is `horizontal`; there, positions run downwards, values across.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from gelora_viz.errors import InputError
+
+
+@dataclass(frozen=True)
+class Style:
+    """The look of a series: colour, dash and marker all differ, so that a greyscale print stays readable.
+
+    Attributes:
+        color: a hexadecimal colour, "#rrggbb".
+        dash: "solid", "dash", "dot" or "dashdot".
+        marker: one of `MARKERS`, or `LEVEL`.
+    """
+
+    color: str
+    dash: str = "solid"
+    marker: str = "circle"
+
+
+# Okabe and Ito's palette for every kind of colour vision, less its yellow and black: one is invisible on white paper,
+# the other on a dark screen. https://jfly.uni-koeln.de/color/
+BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, GREY = (
+    "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#7F7F7F",
+)  # fmt: skip
+COLORS = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, GREY)
+DASHES = ("solid", "dash", "dashdot", "dot")
+MARKERS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x")
+# Not a point but a stroke across its position, as wide as a bar.
+LEVEL = "level"
+BAR_WIDTH = 0.8
+
+
+def style_number(index: int) -> Style:
+    """The look of the `index`-th of any number of series; the first 28 all differ."""
+    lap, place = divmod(index, len(COLORS))
+    return Style(
+        color=COLORS[place],
+        dash=DASHES[(place + lap) % len(DASHES)],
+        marker=MARKERS[(place + lap) % len(MARKERS)],
+    )
+
+
+@dataclass(frozen=True)
+class Series:
+    """Values over positions, with the interval that each value comes with.
+
+    Attributes:
+        kind: "line", "bars" or "markers".
+        x: positions.
+        y: values; NaN leaves a gap.
+        label: the name in the legend; series of one label share one entry.
+        style: the look.
+        low: lower ends of the intervals, NaN where there is none; a band along a line, else error bars.
+        high: upper ends of the intervals.
+        details: one more line of text per point, shown on the screen when the pointer rests on it.
+    """
+
+    kind: Literal["line", "bars", "markers"]
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    label: str
+    style: Style
+    low: tuple[float, ...] | None = None
+    high: tuple[float, ...] | None = None
+    details: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if (self.low is None) != (self.high is None):
+            raise InputError(
+                f"series {self.label!r} has one end of its intervals; give both low and high, or neither"
+            )
+        lengths = {
+            len(part) for part in (self.x, self.y, self.low, self.high, self.details or self.x) if part is not None
+        }
+        if len(lengths) > 1:
+            raise InputError(f"series {self.label!r} mixes lengths {sorted(lengths)}; give one value per position")
+
+    def intervals(self) -> tuple[tuple[float, float], ...]:
+        """How far each interval reaches below and above its value; zero where there is none, never negative."""
+        if self.low is None or self.high is None:
+            return tuple((0.0, 0.0) for _ in self.y)
+        return tuple(
+            (max(y - low, 0.0), max(high - y, 0.0)) if math.isfinite(y) and math.isfinite(low + high) else (0.0, 0.0)
+            for y, low, high in zip(self.y, self.low, self.high, strict=True)
+        )
+
+    def strokes(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Positions and values of a level series as strokes across each position, NaN between them."""
+        half = BAR_WIDTH / 2
+        return (
+            tuple(end for x in self.x for end in (x - half, x + half, math.nan)),
+            tuple(end for y in self.y for end in (y, y, math.nan)),
+        )
+
+    @property
+    def has_intervals(self) -> bool:
+        """Whether any value has an interval wider than nothing."""
+        return any(below > 0 or above > 0 for below, above in self.intervals())
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One pair of axes.
+
+    Attributes:
+        title: what sets this panel apart from its neighbours; may be empty.
+        x_label: the axis of positions.
+        y_label: the axis of values.
+        series: drawn in this order, the first one below.
+        x_ticks: positions to label; empty leaves them to the renderer.
+        x_tick_labels: their labels.
+        x_notes: texts on the opposite side of the panel, one per tick; may be empty.
+        notes_label: what the notes are.
+        x_range: the ends of the axis of positions, so that panels line up; None fits the data.
+        log_y: whether the axis of values is logarithmic; every value must then be positive.
+        y_from_zero: whether the axis of values begins at zero.
+        horizontal: whether positions run downwards and values across.
+    """
+
+    title: str
+    x_label: str
+    y_label: str
+    series: tuple[Series, ...]
+    x_ticks: tuple[float, ...] = ()
+    x_tick_labels: tuple[str, ...] = ()
+    x_notes: tuple[str, ...] = ()
+    notes_label: str = ""
+    x_range: tuple[float, float] | None = None
+    log_y: bool = False
+    y_from_zero: bool = False
+    horizontal: bool = False
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Panels, row by row.
+
+    Attributes:
+        title: what the figure shows; drawn on the screen, and the title in a file's metadata.
+        panels: in reading order.
+        caption: what bands, bars and marks stand for; drawn on the screen, for the caption in a paper.
+        columns: panels per row.
+        shared_x: whether the panels of a column share their axis of positions, labelled under the lowest one.
+    """
+
+    title: str
+    panels: tuple[Panel, ...]
+    caption: str = ""
+    columns: int = 1
+    shared_x: bool = False
+
+    @property
+    def rows(self) -> int:
+        """How many rows the panels fill."""
+        return -(-len(self.panels) // self.columns)
+
+    def places(self) -> Iterator[tuple[int, int, Panel]]:
+        """Each panel with its row and column, counted from zero."""
+        for index, panel in enumerate(self.panels):
+            yield index // self.columns, index % self.columns, panel
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the series, each once."""
+        return tuple(dict.fromkeys(series.label for panel in self.panels for series in panel.series))
+
+    @property
+    def has_legend(self) -> bool:
+        """Whether there is more than one name to tell apart."""
+        return len(self.labels) > 1

