@@ -282,27 +282,10 @@ def _quieten_libraries() -> None:
 
 
 def _print_comparison(table: pd.DataFrame) -> None:
-    shown = table.assign(
-        accuracy=[f"{row.accuracy:.3f} [{row.ci_low:.3f}, {row.ci_high:.3f}]" for row in table.itertuples()],
-        difference=[
-            "–"
-            if row.verdict == "baseline"
-            else f"{row.difference:+.3f} [{row.difference_low:+.3f}, {row.difference_high:+.3f}]"
-            for row in table.itertuples()
-        ],
-    )
-    columns = [
-        "run",
-        "n_parameters",
-        "accuracy",
-        "difference",
-        "verdict",
-        "mean_effective_rank",
-        "mean_utilisation",
-        "seconds",
-    ]
+    from gelora_viz.finetuning.comparison import shorten_comparison
+
     seeds = ", ".join(str(seed) for seed in sorted(set(table["seed"])))
-    _print_table(shown[columns], f"Test accuracy with 95 % intervals over test texts; seed {seeds}")
+    _print_table(shorten_comparison(table), f"Test accuracy with 95 % intervals over test texts; seed {seeds}")
 
 
 def _print_table(frame: pd.DataFrame, title: str) -> None:

@@ -98,17 +98,19 @@ ESTIMATORS: dict[str, Estimator] = {
     estimator.name: estimator
     for estimator in (
         Estimator("twonn", "TwoNN", "neighbours", 2, twonn, "Facco et al. 2017"),
-        Estimator("twonn_ml", "TwoNN (max. likelihood)", "neighbours", 2, twonn_ml, "Denti et al. 2022"),
+        Estimator("twonn_ml", "TwoNN (likelihood)", "neighbours", 2, twonn_ml, "Denti et al. 2022"),
         Estimator("mle", "MLE", "neighbours", None, mle, "Levina & Bickel 2004; MacKay & Ghahramani 2005"),
         Estimator(
             "lpca_participation_ratio",
-            "PCA participation ratio",
+            "lPCA (participation ratio)",
             "spectrum",
             0,
             lpca_participation_ratio,
             "Gao et al. 2017",
         ),
-        Estimator("lpca_maxgap", "PCA largest gap", "spectrum", 0, lpca_maxgap, "Bruske & Sommer 1998", smooth=False),
+        Estimator(
+            "lpca_maxgap", "lPCA (largest gap)", "spectrum", 0, lpca_maxgap, "Bruske & Sommer 1998", smooth=False
+        ),
     )
 }
 

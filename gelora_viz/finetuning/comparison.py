@@ -75,6 +75,26 @@ def compare_runs(
     return pd.DataFrame(rows)
 
 
+def shorten_comparison(comparison: pd.DataFrame) -> pd.DataFrame:
+    """The comparison with each interval in the cell of its number, as a page and a terminal have room for."""
+    rows = [
+        {
+            "run": row.run,
+            "parameters": row.n_parameters,
+            "accuracy": f"{row.accuracy:.3f} [{row.ci_low:.3f}, {row.ci_high:.3f}]",
+            "difference": "–"
+            if row.verdict == "baseline"
+            else f"{row.difference:+.3f} [{row.difference_low:+.3f}, {row.difference_high:+.3f}]",
+            "verdict": row.verdict,
+            "effective rank": row.mean_effective_rank,
+            "utilisation": row.mean_utilisation,
+            "seconds": row.seconds,
+        }
+        for row in comparison.itertuples()
+    ]
+    return pd.DataFrame(rows)
+
+
 def _correct(result: RunResult) -> np.ndarray:
     return (result.predictions["label"] == result.predictions["predicted"]).to_numpy(dtype=np.float64)
 
@@ -99,5 +119,5 @@ def _mean_interval(values: np.ndarray, groups: np.ndarray, confidence: float) ->
 
 def _verdict(low: float, high: float) -> str:
     if low > 0:
-        return "better than the baseline on these texts"
-    return "worse than the baseline on these texts" if high < 0 else "inside the noise"
+        return "better than the baseline"
+    return "worse than the baseline" if high < 0 else "inside the noise"

@@ -40,6 +40,10 @@ class Profile(Protocol):
     def confidence(self) -> float:
         """The level of the intervals, such as 0.95."""
 
+    @property
+    def pooling(self) -> str:
+        """How texts became points, such as "mean"."""
+
 
 class Tabled(Protocol):
     """What a picture reads of a rank plan or an update spectrum: its frame, one row per adapted matrix."""
@@ -49,13 +53,6 @@ class Tabled(Protocol):
         """One row per adapted matrix, named in column module."""
 
 
-ESTIMATOR_NAMES = {
-    "twonn": "TwoNN",
-    "twonn_ml": "TwoNN (likelihood)",
-    "mle": "MLE",
-    "lpca_participation_ratio": "lPCA (participation)",
-    "lpca_maxgap": "lPCA (largest gap)",
-}
 # One look per estimator in every figure of a paper, whichever of them a figure shows.
 ESTIMATOR_STYLES = {
     "twonn": Style(BLUE, "solid", "circle"),
@@ -75,6 +72,7 @@ MOST_TICKS = 12
 ASIDE = 0.22
 # Beyond this ratio of the largest to the smallest value, the small ones cannot be told apart on a linear axis.
 WIDE_RATIO = 20.0
+FLOOR_OF_LOG_AXIS = 0.5
 
 
 def describe_rank_profile(
@@ -123,7 +121,7 @@ def describe_rank_profile(
         if matrices is not None:
             lower.append(_rank_panel(matrices, depths, first=first, n_columns=len(stacks)))
 
-    caption = _interval_caption(profile.confidence)
+    caption = f"Pooling: {profile.pooling}. {_interval_caption(profile.confidence)}"
     if ranks is not None:
         caption += " Ranks are means over a block's matrices; whiskers run from the smallest to the largest."
     title = "Intrinsic dimension by layer" if ranks is None else "Intrinsic dimension and rank by layer"
@@ -233,6 +231,8 @@ def _dimension_panel(
 ) -> Panel:
     """Intrinsic dimension over depth, one line per estimator."""
     series = []
+    # A logarithmic axis knows no zero: an interval that reaches it ends at the lower edge of the picture instead.
+    floor = FLOOR_OF_LOG_AXIS * frame["dimension"].min() if log_y else -math.inf
     for index, estimator in enumerate(frame["estimator"].unique()):
         rows = frame[frame["estimator"] == estimator].sort_values("depth")
         known = bool((rows["ci_low"].notna() & rows["ci_high"].notna()).any())
@@ -241,9 +241,9 @@ def _dimension_panel(
                 kind="line",
                 x=floats(rows["depth"]),
                 y=floats(rows["dimension"]),
-                label=ESTIMATOR_NAMES.get(estimator, estimator),
+                label=_estimator_title(estimator),
                 style=ESTIMATOR_STYLES.get(estimator, style_number(len(ESTIMATOR_STYLES) + index)),
-                low=floats(rows["ci_low"]) if known else None,
+                low=floats(rows["ci_low"].clip(lower=floor)) if known else None,
                 high=floats(rows["ci_high"]) if known else None,
                 details=tuple(
                     f"{layer}, {n_points:,} points"
@@ -319,6 +319,13 @@ def _over_blocks(
     )
 
 
+def _estimator_title(name: str) -> str:
+    """As the estimator calls itself; a name of the user's own stands for itself."""
+    from gelora_viz.dimension.estimators import ESTIMATORS  # here, since it loads torch
+
+    return ESTIMATORS[name].title if name in ESTIMATORS else name
+
+
 def _depth_ticks(depths: Sequence[int], at_most: int) -> tuple[tuple[float, ...], tuple[str, ...]]:
     """Embeddings and evenly spaced blocks, few enough to stay apart at the width of a column."""
     last, first = max(depths), min(depths)
@@ -337,13 +344,9 @@ def _depth_range(depths: Sequence[int]) -> tuple[float, float]:
 
 
 def _spans_widely(frames: Iterable[pd.DataFrame]) -> bool:
-    """Whether the dimensions ask for a logarithmic axis, and everything to draw is positive, as it needs."""
-    frames = list(frames)
+    """Whether the dimensions ask for a logarithmic axis, and are all positive, as it needs."""
     dimensions = [value for frame in frames for value in floats(frame["dimension"]) if math.isfinite(value)]
-    ends = [value for frame in frames for value in floats(frame["ci_low"]) if math.isfinite(value)]
-    if not dimensions or min([*dimensions, *ends]) <= 0:
-        return False
-    return max(dimensions) / min(dimensions) > WIDE_RATIO
+    return bool(dimensions) and min(dimensions) > 0 and max(dimensions) / min(dimensions) > WIDE_RATIO
 
 
 def _interval_caption(confidence: float) -> str:

@@ -51,7 +51,10 @@ def describe_comparison(frame: pd.DataFrame) -> Drawing:
         x_range=(-0.6, len(frame) - 0.4),
         horizontal=True,
     )
-    caption = "Whiskers are confidence intervals; on the right, the number of trainable adapter parameters."
+    caption = (
+        "Whiskers are each accuracy's own confidence interval; differences between runs, paired on the same texts, are "
+        "known better. On the right, the number of trainable adapter parameters."
+    )
     return Drawing("Accuracy by run", (panel,), caption)
 
 

@@ -19,6 +19,7 @@ from gelora_viz.dimension import DimensionProfile
 from gelora_viz.dimension.estimators import ESTIMATORS
 from gelora_viz.errors import InputError
 from gelora_viz.finetuning import RunResult, attach
+from gelora_viz.finetuning.comparison import shorten_comparison
 from gelora_viz.plots import (
     Drawing,
     describe_comparison,
@@ -38,7 +39,6 @@ _VENUE = "icml2024"
 _FEW_TEXTS = 500
 _MAIN_ESTIMATORS = ("twonn", "mle")
 """Lines of the main picture; a participation ratio near 100 beside them would flatten these."""
-_RESULTS_FIRST = ("run", "method", "n_parameters", "accuracy", "ci_low", "ci_high", "difference", "verdict")
 
 
 @dataclass(frozen=True)
@@ -172,9 +172,7 @@ def _page(
         written=datetime.now(UTC).isoformat(timespec="seconds"),
         summary=_summary(comparison),
         bounds=_bounds(profiles),
-        comparison=None
-        if comparison is None
-        else comparison[[*_RESULTS_FIRST, "mean_effective_rank", "mean_utilisation", "seconds"]],
+        comparison=None if comparison is None else shorten_comparison(comparison),
         plans={name: plan.by_layer() for name, plan in plans.items()},
         plan_captions={name: repr(plan) for name, plan in plans.items()},
         dimensions=tables["dimensions"],
@@ -188,6 +186,7 @@ def _page(
 def _interactive(picture: _Picture, *, first: bool) -> Markup:
     """The figure as a div; plotly's own code is embedded once, with the first."""
     figure = to_plotly(picture.drawing)
+    figure.update_layout(title=None, margin={"t": 40, "b": 70})  # the page has its own heading and caption
     # plotly escapes nothing itself; to_plotly has escaped every text that may come from data.
     return Markup(  # noqa: S704
         figure.to_html(
