@@ -27,6 +27,9 @@ def main(run_dir: str) -> int:
         (folder.path / "cancel").touch()
 
     signal.signal(signal.SIGTERM, ask_to_stop)
+    if (folder.path / "cancel").exists():  # asked for while this process was starting
+        folder.write_status("cancelled")
+        return 0
     try:
         finished = train(RunSpec.load(folder.path / "spec.json"), folder)
     except GeloraVizError as error:

@@ -52,8 +52,8 @@ def describe_comparison(frame: pd.DataFrame) -> Drawing:
         horizontal=True,
     )
     caption = (
-        "Whiskers are each accuracy's own confidence interval; differences between runs, paired on the same texts, are "
-        "known better. On the right, the number of trainable adapter parameters."
+        "Whiskers are each accuracy's own confidence interval; differences between runs, paired on the same texts, "
+        "are known better. On the right, the number of trainable adapter parameters."
     )
     return Drawing("Accuracy by run", (panel,), caption)
 

@@ -17,8 +17,6 @@ from gelora_viz._results import frame_to_records, write_json, write_text
 from gelora_viz._version import __version__
 from gelora_viz.dimension import DimensionProfile
 from gelora_viz.dimension.estimators import ESTIMATORS
-from gelora_viz.errors import InputError
-from gelora_viz.finetuning import RunResult, attach
 from gelora_viz.finetuning.comparison import shorten_comparison
 from gelora_viz.plots import (
     Drawing,
@@ -29,14 +27,14 @@ from gelora_viz.plots import (
     save_paper_figure,
     to_plotly,
 )
-from gelora_viz.ranks import RankPlan
+from gelora_viz.study.caveats import caveats
+from gelora_viz.study.findings import Findings
 
 if TYPE_CHECKING:
     from gelora_viz.study.study import Study
 
 _KIND = "table"
 _VENUE = "icml2024"
-_FEW_TEXTS = 500
 _MAIN_ESTIMATORS = ("twonn", "mle")
 """Lines of the main picture; a participation ratio near 100 beside them would flatten these."""
 
@@ -56,95 +54,42 @@ def write_report(study: Study) -> Path:
     Raises:
         InputError: if the study has no profile yet.
     """
-    profiles = study.profiles()
-    if not profiles:
-        raise InputError(
-            f"{study.path} has no dimension profile yet, so there is nothing to report; run the step profile first"
-        )
-    plans, results = study.plans(), study.results()
-    comparison = study.compare() if results else None
-    tables = _tables(study, profiles, plans, results, comparison)
+    found = Findings.of(study)
+    tables = found.tables()
     for name, table in tables.items():
         write_text(study.path / "tables" / f"{name}.csv", table.to_csv(index=False))
         write_json(study.path / "tables" / f"{name}.json", _KIND, {"name": name, "rows": frame_to_records(table)})
-    pictures = list(_pictures(study, profiles, plans, results, comparison))
+    pictures = list(_pictures(found))
     for picture in pictures:
         for suffix in (".pdf", ".png"):
             save_paper_figure(picture.drawing, study.path / "figures" / f"{picture.name}{suffix}", venue=_VENUE)
-    page = _page(study, profiles, plans, results, comparison, tables, pictures)
+    page = _page(study, found, tables, pictures)
     return write_text(study.path / "report.html", page)
 
 
-def _tables(
-    study: Study,
-    profiles: Mapping[str, DimensionProfile],
-    plans: Mapping[str, RankPlan],
-    results: list[RunResult],
-    comparison: pd.DataFrame | None,
-) -> dict[str, pd.DataFrame]:
-    """Every number of the study, one tidy table per kind; kinds that do not exist yet are left out."""
-    differences = [
-        profile.differences(estimator).assign(pooling=pooling, estimator=estimator)
-        for pooling, profile in profiles.items()
-        for estimator in profile.estimators
-    ]
-    spectra = [
-        result.spectrum.frame.assign(run=result.spec.name) for result in results if result.spectrum is not None
-    ]
-    metrics = [_metrics(study, result).assign(run=result.spec.name) for result in results]
-    predictions = [result.predictions.assign(run=result.spec.name) for result in results]
-    settings = [result.frame.drop(columns=["versions"]) for result in results]
-    found = {
-        "dimensions": [profile.frame.assign(pooling=pooling) for pooling, profile in profiles.items()],
-        "dimension_differences": differences,
-        "plans": [plan.frame.assign(plan=name) for name, plan in plans.items()],
-        "comparison": [] if comparison is None else [comparison],
-        "runs": settings,
-        "effective_ranks": spectra,
-        "training": metrics,
-        "predictions": predictions,
-    }
-    return {name: pd.concat(frames, ignore_index=True) for name, frames in found.items() if frames}
-
-
-def _metrics(study: Study, result: RunResult) -> pd.DataFrame:
-    return attach(study.path / "runs" / result.spec.name).metrics
-
-
-def _pictures(
-    study: Study,
-    profiles: Mapping[str, DimensionProfile],
-    plans: Mapping[str, RankPlan],
-    results: list[RunResult],
-    comparison: pd.DataFrame | None,
-) -> Iterator[_Picture]:
+def _pictures(found: Findings) -> Iterator[_Picture]:
     """The main picture of every plan (GeLoRA's first), then estimators, runs and training curves."""
-    reached = {result.spec.name: result.spectrum for result in results}
-    for name, plan in sorted(plans.items(), key=lambda item: (item[1].strategy != "gelora", item[0])):
-        profile = profiles.get(str(plan.settings["pooling"]), next(iter(profiles.values())))
+    reached = {result.spec.name: result.spectrum for result in found.results}
+    for name, plan in sorted(found.plans.items(), key=lambda item: (item[1].strategy != "gelora", item[0])):
+        profile = found.profiles.get(str(plan.settings["pooling"]), next(iter(found.profiles.values())))
         shown = [each for each in profile.estimators if each in (*_MAIN_ESTIMATORS, plan.settings["estimator"])]
         drawing = describe_rank_profile(profile, plan, reached.get(name), estimators=shown or None)
         yield _Picture(f"rank_profile_{name}", f"Dimension, assigned and effective rank: {name}", drawing)
-    if not plans:
-        for pooling, profile in profiles.items():
+    if not found.plans:
+        for pooling, profile in found.profiles.items():
             yield _Picture(
                 f"rank_profile_{pooling}", f"Intrinsic dimension: {pooling}", describe_rank_profile(profile)
             )
-    yield _Picture("dimensions", "Estimators and poolings compared", describe_dimensions(profiles))
-    if comparison is not None:
-        yield _Picture("comparison", "Accuracy at the same budget", describe_comparison(comparison))
-        curves = {result.spec.name: _metrics(study, result) for result in results}
-        yield _Picture(
-            "training", "Training", describe_training({name: each for name, each in curves.items() if len(each)})
-        )
+    yield _Picture("dimensions", "Estimators and poolings compared", describe_dimensions(found.profiles))
+    if found.comparison is not None:
+        yield _Picture("comparison", "Accuracy of the runs", describe_comparison(found.comparison))
+        curves = {name: frame for name, frame in found.metrics.items() if len(frame)}
+        yield _Picture("training", "Training", describe_training(curves))
 
 
 def _page(
     study: Study,
-    profiles: Mapping[str, DimensionProfile],
-    plans: Mapping[str, RankPlan],
-    results: list[RunResult],
-    comparison: pd.DataFrame | None,
+    found: Findings,
     tables: Mapping[str, pd.DataFrame],
     pictures: list[_Picture],
 ) -> str:
@@ -166,20 +111,20 @@ def _page(
     ]
     return environment.get_template("report.html.j2").render(
         study=study,
-        data=repr(study.data),
+        data=repr(found.data),
         settings=study.settings,
         version=__version__,
         written=datetime.now(UTC).isoformat(timespec="seconds"),
-        summary=_summary(comparison),
-        bounds=_bounds(profiles),
-        comparison=None if comparison is None else shorten_comparison(comparison),
-        plans={name: plan.by_layer() for name, plan in plans.items()},
-        plan_captions={name: repr(plan) for name, plan in plans.items()},
+        summary=_summary(found.comparison),
+        bounds=_bounds(found.profiles),
+        comparison=None if found.comparison is None else shorten_comparison(found.comparison),
+        plans={name: plan.by_layer() for name, plan in found.plans.items()},
+        plan_captions={name: repr(plan) for name, plan in found.plans.items()},
         dimensions=tables["dimensions"],
         figures=figures,
-        caveats=list(_caveats(study, profiles, plans, results, comparison)),
+        caveats=list(caveats(found)),
         estimators=[ESTIMATORS[name] for name in dict.fromkeys(tables["dimensions"]["estimator"])],
-        runs=[{"name": result.spec.name, "spec": result.spec, "numbers": result.numbers} for result in results],
+        runs=[{"name": result.spec.name, "spec": result.spec, "numbers": result.numbers} for result in found.results],
     )
 
 
@@ -243,59 +188,3 @@ def _bounds(profiles: Mapping[str, DimensionProfile]) -> pd.DataFrame:
             ]
             rows.append(found[columns])
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
-
-
-def _caveats(
-    study: Study,
-    profiles: Mapping[str, DimensionProfile],
-    plans: Mapping[str, RankPlan],
-    results: list[RunResult],
-    comparison: pd.DataFrame | None,
-) -> Iterator[str]:
-    """What a careful reader would want to be told, as far as the numbers themselves show it."""
-    n_texts = len(study.data.texts("train"))
-    if n_texts < _FEW_TEXTS:
-        yield f"Only {n_texts} training texts: intervals are wide, and runs on so few say little about accuracy."
-    for pooling, profile in profiles.items():
-        dropped = profile.frame.drop_duplicates("layer").set_index("layer")["n_dropped"]
-        for layer, count in dropped[dropped > 0].items():
-            yield f"Pooling {pooling}, {layer}: {count:,} near-duplicate points were dropped before estimating."
-        smooth = profile.frame[[ESTIMATORS[name].smooth for name in profile.frame["estimator"]]]
-        ratio = smooth.groupby("layer", sort=False)["dimension"].agg(lambda each: each.max() / each.min()).max()
-        if ratio > 2:
-            yield (
-                f"Pooling {pooling}: estimators disagree by a factor of up to {ratio:.1f} on the same layer. They "
-                "look at different scales, and the linear ones are no manifold dimension at all."
-            )
-    for name, plan in plans.items():
-        if plan.strategy != "gelora":
-            continue
-        layers = plan.by_layer()
-        noisy = int(layers["within_noise"].fillna(value=False).astype(bool).sum())
-        yield (
-            f"Plan {name}: in {noisy} of {len(layers)} blocks the change of dimension is inside the noise. The bound "
-            f"also rests on the choice of pooling ({plan.settings['pooling']}) and estimator "
-            f"({plan.settings['estimator']}); the table of bounds shows the others."
-        )
-        if plan.budget is not None:
-            yield (
-                f"Plan {name} spends its budget in proportion to GeLoRA's unrounded bounds. That scaling is our "
-                "reconstruction; the paper's own could not be read."
-            )
-    yield (
-        "Intervals of dimensions cover sampling error only. With finitely many points every distance-based estimator "
-        "reads high dimensions too low, and no interval here covers that."
-    )
-    if comparison is not None:
-        seeds = comparison["seed"].nunique()
-        yield (
-            f"Accuracies come from {seeds} seed{'s' if seeds > 1 else ''}; their intervals are about the choice of "
-            "test texts, not about the seed. Another seed can move a single run by more than the gaps seen here."
-        )
-        if len({result.spec.steps for result in results}) == 1:
-            yield (
-                f"All runs took the same {results[0].spec.steps} steps with the same order of data; none is "
-                "trained to convergence."
-            )
-    if study.data.n_duplicates:
-        yield f"{study.data.n_duplicates:,} repeated texts were left out of the data."

@@ -1,0 +1,62 @@
+"""What a careful reader of a study would want to be told, in words, as far as the numbers themselves show it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gelora_viz.dimension.estimators import ESTIMATORS
+from gelora_viz.study.findings import Findings
+
+_FEW_TEXTS = 500
+
+
+def caveats(found: Findings) -> Iterator[str]:
+    """What a careful reader would want to be told, as far as the numbers themselves show it."""
+    n_texts = len(found.data.texts("train"))
+    if n_texts < _FEW_TEXTS:
+        yield f"Only {n_texts} training texts: intervals are wide, and runs on so few say little about accuracy."
+    for pooling, profile in found.profiles.items():
+        dropped = profile.frame.drop_duplicates("layer").set_index("layer")["n_dropped"]
+        for layer, count in dropped[dropped > 0].items():
+            yield f"Pooling {pooling}, {layer}: {count:,} near-duplicate points were dropped before estimating."
+        smooth = profile.frame[[ESTIMATORS[name].smooth for name in profile.frame["estimator"]]]
+        ratio = smooth.groupby("layer", sort=False)["dimension"].agg(lambda each: each.max() / each.min()).max()
+        if ratio > 2:
+            yield (
+                f"Pooling {pooling}: estimators disagree by a factor of up to {ratio:.1f} on the same layer. They "
+                "look at different scales, and the linear ones are no manifold dimension at all."
+            )
+    for name, plan in found.plans.items():
+        if plan.strategy != "gelora":
+            continue
+        layers = plan.by_layer()
+        noisy = int(layers["within_noise"].fillna(value=False).astype(bool).sum())
+        yield (
+            f"Plan {name}: in {noisy} of {len(layers)} blocks the change of dimension is inside the noise. The bound "
+            f"also rests on the choice of pooling ({plan.settings['pooling']}) and estimator "
+            f"({plan.settings['estimator']}); the table of bounds shows the others."
+        )
+        if plan.budget is not None:
+            yield (
+                f"Plan {name} spends its budget in proportion to GeLoRA's unrounded bounds. That scaling is our "
+                "reconstruction; the paper's own could not be read."
+            )
+    for name in found.outdated():
+        yield f"Run {name} was trained with an earlier plan of that name, its picture mixes both; fine-tune it again."
+    yield (
+        "Intervals of dimensions cover sampling error only. With finitely many points every distance-based estimator "
+        "reads high dimensions too low, and no interval here covers that."
+    )
+    if found.comparison is not None:
+        seeds = found.comparison["seed"].nunique()
+        yield (
+            f"Accuracies come from {seeds} seed{'s' if seeds > 1 else ''}; their intervals are about the choice of "
+            "test texts, not about the seed. Another seed can move a single run by more than the gaps seen here."
+        )
+        if len({result.spec.steps for result in found.results}) == 1:
+            yield (
+                f"All runs took the same {found.results[0].spec.steps} steps with the same order of data; none is "
+                "trained to convergence."
+            )
+    if found.data.n_duplicates:
+        yield f"{found.data.n_duplicates:,} repeated texts were left out of the data."

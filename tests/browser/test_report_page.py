@@ -1,0 +1,79 @@
+"""report.html in a real browser: drawn, offline, readable in every theme and on a phone, and text stays text."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gelora_viz.activations import Activations
+from gelora_viz.dimension import estimate_dimension
+from gelora_viz.study import Study
+
+pytestmark = pytest.mark.browser
+
+NASTY = "<script>window.pwned = 1</script> & \"quotes\" <img src=x onerror='window.pwned = 1'>"
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory, tiny_folder, labelled_texts):
+    """A study of a tiny BERT with two plans and a hostile label, profiled for real, with its report."""
+    import pandas as pd
+
+    texts, labels = labelled_texts
+    names = [NASTY, "plain", "שלום‏"]
+    frame = pd.DataFrame({"text": texts, "label": [names[label] for label in labels]})
+    study = Study(tmp_path_factory.mktemp("report") / "study", model=str(tiny_folder("bert")), data=frame)
+    study.profile(poolings=["mean"], k=5, progress=False)
+    study.allocate("gelora", budget_rank=2)
+    study.allocate("uniform", strategy="uniform", budget_rank=2)
+    return study.report()
+
+
+def open_report(page, report, **emulated):
+    if emulated:
+        page.emulate_media(**emulated)
+    page.goto(report.as_uri())
+    page.wait_for_function("() => document.querySelectorAll('.js-plotly-plot .main-svg').length > 0")
+
+
+def test_every_figure_is_drawn_without_any_request(browser_page, report):
+    errors = []
+    browser_page.on("pageerror", lambda error: errors.append(str(error)))
+    open_report(browser_page, report)
+    drawn = browser_page.locator(".js-plotly-plot .main-svg:first-child").count()
+    assert drawn == browser_page.locator("figure").count() > 0
+    assert browser_page.outside_requests == []
+    assert errors == []
+
+
+def test_the_page_is_dark_where_the_reader_prefers_it(browser_page, report):
+    def background():
+        return browser_page.evaluate("() => getComputedStyle(document.body).backgroundColor")
+
+    open_report(browser_page, report, color_scheme="light")
+    light = background()
+    browser_page.emulate_media(color_scheme="dark")
+    assert background() != light
+
+
+def test_a_phone_scrolls_tables_and_never_the_page_sideways(browser_page, report):
+    browser_page.set_viewport_size({"width": 390, "height": 800})
+    open_report(browser_page, report)
+    wide, shown = browser_page.evaluate(
+        "() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+    )
+    assert wide <= shown
+
+
+def test_a_hostile_figure_label_stays_text(browser_page, tmp_path):
+    from gelora_viz.plots import describe_rank_profile, to_plotly
+
+    points = np.random.default_rng(0).normal(size=(200, 6))
+    cloud = Activations.from_arrays({NASTY: points, "block": 2 * points})
+    profile = estimate_dimension(cloud, ["twonn"], progress=False)
+    page = tmp_path / "figure.html"
+    to_plotly(describe_rank_profile(profile)).write_html(page, include_plotlyjs=True)
+    browser_page.goto(page.as_uri())
+    browser_page.wait_for_function("() => document.querySelectorAll('.js-plotly-plot .main-svg').length > 0")
+    browser_page.mouse.move(300, 300)
+    assert browser_page.evaluate("() => window.pwned") is None
