@@ -1,8 +1,9 @@
 """Do the intervals hold? Draw clouds of known dimension many times and count how often the interval covers.
 
 Prints, for each estimator, the mean estimate, its standard deviation over the draws beside the mean reported
-standard error, and how many of the nominal 95 % intervals cover (a) the estimator's own mean over the draws, which is what they
-are for, and (b) the true dimension, which finite-sample bias takes them away from as the dimension grows.
+standard error, and how many of the nominal 95 % intervals cover (a) the estimator's own mean over the draws, which
+is what they are for, and (b) the true dimension, which finite-sample bias takes them away from as the dimension
+grows.
 
     python benchmarks/interval_coverage.py [draws]
 """

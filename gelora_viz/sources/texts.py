@@ -178,13 +178,18 @@ def _read(source: Any, *, seed: int) -> tuple[pd.DataFrame, str]:  # noqa: ANN40
     )
 
 
+def _lines(path: Path) -> list[str]:
+    """Lines of a UTF-8 file, ended by line feeds alone: a text may hold what else splitlines() cuts at."""
+    return path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+
+
 _READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
     ".csv": lambda path: pd.read_csv(path),
     ".tsv": lambda path: pd.read_csv(path, sep="\t"),
-    ".jsonl": lambda path: pd.read_json(path, lines=True, dtype=False, convert_dates=False),
-    ".json": lambda path: pd.read_json(path, dtype=False, convert_dates=False),
+    ".jsonl": lambda path: pd.DataFrame([json.loads(line) for line in _lines(path) if line.strip()]),
+    ".json": lambda path: pd.DataFrame(json.loads(path.read_text(encoding="utf-8"))),
     ".parquet": lambda path: pd.read_parquet(path),
-    ".txt": lambda path: pd.DataFrame({"text": path.read_text(encoding="utf-8").splitlines()}),
+    ".txt": lambda path: pd.DataFrame({"text": _lines(path)}),
 }
 
 
