@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ RULES = "rgba(128, 128, 128, 0.25)"
 CLEAR = "rgba(0, 0, 0, 0)"
 
 ROW_HEIGHT = 240  # pixels
+CAPTION_WIDTH = 95  # letters a line: what a notebook's column shows
+CAPTION_LINE_HEIGHT = 16
 POSITION_HEIGHT = 34  # pixels per position of a horizontal panel
 LETTER_WIDTH = 7  # pixels, about
 PANEL_WIDTH = 600  # pixels, about: how densely markers stand is known only to the browser
@@ -226,7 +229,9 @@ def _layout(drawing: Drawing, figure: go.Figure) -> dict[str, Any]:
         "hoverlabel": {"namelength": -1},
     }
     if drawing.caption:
-        layout["title"]["subtitle"] = {"text": _text(drawing.caption), "font": {"size": 12}}
+        lines = textwrap.wrap(drawing.caption, CAPTION_WIDTH)
+        layout["title"]["subtitle"] = {"text": "<br>".join(map(_text, lines)), "font": {"size": 12}}
+        layout["margin"]["t"] += CAPTION_LINE_HEIGHT * (len(lines) - 1)
     for row in range(drawing.rows):
         top = figure.get_subplot(row + 1, 1).yaxis.domain[1]
         legend = {"y": top, "yanchor": "top", "x": 1.02, "xanchor": "left", "bgcolor": CLEAR, "tracegroupgap": 2}
