@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -234,6 +235,7 @@ def report(study: StudyFolder) -> None:
 
 def main() -> NoReturn:
     """Entry point: our own errors become one line and status 2, an interruption status 130."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded; `launch` says why
     try:
         app(standalone_mode=False)
     except GeloraVizError as error:

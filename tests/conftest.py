@@ -7,6 +7,7 @@ import os
 # Read when the libraries are imported, so it comes before they are.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 os.environ["OMP_NUM_THREADS"] = "2"
 
 import copy

@@ -13,6 +13,8 @@ from transformers import PreTrainedTokenizerBase
 
 from gelora_viz.errors import InputError
 
+_NO_LIMIT = 10**6
+"""transformers writes "no limit" as a very large number."""
 _LONGEST_DEFAULT = 512
 """Tokens kept of a text where neither the caller nor the model sets a limit."""
 
@@ -37,33 +39,41 @@ def tokenize(
         max_length: tokens kept of each text.
 
     Raises:
-        InputError: if `max_length` is below 2, or a text has no tokens at all.
+        InputError: if `max_length` is below 2 or beyond the model's positions, or a text has no tokens at all.
     """
     if max_length is not None and max_length < 2:
         raise InputError(f"max_length is {max_length}; it must be at least 2 tokens")
-    limit = max_length or _longest_input(tokenizer, model)
+    longest = _longest_input(tokenizer, model)
+    if max_length is not None and longest is not None and max_length > longest:
+        raise InputError(
+            f"max_length is {max_length}, more than the model's longest input of {longest} tokens; lower it"
+        )
     encoded = tokenizer(
-        list(texts), truncation=True, max_length=limit, padding=False, return_special_tokens_mask=True,
-        return_attention_mask=False, return_token_type_ids=False,
+        list(texts), truncation=True, max_length=max_length or min(longest or _LONGEST_DEFAULT, _LONGEST_DEFAULT),
+        padding=False, return_special_tokens_mask=True, return_attention_mask=False, return_token_type_ids=False,
     )  # fmt: skip
+    control = {getattr(tokenizer, f"{name}_token_id", None) for name in ("cls", "sep", "bos", "eos", "pad")}
     rows = []
     for position, (ids, mask) in enumerate(zip(encoded["input_ids"], encoded["special_tokens_mask"], strict=True)):
         if not ids:
             raise InputError(
                 f"text {position} ({texts[position][:40]!r}) has no tokens under this tokenizer; drop it"
             )
-        rows.append(TokenizedText(list(ids), np.asarray(mask, dtype=bool)))
+        # A text may spell out "[SEP]", which the tokenizer reads as one but does not count as added.
+        special = np.asarray(mask, dtype=bool) | np.array([token in control for token in ids])
+        rows.append(TokenizedText(list(ids), special))
     return rows
 
 
-def _longest_input(tokenizer: PreTrainedTokenizerBase, model: nn.Module) -> int:
-    limits = [_LONGEST_DEFAULT, tokenizer.model_max_length]
+def _longest_input(tokenizer: PreTrainedTokenizerBase, model: nn.Module) -> int | None:
+    """Tokens that the model has positions for; None where it has no such limit."""
+    limits = [tokenizer.model_max_length] if tokenizer.model_max_length < _NO_LIMIT else []
     positions = getattr(getattr(model, "config", None), "max_position_embeddings", None)
     if isinstance(positions, int) and positions > 0:
         # RoBERTa-like models start counting positions after the padding index.
         offset = (getattr(model.config, "pad_token_id", None) or 0) + 1 if "roberta" in _model_type(model) else 0
         limits.append(positions - offset)
-    return int(min(limits))
+    return min(limits, default=None)
 
 
 def _model_type(model: nn.Module) -> str:

@@ -140,8 +140,10 @@ def _wanted_layers(model: nn.Module, layers: str | Sequence[str]) -> pd.DataFram
     unused = [pattern for pattern in patterns if not fnmatch.filter(names, pattern)]
     if unused or not matched:
         raise InputError(f"no module matches {unused or patterns}; module names look like {', '.join(names[:6])}, …")
+    two_stacks = is_encoder_decoder(model)
+    stacks = [("decoder" if "decoder" in name.split(".") else "encoder") if two_stacks else "" for name in matched]
     return pd.DataFrame(
-        {"layer": matched, "stack": "", "depth": range(len(matched)), "module": matched, "reads_input": False}
+        {"layer": matched, "stack": stacks, "depth": range(len(matched)), "module": matched, "reads_input": False}
     )
 
 

@@ -51,7 +51,8 @@ class Activations:
             pooling: a word for how the points were made, shown in pictures.
 
         Raises:
-            InputError: if there is no array, one is not two-dimensional, or their numbers of points differ.
+            InputError: if there is no array, one is not two-dimensional or holds no numbers, or their numbers of
+                points differ.
 
         Example:
             >>> Activations.from_arrays({"embeddings": np.zeros((5, 3)), "block 1": np.ones((5, 3))})
@@ -61,10 +62,13 @@ class Activations:
             raise InputError("no arrays given; give a mapping from layer names to (n_points, n_features) arrays")
         points = {}
         for layer, array in arrays.items():
-            tensor = torch.as_tensor(np.asarray(array) if not isinstance(array, torch.Tensor) else array)
+            try:
+                tensor = torch.as_tensor(np.asarray(array) if not isinstance(array, torch.Tensor) else array)
+            except (TypeError, ValueError) as error:
+                raise InputError(f"layer {layer!r} holds no numbers ({error}); give an array of numbers") from error
             if tensor.ndim != 2:
                 raise InputError(f"layer {layer!r} has shape {tuple(tensor.shape)}; give (n_points, n_features)")
-            points[str(layer)] = tensor.detach().to("cpu", torch.float32).contiguous()
+            points[str(layer)] = tensor.detach().to("cpu", torch.float32).contiguous().clone()
         sizes = {layer: len(tensor) for layer, tensor in points.items()}
         if len(set(sizes.values())) > 1:
             raise InputError(

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
+from gelora_viz._device import resolve_device
 from gelora_viz.activations import Activations
 from gelora_viz.dimension.estimators import Estimator, choose_estimators
 from gelora_viz.dimension.graph import NeighborGraph, build_graph, check_finite
@@ -20,7 +21,9 @@ DEFAULT_K = 20
 """Neighbours of MLE, as in scikit-dimension."""
 N_SPLITS = 30
 """Random splits of the texts into halves; the standard error is then known to about 13 % (chi-square, 30 degrees)."""
-FEW_POINTS = 50
+FEWEST_TEXTS = 10
+"""With fewer texts, splits into halves repeat each other and show nothing."""
+FEW_TEXTS = 50
 _WIDE = 1024
 _N_SPLITS_WIDE = 6
 """Splits for covariance spectra of more than 1,024 features, where each one costs seconds."""
@@ -59,7 +62,7 @@ def estimate_dimension(
             constant points, with the layer's name.
 
     Warns:
-        UserWarning: with fewer than 50 points, whose intervals are wide and only roughly right.
+        UserWarning: with fewer than 50 texts, whose intervals are wide and only roughly right.
 
     Example:
         >>> points = np.random.default_rng(0).normal(size=(500, 3))
@@ -74,6 +77,7 @@ def estimate_dimension(
     if k < 3:
         raise InputError(f"k is {k}; MLE needs at least 3 neighbours")
     _check_points(activations, chosen, k)
+    resolve_device(device)
     sides = _split_texts(activations.provenance["text"].to_numpy(), seed)
     rows: list[dict[str, Any]] = []
     half_gaps: dict[tuple[str, str], np.ndarray] = {}
@@ -95,16 +99,23 @@ def estimate_dimension(
     return DimensionProfile(pd.DataFrame(rows, columns=COLUMNS), half_gaps, activations.pooling, confidence, settings)
 
 
-def _check_points(activations: Activations, chosen: Sequence[Estimator], k: int) -> None:
-    """Everything that can be refused before the first graph is built."""
+def check_number(n_points: int, n_texts: int, chosen: Sequence[Estimator], k: int) -> None:
+    """Raise `InputError` where there are too few points or texts, before anything is captured or searched."""
     needed = max((k if each.needs_k is None else each.needs_k) for each in chosen)
-    n_points = activations.n_points
     enough = 2 * needed + 3  # each half needs more points than neighbours
     if n_points < enough:
         raise InputError(
             f"{n_points} points are too few for {needed} neighbours with an interval; give at least {enough} texts, "
             "or a smaller k"
         )
+    if n_texts < FEWEST_TEXTS:
+        raise InputError(f"{n_texts} texts are too few for an interval; give at least {FEWEST_TEXTS}")
+
+
+def _check_points(activations: Activations, chosen: Sequence[Estimator], k: int) -> None:
+    """Everything that can be refused before the first graph is built."""
+    n_points, n_texts = activations.n_points, activations.provenance["text"].nunique()
+    check_number(n_points, n_texts, chosen, k)
     for layer in activations:
         points = activations[layer].numpy()
         check_finite(points, name=f"the points of layer {layer!r}")
@@ -112,9 +123,9 @@ def _check_points(activations: Activations, chosen: Sequence[Estimator], k: int)
             raise InputError(
                 f"all {n_points} points of layer {layer!r} are equal, so they have no dimension; check the texts"
             )
-    if n_points < FEW_POINTS:
+    if n_texts < FEW_TEXTS:
         warnings.warn(
-            f"only {n_points} points: intervals are wide and only roughly right; give a few hundred texts",
+            f"only {n_texts} texts: intervals are wide and only roughly right; give a few hundred texts",
             stacklevel=3,
         )
 
@@ -142,8 +153,14 @@ def _estimate_layer(
         kept = graph.kept
         for each in on_graph:
             n_read = neighbours[each.name]
-            gaps = [each.compute(one.nearest(n_read)) - each.compute(other.nearest(n_read)) for one, other in halves]
-            result[each.name] = (each.compute(graph.nearest(n_read)), np.array(gaps), graph.n_points)
+            try:
+                value = each.compute(graph.nearest(n_read))
+                gaps = [
+                    each.compute(one.nearest(n_read)) - each.compute(other.nearest(n_read)) for one, other in halves
+                ]
+            except InputError as error:
+                raise InputError(f"layer {layer!r}: {error}") from error
+            result[each.name] = (value, np.array(gaps), graph.n_points)
     on_spectrum = [each for each in chosen if each.kind == "spectrum"]
     if on_spectrum:
         # Duplicates do not break a covariance, but all estimators of a layer are to see the same points.
@@ -195,6 +212,7 @@ def _spectra(points: np.ndarray, sides: np.ndarray) -> tuple[np.ndarray, list[tu
 
 
 def _eigenvalues(moment: np.ndarray, total: np.ndarray, n_points: int) -> np.ndarray:
-    """Of the covariance of points with this second moment (sum of x x^T) and this sum."""
+    """Of the covariance of points with this second moment (sum of x x^T) and this sum; n - 1 at most are not 0."""
     mean = total / n_points
-    return np.clip(np.linalg.eigvalsh(moment / n_points - np.outer(mean, mean))[::-1], 0.0, None)
+    eigenvalues = np.linalg.eigvalsh(moment / n_points - np.outer(mean, mean))[::-1]
+    return np.clip(eigenvalues[: n_points - 1], 0.0, None)

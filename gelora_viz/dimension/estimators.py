@@ -29,7 +29,7 @@ class Estimator:
         title: as it stands in pictures.
         kind: "neighbours" (works on the graph's distances) or "spectrum" (on the covariance's eigenvalues).
         needs_k: how many neighbours it reads: a number, or None for the k the caller chose; 0 for a spectrum.
-        compute: from a NeighborGraph, or from eigenvalues (n_features,) in descending order, to the dimension.
+        compute: from a NeighborGraph, or from eigenvalues in descending order, to the dimension.
         paper: where it comes from.
         smooth: whether a small change of the data changes the estimate a little. Where not (an argmax over gaps), an
             interval says whether the choice is stable and little more.
@@ -50,11 +50,11 @@ def twonn(graph: NeighborGraph) -> float:
     Facco, d'Errico, Rodriguez & Laio 2017, doi:10.1038/s41598-017-11873-y, equation 5. The estimator that GeLoRA
     uses.
     """
-    log_ratio = np.sort(np.log(graph.distances[:, 1] / graph.distances[:, 0]))
+    log_ratio = np.sort(_log_ratios(graph))
     n_kept = int(len(log_ratio) * (1 - TWONN_DISCARDED))
     log_ratio = log_ratio[:n_kept]
     tail = -np.log1p(-np.arange(1, n_kept + 1) / graph.n_points)
-    return float(log_ratio @ tail / (log_ratio @ log_ratio))
+    return float(log_ratio @ tail / _positive(log_ratio @ log_ratio))
 
 
 def twonn_ml(graph: NeighborGraph) -> float:
@@ -64,7 +64,21 @@ def twonn_ml(graph: NeighborGraph) -> float:
 
     Denti, Doimo, Laio & Mira 2022, doi:10.1038/s41598-022-20991-1, equation 3 (with the unbiased n - 1).
     """
-    return float((graph.n_points - 1) / np.log(graph.distances[:, 1] / graph.distances[:, 0]).sum())
+    return float((graph.n_points - 1) / _positive(_log_ratios(graph).sum()))
+
+
+def _log_ratios(graph: NeighborGraph) -> np.ndarray:
+    """log(r2 / r1) of every point."""
+    return np.log(graph.distances[:, 1] / graph.distances[:, 0])
+
+
+def _positive(spread: float) -> float:
+    """Refuse points whose neighbours are all equally far away: on a grid, ratios of distances say nothing."""
+    if spread <= 0:
+        raise InputError(
+            "every point's neighbours are equally far away, as on a grid, so ratios of distances say nothing"
+        )
+    return spread
 
 
 def mle(graph: NeighborGraph) -> float:
@@ -73,7 +87,7 @@ def mle(graph: NeighborGraph) -> float:
     Levina & Bickel 2004 (NIPS 17), equation 8, with k - 1; MacKay & Ghahramani 2005 for averaging the inverses.
     """
     logs = np.log(graph.distances[:, -1:] / graph.distances[:, :-1])
-    return float((graph.k - 1) * graph.n_points / logs.sum())
+    return float((graph.k - 1) * graph.n_points / _positive(logs.sum()))
 
 
 def lpca_participation_ratio(eigenvalues: np.ndarray) -> float:
@@ -86,12 +100,14 @@ def lpca_participation_ratio(eigenvalues: np.ndarray) -> float:
 
 
 def lpca_maxgap(eigenvalues: np.ndarray) -> float:
-    """Number of eigenvalues before the largest ratio of one to the next, among those above rounding.
+    """Number of eigenvalues before the largest ratio of one to the next; where the rest are rounding, those above it.
 
     Bruske & Sommer 1998, doi:10.1109/34.682189. An argmax: it can jump from 1 to n_features between similar layers.
     """
     above = eigenvalues[eigenvalues > eigenvalues[0] * len(eigenvalues) * np.finfo(np.float64).eps]
-    return float(np.argmax(above[:-1] / above[1:]) + 1) if len(above) > 1 else 1.0
+    if len(above) < len(eigenvalues) or len(above) == 1:
+        return float(len(above))  # an exactly flat cloud: the fall to rounding is the largest gap
+    return float(np.argmax(above[:-1] / above[1:]) + 1)
 
 
 ESTIMATORS: dict[str, Estimator] = {

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from sklearn.neighbors import NearestNeighbors
 
+from gelora_viz._device import resolve_device
 from gelora_viz.errors import InputError
 
 NEAR_DUPLICATE = 1e-3
@@ -111,7 +112,7 @@ def neighbor_graph(x: Any, k: int, *, device: str | None = None) -> NeighborGrap
 
 def build_graph(x: Any, k: int, *, at_least: int, device: str | None = None) -> NeighborGraph:  # noqa: ANN401
     """As `neighbor_graph`, but content with fewer than `k` neighbours, down to `at_least`, where points are few."""
-    points = np.asarray(x.detach().cpu() if isinstance(x, torch.Tensor) else x)
+    points = _as_array(x)
     if points.ndim != 2:
         raise InputError(f"points have shape {points.shape}; give (n_points, n_features)")
     if at_least < 1:
@@ -134,6 +135,13 @@ def build_graph(x: Any, k: int, *, at_least: int, device: str | None = None) -> 
         if not twins.any():
             return NeighborGraph(distances, indices, kept, len(points) - len(kept))
         kept = kept[~twins]
+
+
+def _as_array(x: Any) -> np.ndarray:  # noqa: ANN401 - array or tensor
+    if not isinstance(x, torch.Tensor):
+        return np.asarray(x)
+    # numpy knows no bfloat16.
+    return x.detach().to("cpu", x.dtype if x.dtype == torch.float64 else torch.float32).numpy()
 
 
 def check_finite(points: np.ndarray, *, name: str = "the points") -> None:
@@ -161,11 +169,12 @@ def _search(points: np.ndarray, k: int, device: str | None) -> tuple[np.ndarray,
     """Distances and indices (n_points, k) of the nearest neighbours of centred, distinct points."""
     n_candidates = min(k + _SPARE_CANDIDATES, len(points) - 1)
     single = np.ascontiguousarray(points, dtype=np.float32)
-    if device is None or torch.device(device).type == "cpu":
+    where = resolve_device(device)
+    if where.type == "cpu":
         search = NearestNeighbors(n_neighbors=n_candidates, algorithm="brute").fit(single)
         candidates = search.kneighbors(return_distance=False)
     else:
-        candidates = _torch_candidates(single, n_candidates, torch.device(device))
+        candidates = _torch_candidates(single, n_candidates, where)
     distances = _exact_distances(points, candidates)
     order = np.argsort(distances, axis=1, kind="stable")[:, :k]
     return np.take_along_axis(distances, order, axis=1), np.take_along_axis(candidates, order, axis=1)

@@ -76,7 +76,11 @@ class DimensionProfile:
             for before, after in zip(
                 ordered.iloc[:-1].itertuples(index=False), ordered.iloc[1:].itertuples(index=False), strict=True
             ):
-                paired = self.half_gaps[str(after.layer), estimator] - self.half_gaps[str(before.layer), estimator]
+                gaps_after = self.half_gaps[str(after.layer), estimator]
+                gaps_before = self.half_gaps[str(before.layer), estimator]
+                # Wide layers have fewer splits, the first of the same ones.
+                n_splits = min(len(gaps_after), len(gaps_before))
+                paired = gaps_after[:n_splits] - gaps_before[:n_splits]
                 difference = float(after.dimension - before.dimension)
                 std_error = split_half_error(paired)
                 low, high = interval(difference, std_error, len(paired), self.confidence)

@@ -9,11 +9,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from gelora_viz._device import resolve_device
 from gelora_viz.errors import SourceError
 
 logger = logging.getLogger("gelora_viz")
+
+_FEWEST_WORDS = 10
+"""Tokens besides special ones that a real tokenizer has; transformers makes one up where a checkpoint has none."""
 
 
 class LoadedModel(NamedTuple):
@@ -62,6 +67,7 @@ def load_model(
 
     Raises:
         SourceError: if nothing loadable is found; the message says what was looked for and which names exist.
+        InputError: if this machine has no such device.
 
     Example:
         >>> model, tokenizer, source = load_model("minilm")
@@ -69,16 +75,22 @@ def load_model(
         6
     """
     folder = _locate(source)
+    where: Any = resolve_device(device)
     options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
     try:
         config = AutoConfig.from_pretrained(folder, **options)
         tokenizer = AutoTokenizer.from_pretrained(folder, **options)
         model = AutoModel.from_pretrained(folder, config=config, dtype=dtype, use_safetensors=True, **options)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         raise SourceError(_not_loadable(source, folder, error)) from error
+    if len(tokenizer) - len(set(tokenizer.all_special_tokens)) < _FEWEST_WORDS:
+        raise SourceError(
+            f"the tokenizer of {source} knows only {len(tokenizer)} tokens, so its files are missing; save the "
+            "model's tokenizer beside it with save_pretrained"
+        )
     model.eval()
     if device is not None:
-        model.to(device)
+        model.to(where)
     return LoadedModel(model, tokenizer, str(source))
 
 
@@ -108,6 +120,8 @@ def _names() -> str:
 def _not_loadable(source: object, folder: str, error: Exception) -> str:
     logger.debug("loading %s failed", source, exc_info=error)
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if "trust_remote_code" in str(error):
+        return f"{source} brings Python code of its own; read it, then allow it with trust_remote_code"
     if Path(folder).is_dir():
         return (
             f"cannot load the model in {folder}: {reason}; it needs config.json, a tokenizer and safetensors weights"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from gelora_viz.errors import InputError, SourceError
 from gelora_viz.sources.icd10 import load_icd10
 
 SPLITS = ("train", "validation", "test")
+_SHARES = {"test": 0.2, "validation": 0.1}
 _COLUMNS = ["split", "text", "label", "group"]
 _TEXT_COLUMNS = ("text", "sentence", "content", "description", "document", "review", "premise", "question")
 _LABEL_COLUMNS = ("label", "labels", "class", "category", "target")
@@ -34,11 +35,13 @@ class TextData:
             group (texts of one group are not independent, such as siblings of one category; None where unknown).
         name: where the texts came from.
         n_duplicates: repeated texts that were left out (the first of each stays).
+        n_unlabelled: texts without a label that were left out because others have one.
     """
 
     frame: pd.DataFrame
     name: str
     n_duplicates: int = 0
+    n_unlabelled: int = 0
     label_names: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -106,7 +109,9 @@ def load_texts(
     Returns:
         Texts split into train, validation and test: the source's own splits where it has them (a column "split", or
             the
-        splits of a `DatasetDict`), otherwise 70 : 10 : 20 at random within each class.
+        splits of a `DatasetDict`), otherwise 70 : 10 : 20 at random within each class, whole groups together where a
+        column "group" names them. Repeated texts are left out, and so are texts without a label where others have
+        one; both are counted.
 
     Raises:
         SourceError: if the source is unknown or unreadable; the message says which names exist.
@@ -116,18 +121,25 @@ def load_texts(
         >>> load_texts(["one text", "another text", "a third"])
         TextData('list of 3 texts': 3 train, 0 validation, 0 test; 0 classes)
     """
+    if max_texts is not None and max_texts < 1:
+        raise InputError(f"max_texts is {max_texts}; it must be at least 1")
     frame, name = _read(source, seed=seed)
     frame = _choose_columns(frame, name, text_column, label_column)
+    if frame.empty:
+        raise InputError(f"{name} has no rows; give at least one text")
     _check_texts(frame["text"], name)
-    n_before = len(frame)
-    frame = frame.drop_duplicates(subset="text", ignore_index=True)
-    n_duplicates = n_before - len(frame)
-    frame = _split(frame, seed)
+    distinct = frame.drop_duplicates(subset="text", ignore_index=True)
+    labelled = distinct[distinct["label"].notna()] if distinct["label"].notna().any() else distinct
+    chosen = _split(labelled.reset_index(drop=True), seed)
     if max_texts is not None:
-        if max_texts < 1:
-            raise InputError(f"max_texts is {max_texts}; it must be at least 1")
-        frame = _thin(frame, max_texts, seed)
-    return TextData(frame[_COLUMNS].reset_index(drop=True), name, n_duplicates)
+        chosen = _thin(chosen, max_texts, seed)
+    before = source if isinstance(source, TextData) else TextData(frame, name)
+    return TextData(
+        chosen[_COLUMNS].reset_index(drop=True),
+        name,
+        n_duplicates=before.n_duplicates + len(frame) - len(distinct),
+        n_unlabelled=before.n_unlabelled + len(distinct) - len(labelled),
+    )
 
 
 def check_texts(texts: Iterable[object], *, name: str = "texts") -> list[str]:
@@ -167,7 +179,7 @@ def _read(source: Any, *, seed: int) -> tuple[pd.DataFrame, str]:  # noqa: ANN40
         isinstance(source, dict) and all(hasattr(part, "to_pandas") for part in source.values())
     ):
         return _from_datasets(source), type(source).__name__
-    if isinstance(source, Sequence):
+    if isinstance(source, Iterable) and not isinstance(source, Mapping | bytes):
         texts = list(source)
         if not texts:
             raise InputError("the list of texts is empty; give at least one text")
@@ -178,14 +190,19 @@ def _read(source: Any, *, seed: int) -> tuple[pd.DataFrame, str]:  # noqa: ANN40
     )
 
 
+def _read_separated(path: Path, separator: str) -> pd.DataFrame:
+    """Every cell as the text it is: a label "NA" or "007" means what it says."""
+    return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False)
+
+
 def _lines(path: Path) -> list[str]:
     """Lines of a UTF-8 file, ended by line feeds alone: a text may hold what else splitlines() cuts at."""
     return path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
 
 
 _READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
-    ".csv": lambda path: pd.read_csv(path),
-    ".tsv": lambda path: pd.read_csv(path, sep="\t"),
+    ".csv": lambda path: _read_separated(path, ","),
+    ".tsv": lambda path: _read_separated(path, "\t"),
     ".jsonl": lambda path: pd.DataFrame([json.loads(line) for line in _lines(path) if line.strip()]),
     ".json": lambda path: pd.DataFrame(json.loads(path.read_text(encoding="utf-8"))),
     ".parquet": lambda path: pd.read_parquet(path),
@@ -243,16 +260,17 @@ def _from_datasets(source: Any) -> pd.DataFrame:  # noqa: ANN401 - datasets is a
     for column, feature in source.features.items():
         names = getattr(feature, "names", None)
         if names is not None:
-            frame[column] = [names[number] if number >= 0 else None for number in frame[column]]
+            known = [None if pd.isna(number) or number < 0 else names[int(number)] for number in frame[column]]
+            frame[column] = pd.Series(known, index=frame.index, dtype=object)
     return frame
 
 
 def _split_name(name: str) -> str:
     """train, validation or test for the many names that splits go by."""
     lowered = name.lower()
-    if lowered.startswith(("val", "dev")):
+    if lowered.startswith(("val", "dev", "eval")):
         return "validation"
-    return "test" if lowered.startswith("test") else "train"
+    return "test" if lowered.startswith(("test", "holdout", "held")) else "train"
 
 
 def _choose_columns(
@@ -260,6 +278,10 @@ def _choose_columns(
 ) -> pd.DataFrame:
     """Keep text, label and split under these names, the labels as strings."""
     columns = [str(column) for column in frame.columns]
+    repeated = sorted({column for column in columns if columns.count(column) > 1})
+    if repeated:
+        raise InputError(f"{name} has several columns named {', '.join(repeated)}; give each a name of its own")
+    frame = frame.set_axis(columns, axis=1)
     for wanted, role in ((text_column, "text"), (label_column, "label")):
         if wanted is not None and wanted not in columns:
             raise InputError(f"{name} has no {role} column {wanted!r}; its columns are {', '.join(columns)}")
@@ -277,45 +299,56 @@ def _choose_columns(
             (column for column in _LABEL_COLUMNS if column in columns and column != text_column), None
         )
     chosen = pd.DataFrame({"text": frame[text_column].astype(object)})
-    labels = (
-        frame[label_column].astype(object)
-        if label_column is not None
-        else pd.Series([None] * len(frame), dtype=object)
+    chosen["label"] = (
+        _strings(frame[label_column]) if label_column is not None else _strings(chosen["text"], empty=True)
     )
-    chosen["label"] = [None if pd.isna(label) else str(label) for label in labels]
-    groups = (
-        frame["group"].astype(object)
-        if "group" in columns and text_column != "group"
-        else pd.Series([None] * len(frame))
+    group_column = "group" if "group" in columns and "group" not in (text_column, label_column) else None
+    chosen["group"] = (
+        _strings(frame[group_column]) if group_column is not None else _strings(chosen["text"], empty=True)
     )
-    chosen["group"] = [None if pd.isna(group) else str(group) for group in groups]
     if "split" in columns and "split" not in (text_column, label_column):
         chosen["split"] = [_split_name(str(split)) for split in frame["split"]]
     return chosen
 
 
+def _strings(column: pd.Series, *, empty: bool = False) -> pd.Series:
+    """The column as strings, None where a value is missing, or everywhere."""
+    values = [None if empty or pd.isna(value) or value == "" else str(value) for value in column]
+    return pd.Series(values, index=column.index, dtype=object)
+
+
 def _holds_strings(column: pd.Series) -> bool:
-    return len(column) > 0 and all(isinstance(value, str) for value in column.head(50))
+    """Whether a column holds texts: strings, and not all of them numbers."""
+    head = list(column.head(50))
+    return bool(head) and all(isinstance(each, str) for each in head) and not all(_is_number(each) for each in head)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _split(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Make the splits that are missing out of the training rows, at random within each class."""
+    """Make missing splits out of the training rows, at random within each class, whole groups together."""
     generator = np.random.default_rng(seed)
     if "split" not in frame:
         frame = frame.assign(split="train")
-    labelled = frame["label"].notna()
-    if not labelled.any():
+    if frame["label"].isna().all():
         return frame
-    # Unlabelled rows of a test split (as in GLUE) cannot be scored.
-    frame = frame[labelled | (frame["split"] == "train")].reset_index(drop=True)
-    missing = [
-        (split, share) for split, share in (("test", 0.2), ("validation", 0.1)) if split not in set(frame["split"])
-    ]
+    missing = [(split, share) for split, share in _SHARES.items() if split not in set(frame["split"])]
+    unit = frame["group"].where(frame["group"].notna(), [f"\0{row}" for row in range(len(frame))])
+    sizes = frame[frame["split"] == "train"].groupby("label", sort=True).size()
     for split, share in missing:
-        for _, rows in frame[frame["split"] == "train"].groupby("label", sort=True):
-            n_moved = round(share * len(rows))
-            moved = generator.choice(rows.index.to_numpy(), size=n_moved, replace=False)
-            frame.loc[moved, "split"] = split
+        for label, size in sizes.items():
+            left = unit[(frame["split"] == "train") & (frame["label"] == label)]
+            counts = left.value_counts(sort=False)
+            order = generator.permutation(len(counts))
+            n_units = int(np.searchsorted(np.cumsum(counts.to_numpy()[order]), round(share * size), side="right"))
+            moved = set(counts.index[order[:n_units]])
+            frame.loc[(frame["split"] == "train") & unit.isin(moved), "split"] = split
     return frame
 
 

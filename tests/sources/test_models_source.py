@@ -118,7 +118,7 @@ def test_what_cannot_be_a_source_is_refused_with_the_names_that_exist(source):
 @pytest.mark.parametrize("as_text", [True, False])
 def test_a_path_that_does_not_exist_is_not_tried_on_the_hub(tmp_path, as_text, no_network):
     path = tmp_path / "nowhere"
-    with pytest.raises(SourceError, match="no model folder at .*nowhere"):
+    with pytest.raises(SourceError, match=r"no model folder at .*nowhere"):
         load_model(str(path) if as_text else path)
 
 

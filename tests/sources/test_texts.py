@@ -9,7 +9,7 @@ import pytest
 
 from gelora_viz.errors import InputError, SourceError
 from gelora_viz.sources import TextData, load_texts
-from gelora_viz.sources.texts import check_texts
+from gelora_viz.sources.texts import SPLITS, check_texts
 
 AWKWARD = [
     "naïve “quotes”, \"double\" and 'single'",
@@ -90,12 +90,15 @@ def test_a_data_set_gives_its_class_names_as_labels():
 
 def test_a_class_number_of_minus_one_means_no_label():
     data = load_texts(data_set(["bad", "hidden", "good"], [0, -1, 1]))
-    assert pd.isna(by_text(data, "label")["hidden"])
+    assert "hidden" not in by_text(data, "label")
+    assert data.n_unlabelled == 1
     assert data.label_names == ("neg", "pos")
 
 
 def test_the_splits_of_a_dataset_dict_are_kept():
-    parts = {name: data_set([f"{name} {i}" for i in range(4)], [0, 1] * 2) for name in ("train", "validation", "test")}
+    parts = {
+        name: data_set([f"{name} {i}" for i in range(4)], [0, 1] * 2) for name in ("train", "validation", "test")
+    }
     data = load_texts(datasets.DatasetDict(parts))
     for name in parts:
         assert data.texts(name) == [f"{name} {i}" for i in range(4)]
@@ -144,7 +147,7 @@ def test_the_only_column_of_strings_is_taken_for_the_texts():
 
 
 def test_columns_that_could_both_be_texts_are_not_guessed_between():
-    with pytest.raises(InputError, match="cannot tell which column .* name one of left, right"):
+    with pytest.raises(InputError, match=r"cannot tell which column .* name one of left, right"):
         load_texts(pd.DataFrame({"left": ["x"], "right": ["y"]}))
 
 
@@ -174,6 +177,12 @@ def test_repeated_texts_are_left_out_and_counted():
     assert data.n_duplicates == 3
 
 
+def test_a_text_under_two_labels_stays_under_the_first_only():
+    data = load_texts(pd.DataFrame({"text": ["same", "other", "same"], "label": ["a", "b", "b"]}))
+    assert by_text(data, "label") == {"same": "a", "other": "b"}
+    assert data.n_duplicates == 1
+
+
 def test_a_text_in_two_splits_stays_in_the_first_only():
     frame = pd.DataFrame({"text": ["same", "other", "same"], "split": ["train", "test", "test"]})
     data = load_texts(frame)
@@ -191,8 +200,7 @@ def test_splits_are_made_within_each_class():
 def test_splits_share_no_text_and_lose_none():
     frame = numbered(101, classes=("a", "b", "c"))
     data = load_texts(frame)
-    parts = [data.texts(split) for split in ("train", "validation", "test")]
-    assert sorted(sum(parts, [])) == sorted(frame["text"])
+    assert sorted(text for split in SPLITS for text in data.texts(split)) == sorted(frame["text"])
 
 
 def test_a_seed_decides_the_splits():
@@ -239,16 +247,20 @@ def test_groups_are_kept():
 
 
 def test_labels_are_positions_in_the_sorted_names():
-    data = load_texts(numbered(30, classes=("c", "a", "b")).assign(split="train"))
+    data = load_texts(numbered(30, classes=("c", "a", "b")))
     assert data.label_names == ("a", "b", "c")
-    assert data.labels().dtype == np.int64
-    assert data.labels().tolist() == [2, 0, 1] * 10
+    for split in ("train", "test"):
+        labels = data.labels(split)
+        assert labels.dtype == np.int64
+        assert [data.label_names[label] for label in labels] == [
+            by_text(data, "label")[text] for text in data.texts(split)
+        ]
 
 
 def test_labels_may_be_numbers():
-    data = load_texts(numbered(10, classes=(0, 1)).assign(split="train"))
+    data = load_texts(numbered(20, classes=(0, 1)))
     assert data.label_names == ("0", "1")
-    assert data.labels().tolist() == [0, 1] * 5
+    assert data.labels().tolist() == [int(text.split()[1]) % 2 for text in data.texts()]
 
 
 def test_asking_unlabelled_texts_for_labels_names_the_remedy():

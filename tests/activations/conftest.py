@@ -1,0 +1,12 @@
+"""Tiny models gain nothing from a second thread, and on a busy machine wait for it."""
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

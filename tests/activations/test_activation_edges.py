@@ -1,0 +1,48 @@
+"""Inputs at the edge of what a capture or a given cloud can be."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from gelora_viz.activations import Activations, capture
+from gelora_viz.errors import InputError
+
+
+def test_the_same_array_under_two_names_can_be_saved(tmp_path):
+    points = np.ones((4, 2), dtype=np.float32)
+    Activations.from_arrays({"a": points, "b": points}).save(tmp_path)
+
+
+def test_arrays_are_copied():
+    points = np.ones((4, 2), dtype=np.float32)
+    activations = Activations.from_arrays({"a": points})
+    points[:] = 7
+    assert activations["a"].max() == 1
+
+
+@pytest.mark.parametrize("array", [[["x", "y"]], np.array([[None, 1.0]])])
+def test_arrays_that_are_no_numbers(array):
+    with pytest.raises(InputError):
+        Activations.from_arrays({"a": array})
+
+
+def test_a_max_length_beyond_the_models_positions(tiny):
+    model, tokenizer = tiny("bert")
+    with pytest.raises(InputError, match="max_length is 500, more than the model's longest input of 128 tokens"):
+        capture(model, tokenizer, ["The rain fell softly. " * 100], max_length=500, progress=False)
+
+
+def test_a_decoder_blocks_tokens_are_the_same_by_pattern(tiny, texts):
+    model, tokenizer = tiny("t5")
+    options = {"pooling": "tokens", "progress": False}
+    own = capture(model, tokenizer, texts[:3], layers="decoder.block.0", **options)
+    blocks = capture(model, tokenizer, texts[:3], **options)
+    torch.testing.assert_close(own["decoder.block.0"], blocks["decoder.block.0"])
+
+
+def test_special_tokens_written_in_a_text_are_special_too(tiny):
+    model, tokenizer = tiny("bert")
+    tokens = capture(model, tokenizer, ["rain [SEP] wind"], pooling="tokens", progress=False).provenance["token"]
+    assert "[SEP]" not in tokens.tolist()

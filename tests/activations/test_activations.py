@@ -1,0 +1,117 @@
+"""The captured points as an object: rows that belong together, saved and loaded unchanged."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from gelora_viz.activations import Activations, capture
+from gelora_viz.errors import InputError, StudyError
+
+
+@pytest.fixture
+def captured(tiny, texts):
+    model, tokenizer = tiny("t5")
+    return capture(model, tokenizer, texts[:6], pooling="tokens", max_points=20, seed=3, progress=False)
+
+
+def test_arrays_become_layers_in_the_order_given():
+    rng = np.random.default_rng(0)
+    arrays = {"embeddings": rng.normal(size=(5, 3)), "b": torch.zeros(5, 2), "a": [[1, 2]] * 5}
+    activations = Activations.from_arrays(arrays)
+    assert activations.layers == list(activations) == ["embeddings", "b", "a"]
+    assert activations.frame["depth"].tolist() == [0, 1, 2]
+    assert (len(activations), activations.n_points, activations.pooling) == (3, 5, "given")
+    assert all(activations[layer].dtype == torch.float32 for layer in activations)
+    np.testing.assert_allclose(activations["embeddings"], arrays["embeddings"], rtol=1e-6)
+
+
+def test_points_of_any_float_type_with_or_without_gradient_are_taken():
+    points = torch.randn(4, 2, dtype=torch.bfloat16, requires_grad=True)
+    kept = Activations.from_arrays({"x": points})["x"]
+    assert not kept.requires_grad
+    assert torch.equal(kept, points.detach().float())
+
+
+def test_no_arrays_are_refused():
+    with pytest.raises(InputError, match="no arrays given"):
+        Activations.from_arrays({})
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 2, 3), ()])
+def test_an_array_that_is_no_table_is_refused_with_layer_and_shape(shape):
+    with pytest.raises(InputError) as error:
+        Activations.from_arrays({"fine": np.zeros((4, 2)), "odd": np.zeros(shape)})
+    assert f"layer 'odd' has shape {shape}" in str(error.value)
+
+
+def test_layers_with_different_numbers_of_points_are_refused_with_the_numbers():
+    with pytest.raises(InputError, match=r"'a': 4, 'b': 5.*row i must be the same text"):
+        Activations.from_arrays({"a": np.zeros((4, 2)), "b": np.zeros((5, 2))})
+
+
+def test_an_unknown_layer_is_refused_with_the_layers_there_are():
+    with pytest.raises(InputError, match="no layer 'block 7'; layers are a, b"):
+        Activations.from_arrays({"a": np.zeros((4, 2)), "b": np.zeros((4, 2))})["block 7"]
+
+
+def test_the_frame_has_a_row_per_layer():
+    frame = Activations.from_arrays({"a": [[3.0, 4.0], [0.0, 1.0]], "b": np.zeros((2, 5))}).frame
+    assert list(frame.columns) == ["layer", "stack", "depth", "n_points", "n_features", "mean_norm"]
+    assert frame["n_features"].tolist() == [2, 5]
+    assert frame["mean_norm"].tolist() == [3.0, 0.0]
+
+
+def test_what_was_saved_loads_unchanged(captured, tmp_path):
+    again = Activations.load(captured.save(tmp_path / "study" / "activations"))
+    assert again.layers == captured.layers
+    assert all(torch.equal(again[layer], captured[layer]) for layer in captured)
+    pd.testing.assert_frame_equal(again.layer_frame, captured.layer_frame)
+    pd.testing.assert_frame_equal(again.provenance, captured.provenance, check_dtype=False)
+    assert (again.pooling, dict(again.settings)) == (captured.pooling, dict(captured.settings))
+
+
+def test_pooled_points_have_no_token_after_loading_either(tiny, texts, tmp_path):
+    model, tokenizer = tiny("bert")
+    activations = capture(model, tokenizer, texts[:3], progress=False)
+    again = Activations.load(activations.save(tmp_path))
+    assert again.provenance["token"].tolist() == activations.provenance["token"].tolist() == [None] * 3
+
+
+def test_saving_again_replaces_what_was_there(captured, tmp_path):
+    captured.save(tmp_path)
+    Activations.from_arrays({"x": np.ones((2, 2))}).save(tmp_path)
+    assert Activations.load(tmp_path).layers == ["x"]
+
+
+def test_nothing_saved_is_a_pickle(captured, tmp_path):
+    captured.save(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["activations.json", "points.safetensors"]
+
+
+def test_a_save_that_was_cut_off_does_not_load(captured, tmp_path):
+    captured.save(tmp_path)
+    (tmp_path / "activations.json").unlink()
+    with pytest.raises(StudyError, match="no activations at"):
+        Activations.load(tmp_path)
+
+
+def test_missing_or_damaged_points_are_named(captured, tmp_path):
+    captured.save(tmp_path)
+    (tmp_path / "points.safetensors").write_bytes(b"damaged")
+    with pytest.raises(StudyError, match=r"cannot read .*points\.safetensors.*capture again"):
+        Activations.load(tmp_path)
+    (tmp_path / "points.safetensors").unlink()
+    with pytest.raises(StudyError, match=r"points\.safetensors"):
+        Activations.load(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_named(captured, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StudyError, match=r"cannot write activations to .*file"):
+        captured.save(tmp_path / "file")
+
+
+def test_a_page_shows_layer_names_as_text():
+    page = Activations.from_arrays({"<b>layer</b>": np.zeros((2, 2))})._repr_html_()
+    assert "&lt;b&gt;layer&lt;/b&gt;" in page

@@ -1,0 +1,229 @@
+"""The neighbour graph is exact, on every machine, and free of near-duplicates.
+
+The source of truth is scipy's full distance matrix in float64.
+"""
+
+import numpy as np
+import pytest
+import skdim
+import torch
+from scipy.spatial.distance import cdist
+
+from gelora_viz.dimension import graph as graph_module
+from gelora_viz.dimension import neighbor_graph
+from gelora_viz.dimension.estimators import mle, twonn
+from gelora_viz.dimension.graph import _torch_candidates
+from gelora_viz.errors import InputError
+
+
+def curved(n_points=400, seed=0):
+    """A noisy four-dimensional surface in twelve dimensions."""
+    rng = np.random.default_rng(seed)
+    flat = rng.normal(size=(n_points, 4))
+    return np.tanh(flat @ rng.normal(size=(4, 12))) + 0.02 * rng.normal(size=(n_points, 12))
+
+
+def brute_force(points, k):
+    distances = cdist(points, points)
+    np.fill_diagonal(distances, np.inf)
+    indices = np.argsort(distances, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(distances, indices, axis=1), indices
+
+
+def assert_same_graph(graph, distances, indices):
+    np.testing.assert_allclose(graph.distances, distances, rtol=1e-9)
+    np.testing.assert_array_equal(graph.indices, indices)
+
+
+@pytest.mark.parametrize("k", [1, 2, 20, 399])
+def test_neighbours_and_distances_are_those_of_the_full_distance_matrix(k):
+    points = curved()
+    graph = neighbor_graph(points, k)
+    assert_same_graph(graph, *brute_force(points, k))
+    assert (graph.n_points, graph.k, graph.n_duplicates) == (400, k, 0)
+    assert graph.kept.tolist() == list(range(400))
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_large_offset_in_one_coordinate_costs_no_neighbour(dtype):
+    """The "massive activations" of large models: expanding |a - b|^2 without centring loses most neighbours here."""
+    points = curved()
+    points[:, 5] += 3000
+    points = points.astype(dtype)
+    assert_same_graph(neighbor_graph(points, 20), *brute_force(points.astype(np.float64), 20))
+
+
+def test_points_of_a_higher_dimension_than_their_number_have_exact_neighbours():
+    points = np.random.default_rng(1).normal(size=(60, 300))
+    assert_same_graph(neighbor_graph(points, 5), *brute_force(points, 5))
+
+
+def test_tensors_and_whole_numbers_are_points_too():
+    points = curved(50)
+    expected = neighbor_graph(points, 3).distances
+    np.testing.assert_array_equal(neighbor_graph(torch.tensor(points, requires_grad=True), 3).distances, expected)
+    squares = np.array([[0], [1], [4], [9], [16]])
+    assert neighbor_graph(squares, 1).distances.ravel().tolist() == [1, 1, 3, 5, 7]
+
+
+def test_the_points_given_are_not_changed():
+    points = curved(50) + 10
+    before = points.copy()
+    neighbor_graph(points, 3)
+    np.testing.assert_array_equal(points, before)
+
+
+# On an accelerator
+
+
+@pytest.mark.parametrize("n_blocks", [1, 7])
+def test_blocked_matrix_products_find_the_same_neighbours(monkeypatch, n_blocks):
+    points = curved()
+    points = (points - points.mean(axis=0)).astype(np.float32)
+    rows = -(-len(points) // n_blocks)
+    monkeypatch.setattr(graph_module, "_PRODUCT_BYTES", 4 * len(points) * rows)
+    found = _torch_candidates(points, 24, torch.device("cpu"))
+    _, expected = brute_force(points.astype(np.float64), 24)
+    # The last candidates may swap with those behind them in single precision; that is what the spare ones are for.
+    for own, true in zip(found, expected, strict=True):
+        assert set(true[:20]) <= set(own)
+
+
+def test_the_accelerators_graph_is_the_processors(monkeypatch):
+    """With the device's search run on the CPU: candidates from products, distances from coordinates."""
+    points = curved()
+    points[:, 5] += 3000
+
+    def on_cpu(single, n_candidates, _device):
+        return _torch_candidates(single, n_candidates, torch.device("cpu"))
+
+    monkeypatch.setattr(graph_module, "_torch_candidates", on_cpu)
+    monkeypatch.setattr(graph_module, "resolve_device", torch.device)
+    assert_same_graph(neighbor_graph(points, 20, device="cuda"), *brute_force(points, 20))
+
+
+# Near-duplicates
+
+
+def with_copies(points, share, noise, seed=0):
+    """The points and copies of some, in random order; and where each row came from."""
+    rng = np.random.default_rng(seed)
+    n_copies = int(share * len(points))
+    copied = rng.choice(len(points), size=n_copies, replace=False)
+    spacing = np.median(brute_force(points, 1)[0])
+    moved = points[copied] + noise * spacing * rng.normal(size=(n_copies, points.shape[1])) / points.shape[1] ** 0.5
+    origin = np.concatenate([np.arange(len(points)), copied])
+    order = rng.permutation(len(origin))
+    return np.concatenate([points, moved])[order], origin[order]
+
+
+@pytest.mark.parametrize("share", [0.002, 0.01, 0.05, 0.1])
+@pytest.mark.parametrize("noise", [0.0, 1e-4])
+def test_near_duplicates_are_dropped_counted_and_leave_the_dimension_alone(share, noise):
+    clean = curved(1000)
+    points, origin = with_copies(clean, share, noise)
+    graph = neighbor_graph(points, 20)
+    assert graph.n_duplicates == int(share * 1000)
+    assert graph.n_points == 1000
+    assert sorted(origin[graph.kept]) == list(range(1000))
+    reference = neighbor_graph(clean, 20)
+    for estimate, k in ((twonn, 2), (mle, 20)):
+        assert estimate(graph.nearest(k)) == pytest.approx(estimate(reference.nearest(k)), rel=0.03)
+
+
+def test_the_same_duplicates_ruin_an_estimator_that_keeps_them():
+    """Why they are dropped: scikit-dimension's MLE on one duplicate in a hundred."""
+    clean = curved(1000)
+    points, _ = with_copies(clean, share=0.01, noise=0.0)
+    kept = mle(neighbor_graph(points, 20))
+    naive = skdim.id.MLE().fit(points, n_neighbors=20, comb="mle").dimension_
+    assert kept == pytest.approx(mle(neighbor_graph(clean, 20)), rel=0.03)
+    assert naive != pytest.approx(kept, rel=0.5)
+
+
+def test_the_first_of_each_set_of_duplicates_stays():
+    graph = neighbor_graph(np.array([[0.0], [5.0], [0.0], [1.0], [5.0], [0.0], [2.0]]), 1)
+    assert graph.kept.tolist() == [0, 1, 3, 6]
+    assert graph.n_duplicates == 3
+    assert graph.distances.ravel().tolist() == [1, 3, 1, 1]
+
+
+def test_points_that_are_merely_close_stay():
+    points, _ = with_copies(curved(300), share=0.1, noise=0.1)
+    assert neighbor_graph(points, 5).n_duplicates == 0
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("k", [4, 5, 100])
+def test_more_neighbours_than_distinct_points_are_refused_with_the_numbers(k):
+    points = np.array([[0.0], [1.0], [3.0], [7.0], [7.0], [7.0]])
+    with pytest.raises(InputError, match=rf"k = {k} neighbours need more than 4 distinct points \(6 given\)"):
+        neighbor_graph(points, k)
+    assert neighbor_graph(points, 3).n_points == 4
+
+
+@pytest.mark.parametrize("k", [0, -1])
+def test_fewer_than_one_neighbour_is_refused(k):
+    with pytest.raises(InputError, match=f"k is {k}"):
+        neighbor_graph(curved(10), k)
+
+
+@pytest.mark.parametrize("n_points", [1, 2, 50])
+def test_points_that_are_all_equal_are_refused(n_points):
+    with pytest.raises(InputError, match=f"all {n_points} points are equal"):
+        neighbor_graph(np.full((n_points, 3), 0.1), 1)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_rows_that_are_not_finite_are_refused_and_counted(bad):
+    points = curved(50)
+    points[[3, 7], 0] = bad
+    points[7, 1] = np.nan
+    with pytest.raises(InputError, match="NaN or infinite values in 2 of 50 rows"):
+        neighbor_graph(points, 3)
+
+
+@pytest.mark.parametrize("shape", [(10,), (10, 2, 2)])
+def test_what_is_no_table_of_points_is_refused_with_its_shape(shape):
+    with pytest.raises(InputError) as error:
+        neighbor_graph(np.zeros(shape), 1)
+    assert str(shape) in str(error.value)
+
+
+# Smaller graphs from larger ones
+
+
+def test_a_graph_holds_all_graphs_with_fewer_neighbours():
+    points = curved()
+    smaller, direct = neighbor_graph(points, 20).nearest(5), neighbor_graph(points, 5)
+    assert_same_graph(smaller, direct.distances, direct.indices)
+    with pytest.raises(InputError, match="has 20 neighbours a point, not 21"):
+        neighbor_graph(points, 20).nearest(21)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.3])
+def test_the_halves_of_a_graph_are_the_graphs_of_the_halves(share):
+    points = curved()
+    side = np.random.default_rng(4).random(len(points)) < share
+    for half, members in zip(neighbor_graph(points, 80).halves(side, 6), (~side, side), strict=True):
+        direct = neighbor_graph(points[members], 6)
+        assert_same_graph(half, direct.distances, direct.indices)
+        assert half.kept.tolist() == np.flatnonzero(members).tolist()
+
+
+def test_the_halves_know_the_rows_of_the_original_array():
+    points = np.concatenate([curved(100), curved(100)])  # every point twice: kept are the first hundred
+    points = np.concatenate([points[:1], points])  # ... and the very first three times
+    graph = neighbor_graph(points, 40)
+    side = np.arange(graph.n_points) % 2 == 1
+    for half in graph.halves(side, 5):
+        again = neighbor_graph(points[half.kept], 5)
+        assert_same_graph(half, again.distances, again.indices)
+
+
+def test_a_graph_too_small_to_be_halved_says_so():
+    graph = neighbor_graph(curved(), 6)
+    with pytest.raises(InputError, match="a graph of 6 neighbours is too small to find 5 within each half"):
+        graph.halves(np.arange(400) % 2 == 1, 5)
