@@ -280,6 +280,9 @@ def _quieten_libraries() -> None:
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.getLogger("huggingface_hub").setLevel(
+        logging.ERROR
+    )  # it announces every retry; our error says the outcome
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 

@@ -58,5 +58,7 @@ def caveats(found: Findings) -> Iterator[str]:
                 f"All runs took the same {found.results[0].spec.steps} steps with the same order of data; none is "
                 "trained to convergence."
             )
+    if found.data.n_unlabelled:
+        yield f"{found.data.n_unlabelled:,} texts without a label were left out of the data."
     if found.data.n_duplicates:
         yield f"{found.data.n_duplicates:,} repeated texts were left out of the data."

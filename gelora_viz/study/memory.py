@@ -36,8 +36,22 @@ class Memory:
                     f"{path} is not empty and holds no study.json, so it is no study; choose a new folder"
                 )
             self._content = {"steps": {}}
+        self.is_new = not file.exists()
+        self._made_folder = not path.exists()
         # Written at once: an unwritable folder is to be found out before any work is done.
         self._write()
+
+    @property
+    def has_results(self) -> bool:
+        """Whether any step beyond the data is finished."""
+        return any(step != "data" for step in self._content["steps"])
+
+    def forget(self) -> None:
+        """Take back a study that could not be begun: its files, and the folder if it was made for it."""
+        for name in ("study.json", "data.jsonl"):
+            (self._path / name).unlink(missing_ok=True)
+        if self._made_folder:
+            self._path.rmdir()
 
     def recall(self, step: str) -> dict[str, Any] | None:
         """Settings with which a step was finished, or None."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Sequence
 from functools import cached_property
@@ -10,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
+from gelora_viz._device import resolve_device
 from gelora_viz.activations import Activations, capture
 from gelora_viz.activations.pooling import check_pooling
 from gelora_viz.dimension import DimensionProfile, estimate_dimension
-from gelora_viz.dimension.estimate import DEFAULT_K
+from gelora_viz.dimension.estimate import DEFAULT_K, check_number
 from gelora_viz.dimension.estimators import choose_estimators
 from gelora_viz.errors import InputError, RunError, StudyError
 from gelora_viz.finetuning import Run, RunResult, RunSpec, attach, compare_runs, launch
@@ -24,7 +23,7 @@ from gelora_viz.ranks import RankPlan, allocate_ranks, uniform_budget
 from gelora_viz.sources import LoadedModel, TextData, load_model, load_texts
 from gelora_viz.study.memory import Memory, digest, file_digest
 
-logger = logging.getLogger("gelora_viz")
+_MOST_TOKENS = 512
 
 POOLINGS = ("mean", "tokens")
 """Poolings profiled by default. Which one GeLoRA used could not be read, and they disagree, so both are shown."""
@@ -74,25 +73,34 @@ class Study:
             "max_texts": max_texts,
             "seed": seed,
         }
-        if known is None or not (self.path / "data.jsonl").exists():
-            source = "icd10cm" if data is None else data
-            texts = load_texts(source, **settings)
-            texts.save(self.path / "data.jsonl")
-            self._memory.remember(
-                "data",
-                {
-                    **settings,
-                    "data": texts.name,
-                    "model": model or "minilm",
-                    "trust_remote_code": trust_remote_code,
-                    "n_duplicates": texts.n_duplicates,
-                },
-            )
-            known = self._memory.recall("data") or {}
-        else:
+        if known is not None and (data is None or self._memory.has_results):
             self._check_same(known, model, data, settings)
-        self.model_source = str(known["model"])
-        self.settings = known
+            self.settings: dict[str, Any] = known
+        else:
+            self.settings = {**settings, "model": model or "minilm", "trust_remote_code": trust_remote_code}
+            try:
+                self._begin("icd10cm" if data is None else data, settings)
+            except BaseException:
+                if known is None:
+                    self._memory.forget()
+                raise
+
+    def _begin(self, data: Any, settings: dict[str, Any]) -> None:  # noqa: ANN401 - whatever load_texts takes
+        """Keep the texts, once they and the model could be loaded: a misspelt name leaves nothing behind."""
+        texts = load_texts(data, **settings)
+        _ = self.loaded
+        texts.save(self.path / "data.jsonl")
+        self.settings |= {
+            "data": texts.name,
+            "n_duplicates": texts.n_duplicates,
+            "n_unlabelled": texts.n_unlabelled,
+        }
+        self._memory.remember("data", self.settings)
+
+    @property
+    def model_source(self) -> str:
+        """Name, folder or Hub id of the study's model."""
+        return str(self.settings["model"])
 
     def _check_same(self, known: dict[str, Any], model: str | None, data: object, settings: dict[str, Any]) -> None:
         """Raise `StudyError` if the study is of another model, or of other data where data is named."""
@@ -116,7 +124,8 @@ class Study:
     def data(self) -> TextData:
         """The study's texts as they were when it began."""
         texts = load_texts(str(self.path / "data.jsonl"))
-        return TextData(texts.frame, str(self.settings["data"]), int(self.settings["n_duplicates"]))
+        counts = {name: int(self.settings[name]) for name in ("n_duplicates", "n_unlabelled")}
+        return TextData(texts.frame, str(self.settings["data"]), **counts)
 
     def profile(
         self,
@@ -151,7 +160,14 @@ class Study:
                     f"pooling {pooling!r} has no name to save it under; use capture and estimate_dimension directly"
                 )
             check_pooling(pooling)
-        names = [each.name for each in choose_estimators(estimators)]
+        chosen = choose_estimators(estimators)
+        names = [each.name for each in chosen]
+        resolve_device(device)
+        n_texts = len(self.data.texts("train"))
+        for pooling in poolings:
+            # How many tokens there are is known once they are captured.
+            n_points = n_texts * _MOST_TOKENS if pooling == "tokens" else n_texts
+            check_number(min(n_points, max_points or n_points), n_texts, chosen, k)
         profiles = {}
         for pooling in poolings:
             seen = {
@@ -172,7 +188,8 @@ class Study:
         step = f"capture {seen['pooling']}"
         if not self._memory.is_done(step, seen, folder / "activations.json"):
             if device is not None:
-                self.loaded.model.to(torch.device(device))  # type: ignore[arg-type] # the stub of .to is wrong
+                where: Any = resolve_device(device)
+                self.loaded.model.to(where)
             options = {name: seen[name] for name in ("pooling", "max_points", "max_length", "seed")}
             model, tokenizer, _ = self.loaded
             capture(model, tokenizer, self.data.texts("train"), **options, progress=progress).save(folder)

@@ -160,7 +160,7 @@ def test_neighbours_that_all_belong_to_one_text_are_searched_until_both_halves_h
     rng = np.random.default_rng(3)
     points = np.concatenate([rng.normal(size=(60, 4)) + centre for centre in 1000 * rng.normal(size=(12, 4))])
     frame = profile_of(tokens(points, 12), ["twonn", "mle"], k=10).frame
-    assert frame["n_points"].tolist() == [480, 480]
+    assert frame["n_points"].tolist() == [720, 720]
     assert frame["dimension"].between(3, 5).all()
 
 
