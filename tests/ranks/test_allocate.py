@@ -63,7 +63,9 @@ def test_under_a_budget_gelora_spends_all_of_it_but_for_less_than_one_rank(tiny,
     cheapest = min(matrix.cost for matrix in find_matrices(model))
     assert budget - cheapest < plan.n_parameters <= budget
     assert plan.frame["rank"].min() >= 1
-    assert (plan.frame["n_parameters"] == plan.frame["rank"] * plan.frame[["in_features", "out_features"]].sum(axis=1)).all()
+    assert (
+        plan.frame["n_parameters"] == plan.frame["rank"] * plan.frame[["in_features", "out_features"]].sum(axis=1)
+    ).all()
 
 
 def test_a_larger_rise_of_dimension_never_gets_a_smaller_rank(bert, profile_of):

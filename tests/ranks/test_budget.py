@@ -15,7 +15,7 @@ PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37)
 
 @st.composite
 def tasks(draw):
-    """(weights, costs, limits, groups, budget), the budget between rank 1 everywhere and twice what could be spent."""
+    """(weights, costs, limits, groups, budget), budget between rank 1 everywhere and twice what can be spent."""
     groups = draw(st.lists(st.integers(0, N_GROUPS - 1), min_size=1, max_size=12))
     of_group = draw(st.lists(st.floats(1.0, 50.0), min_size=N_GROUPS, max_size=N_GROUPS))
     n_matrices = len(groups)
@@ -59,7 +59,10 @@ def test_the_order_of_the_matrices_does_not_change_what_each_gets(task, random):
 
 
 @given(
-    n_matrices=st.integers(1, 12), cost=st.integers(2, 60), rank=st.integers(1, 20), rest=st.floats(0, 1, exclude_max=True)
+    n_matrices=st.integers(1, 12),
+    cost=st.integers(2, 60),
+    rank=st.integers(1, 20),
+    rest=st.floats(0, 1, exclude_max=True),
 )
 def test_equal_weights_and_costs_give_equal_ranks_up_to_an_indivisible_rest(n_matrices, cost, rank, rest):
     budget = n_matrices * cost * rank + int(rest * n_matrices * cost)
@@ -71,7 +74,7 @@ def test_equal_weights_and_costs_give_equal_ranks_up_to_an_indivisible_rest(n_ma
 @given(weights=st.lists(st.floats(1.0, 100.0), min_size=2, max_size=10), budget=st.integers(20, 5000))
 @example(weights=[1.0, 1.0, 4.0], budget=240)
 def test_ranks_are_the_rounded_multiples_of_the_weights(weights, budget):
-    # Balinski & Young 1982: an apportionment is Sainte-Lague's exactly where no seat of one party has a smaller claim,
+    # Balinski & Young 1982: an apportionment is Sainte-Lague's exactly if no seat of one party has a smaller claim,
     # weight / (rank - 1/2), than the next seat of another would have, weight / (rank + 1/2).
     cost = 2
     assume(budget >= cost * len(weights))

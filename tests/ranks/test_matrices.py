@@ -103,7 +103,9 @@ def test_poolers_and_task_heads_belong_to_no_block_and_are_left_out(tiny_folder)
 
 def test_where_nothing_matches_the_message_says_the_nearest_and_all_endings(tiny):
     model, _ = tiny("llama")
-    with pytest.raises(InputError, match=r"\['q_prj'\] match no linear layer.*did you mean .*q_proj.*endings are .*v_proj"):
+    with pytest.raises(
+        InputError, match=r"\['q_prj'\] match no linear layer.*did you mean .*q_proj.*endings are .*v_proj"
+    ):
         find_matrices(model, ["q_prj"])
     with pytest.raises(InputError, match=r"endings are .*down_proj"):
         uniform_budget(model, 4, ["zzzzzz"])

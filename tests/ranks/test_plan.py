@@ -127,7 +127,11 @@ def test_a_plan_of_ranks_zero_adapts_nothing_and_says_so(plan):
 def test_a_plan_read_back_is_the_plan_that_was_saved(plan, tmp_path):
     loaded = RankPlan.load(plan.save(tmp_path / "plans" / "gelora.json"))
     pd.testing.assert_frame_equal(loaded.frame, plan.frame)
-    assert (loaded.strategy, loaded.budget, dict(loaded.settings)) == (plan.strategy, plan.budget, dict(plan.settings))
+    assert (loaded.strategy, loaded.budget, dict(loaded.settings)) == (
+        plan.strategy,
+        plan.budget,
+        dict(plan.settings),
+    )
     assert loaded.to_peft_config().to_dict() == plan.to_peft_config().to_dict()
 
 

@@ -1,0 +1,106 @@
+"""The files between a worker and its watchers: readable at any moment, whatever has died."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pandas as pd
+import psutil
+import pytest
+
+from gelora_viz import RunResult, attach
+from gelora_viz.errors import RunError, StudyError
+from gelora_viz.finetuning.folder import RunFolder
+
+
+@pytest.fixture
+def folder(spec_of, tmp_path):
+    spec_of("run").save(tmp_path / "run" / "spec.json")
+    return RunFolder(tmp_path / "run")
+
+
+def write_status_of_a_dead_process(folder, status):
+    folder.write_status(status)
+    process = subprocess.Popen([sys.executable, "-c", "pass"])
+    started = psutil.Process(process.pid).create_time()
+    process.wait()
+    rewrite(folder.path / "status.json", pid=process.pid, process_started=started)
+
+
+def rewrite(file, **changes):
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def test_before_the_worker_says_anything_the_run_is_queued_and_has_no_metrics(folder):
+    run = attach(folder.path)
+    assert (run.name, run.status, run.message) == ("run", "queued", "")
+    assert run.metrics.empty
+    with pytest.raises(RunError, match="'run' has no result, it is queued; wait for it first"):
+        run.result()
+
+
+def test_a_running_worker_that_is_alive_is_running(folder):
+    folder.write_status("running")
+    assert attach(folder.path).status == "running"
+
+
+def test_a_running_worker_whose_process_is_gone_has_failed_and_the_message_says_where_to_look(folder):
+    write_status_of_a_dead_process(folder, "running")
+    run = attach(folder.path)
+    assert run.status == "failed"
+    assert "died without a word" in run.message
+    assert "log.txt" in run.message
+    with pytest.raises(RunError, match="it is failed: the worker died without a word"):
+        run.result()
+
+
+def test_a_later_process_with_the_same_number_is_not_the_worker(folder):
+    folder.write_status("running")
+    file = folder.path / "status.json"
+    rewrite(file, process_started=json.loads(file.read_text())["process_started"] - 3600)
+    assert attach(folder.path).status == "failed"
+    assert folder.worker_pid is None
+
+
+def test_metrics_are_the_complete_lines_and_a_half_written_one_is_ignored(folder):
+    folder.append_metrics({"step": 1, "loss": 1.5, "learning_rate": 0.01, "seconds": 0.1})
+    folder.append_metrics({"step": 2, "eval_loss": 1.25, "eval_accuracy": 0.5, "seconds": 0.2})
+    complete = folder.read_metrics()
+    assert complete["step"].tolist() == [1, 2]
+    assert complete["loss"].tolist()[0] == 1.5
+    assert complete["eval_accuracy"].tolist()[1] == 0.5
+    with (folder.path / "metrics.jsonl").open("a") as stream:
+        stream.write('{"step": 3, "lo')
+    pd.testing.assert_frame_equal(folder.read_metrics(), complete)
+
+
+def test_a_file_that_is_nothing_but_a_half_written_line_holds_no_metrics(folder):
+    (folder.path / "metrics.jsonl").write_text('{"step": 1')
+    assert folder.read_metrics().empty
+    assert "eval_accuracy" in folder.read_metrics().columns
+
+
+def test_a_result_comes_back_with_its_specification_and_predictions(folder):
+    folder.write_predictions(["a", "b"], ["a", "a"], ["g", None])
+    folder.write_result({"accuracy": 0.5, "n_test": 2, "seconds": 1.0})
+    result = RunResult.load(folder.path)
+    assert result.numbers["accuracy"] == 0.5
+    assert result.spectrum is None
+    assert result.predictions["predicted"].tolist() == ["a", "a"]
+    assert result.predictions["group"].iloc[0] == "g"
+    assert pd.isna(result.predictions["group"].iloc[1])
+    assert result.frame.loc[0, "run"] == "run"
+    assert "accuracy 0.500 on 2 texts" in repr(result)
+    assert "<table" in result._repr_html_()
+
+
+def test_a_folder_without_a_result_says_so(folder):
+    with pytest.raises(StudyError, match="no run result at"):
+        RunResult.load(folder.path)
+
+
+def test_attaching_to_what_is_no_run_is_refused(tmp_path):
+    with pytest.raises(StudyError, match=r"no run at .*; give the folder of a run"):
+        attach(tmp_path)

@@ -1,0 +1,268 @@
+"""A study walks its steps once: finished steps are read back, interrupted ones go on, and none is mistaken."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+
+import pandas as pd
+import pytest
+from small_study import PROFILING, QUICK, WORK
+
+from gelora_viz import Run, Study
+from gelora_viz.errors import InputError, RunError, StudyError
+from gelora_viz.finetuning.folder import RunFolder
+from gelora_viz.study import study as study_module
+
+
+def modified(folder):
+    """When each result was last written."""
+    return {
+        file: file.stat().st_mtime_ns for file in folder.rglob("*") if file.is_file() and file.name != "study.json"
+    }
+
+
+# Finished steps
+
+
+def test_finished_steps_are_read_back_and_not_repeated(copied_study, forbid):
+    before = modified(copied_study)
+    forbid(*WORK)
+    study = Study(copied_study)
+    profiles = study.profile(**PROFILING)
+    assert list(profiles) == ["mean", "tokens"]
+    assert set(study.allocate("uniform", strategy="uniform", budget_rank=2).frame["rank"]) == {2}
+    assert study.allocate("gelora", pooling="tokens", budget_rank=2).strategy == "gelora"
+    assert modified(copied_study) == before
+
+
+def test_finished_runs_are_not_repeated(copied_study, forbid):
+    before = modified(copied_study)
+    forbid(*WORK)
+    for name in ("frozen", "uniform", "gelora"):
+        assert Study(copied_study).finetune(name, **QUICK).result().spec.name == name
+    assert modified(copied_study) == before
+
+
+def test_other_settings_repeat_the_step_and_no_earlier_one(copied_study, forbid):
+    forbid("load_model", "capture")
+    study = Study(copied_study)
+    profiles = study.profile(
+        **{**PROFILING, "estimators": ["twonn"], "poolings": ["mean"]}
+    )  # on the kept activations
+    assert profiles["mean"].estimators == ["twonn"]
+    with pytest.raises(AssertionError, match="load_model was called"):
+        study.profile(**{**PROFILING, "max_points": 300})
+    with pytest.raises(AssertionError, match="load_model was called"):
+        study.allocate("uniform", strategy="uniform", budget_rank=3)
+
+
+def test_a_new_profile_makes_the_plans_that_read_it_anew(copied_study, forbid):
+    study = Study(copied_study)
+    study.profile(**{**PROFILING, "k": 6})
+    forbid("allocate_ranks")
+    with pytest.raises(AssertionError, match="allocate_ranks was called"):
+        study.allocate("gelora", pooling="tokens", budget_rank=2)
+
+
+def test_a_run_is_repeated_for_other_steps_another_seed_or_another_plan(copied_study, forbid):
+    forbid("launch")
+    study = Study(copied_study)
+    for options in ({"steps": 4}, {"seed": 1}, {"learning_rate": 1e-3}):
+        with pytest.raises(AssertionError, match="launch was called"):
+            study.finetune("uniform", **QUICK | options)
+    study.allocate("uniform", strategy="uniform", budget_rank=3)
+    with pytest.raises(AssertionError, match="launch was called"):
+        study.finetune("uniform", **QUICK)
+
+
+def test_a_step_whose_output_was_deleted_is_repeated(copied_study):
+    (copied_study / "plans" / "gelora.json").unlink()
+    Study(copied_study).allocate("gelora", pooling="tokens", budget_rank=2)
+    assert (copied_study / "plans" / "gelora.json").exists()
+
+
+def test_a_study_can_be_moved_to_another_folder(copied_study, tmp_path, forbid):
+    moved = tmp_path / "elsewhere"
+    shutil.move(copied_study, moved)
+    forbid("launch")
+    study = Study(moved)
+    assert study.finetune("uniform", **QUICK).status == "finished"
+    assert len(study.compare()) == 3
+
+
+def test_the_data_are_those_of_the_beginning_even_if_their_file_has_gone(tiny_folder, csv_file, tmp_path):
+    source = tmp_path / "texts.csv"
+    shutil.copy(csv_file, source)
+    begun = Study(tmp_path / "study", model=str(tiny_folder("bert")), data=source)
+    source.unlink()
+    later = Study(tmp_path / "study")
+    assert later.data.name == "texts.csv"
+    pd.testing.assert_frame_equal(later.data.frame, begun.data.frame)
+    assert set(later.data.frame["split"]) == {"train", "validation", "test"}
+
+
+# Interrupted steps
+
+
+def test_an_interrupted_capture_leaves_a_study_that_goes_on(tiny_folder, csv_file, tmp_path, monkeypatch):
+    study = Study(tmp_path / "study", model=str(tiny_folder("bert")), data=csv_file)
+
+    def interrupt(*_args, **_options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(study_module, "capture", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            study.profile(**PROFILING)
+    assert study.profiles() == {}
+    assert list(Study(tmp_path / "study").profile(**PROFILING)) == ["mean", "tokens"]
+
+
+def test_an_interrupted_estimation_does_not_capture_again(tiny_folder, csv_file, tmp_path, monkeypatch, forbid):
+    study = Study(tmp_path / "study", model=str(tiny_folder("bert")), data=csv_file)
+    options = {**PROFILING, "poolings": ["mean"]}
+
+    def interrupt(*_args, **_options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(study_module, "estimate_dimension", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            study.profile(**options)
+    forbid("capture", "load_model")
+    assert Study(tmp_path / "study").profile(**options)["mean"].estimators == ["twonn", "mle"]
+
+
+def test_an_interrupted_run_is_cancelled_and_started_again_by_the_next_call(copied_study, monkeypatch):
+    study = Study(copied_study)
+    shutil.rmtree(copied_study / "runs" / "uniform")
+
+    def interrupt(self, **_options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "wait", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            study.finetune("uniform", **QUICK | {"steps": 5000})
+    run = Run(copied_study / "runs" / "uniform")
+    assert run.status == "cancelled"
+    assert not (run.path / "result.json").exists()
+    assert "uniform" not in study.compare(baseline="frozen")["run"].tolist()
+    deadline = time.monotonic() + 30
+    while RunFolder(run.path).worker_pid is not None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    again = Study(copied_study).finetune("uniform", **QUICK)
+    assert again.result().numbers["steps"] == QUICK["steps"]
+    assert study.compare()["run"].tolist() == ["frozen", "uniform", "gelora"]
+
+
+def test_a_failed_run_raises_its_cause_and_is_tried_again(copied_study, train_in_process, monkeypatch):
+    study = Study(copied_study)
+
+    def launch_failing(spec, *, run_dir):
+        folder = study_module.attach(run_dir)._folder
+        (run_dir / "result.json").unlink()
+        folder.write_status("failed", "out of memory (so it was); lower batch_size or max_length")
+        return Run(run_dir)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(study_module, "launch", launch_failing)
+        with pytest.raises(RunError, match=r"run 'gelora' failed: out of memory .*; the log is .*log\.txt"):
+            study.finetune("gelora", **QUICK | {"batch_size": 8})
+    assert study.finetune("gelora", **QUICK | {"batch_size": 8}).result().spec.batch_size == 8
+
+
+# Folders that are not for this study
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_any_work(tmp_path, forbid):
+    (tmp_path / "file").touch()
+    forbid("load_texts", *WORK)
+    with pytest.raises(StudyError, match="choose a folder you can write to"):
+        Study(tmp_path / "file" / "study", model="minilm", data="icd10cm")
+
+
+def test_a_folder_with_other_things_in_it_is_refused_before_any_work(tmp_path, forbid):
+    (tmp_path / "notes.txt").touch()
+    forbid("load_texts", *WORK)
+    with pytest.raises(StudyError, match="not empty"):
+        Study(tmp_path)
+
+
+def test_a_study_of_another_schema_version_is_refused(copied_study, forbid):
+    file = copied_study / "study.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "schema_version": 0}))
+    forbid("load_texts", *WORK)
+    with pytest.raises(StudyError, match="schema version 0"):
+        Study(copied_study)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"model": "minilm"}, "is a study with model .*bert', not 'minilm'; choose another folder"),
+        ({"data": "icd10cm"}, r"is a study with data 'texts\.csv', not 'icd10cm'"),
+        ({"data": "texts.csv", "seed": 5}, "is a study with seed 0, not 5"),
+        ({"data": "texts.csv", "max_texts": 10}, "is a study with max_texts None, not 10"),
+    ],
+)
+def test_a_study_of_another_model_or_of_other_data_is_refused(copied_study, asked, message):
+    with pytest.raises(StudyError, match=message):
+        Study(copied_study, **asked)
+
+
+def test_naming_the_study_s_own_model_and_data_again_is_fine(copied_study, tiny_folder, csv_file):
+    assert Study(copied_study, model=str(tiny_folder("bert")), data=csv_file).data.name == "texts.csv"
+
+
+# Steps that lack something
+
+
+def test_what_a_step_lacks_is_named_with_what_there_is(copied_study):
+    study = Study(copied_study)
+    with pytest.raises(StudyError, match=r"no profile of pooling 'cls' \(made: mean, tokens\); run the step profile"):
+        study.allocate("other", pooling="cls", budget_rank=2)
+    with pytest.raises(StudyError, match=r"no plan 'best' \(made: gelora, uniform\); run the step allocate"):
+        study.finetune("best", **QUICK)
+    with pytest.raises(InputError, match="no run 'best' to compare with; runs are frozen, uniform, gelora"):
+        study.compare(baseline="best")
+
+
+def test_unusable_options_are_refused_by_name(copied_study):
+    study = Study(copied_study)
+    with pytest.raises(InputError, match="budget 10 and budget_rank 2 both name a budget"):
+        study.allocate("both", budget=10, budget_rank=2)
+    with pytest.raises(InputError, match=r"run name '\.\./escape'"):
+        study.allocate("../escape", strategy="uniform", budget_rank=2)
+    with pytest.raises(InputError, match="'stepz'; options are the fields of RunSpec"):
+        study.finetune("uniform", stepz=3)
+    with pytest.raises(InputError, match="unknown pooling 'max'"):
+        study.profile(poolings=["max"])
+    with pytest.raises(InputError, match="has no name to save it under"):
+        study.profile(poolings=[lambda hidden, mask: (hidden * mask[..., None]).sum(dim=1)])
+    with pytest.raises(InputError, match="nothing"):
+        study.profile(estimators=["nothing"])
+
+
+def test_texts_without_labels_can_be_profiled_but_not_fine_tuned_on(tiny_folder, texts, tmp_path):
+    study = Study(tmp_path / "study", model=str(tiny_folder("bert")), data=texts[:60])
+    assert len(study.profile(**{**PROFILING, "poolings": ["mean"]})["mean"].layers) == 4
+    with pytest.raises(InputError, match="'list of 60 texts' has no labels; name its label column"):
+        study.finetune("frozen", **QUICK)
+
+
+def test_runs_come_probe_first_then_uniform_then_by_name(finished_study):
+    table = Study(finished_study).compare()
+    assert table["run"].tolist() == ["frozen", "uniform", "gelora"]
+    assert table.set_index("run").loc["uniform", "verdict"] == "baseline"
+
+
+def test_the_fingerprint_changes_with_every_finished_step_and_not_with_the_report(copied_study):
+    study = Study(copied_study)
+    before = study.fingerprint
+    study.report()
+    assert study.fingerprint == before
+    study.allocate("third", strategy="uniform", budget_rank=1)
+    assert study.fingerprint != before

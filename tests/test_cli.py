@@ -1,0 +1,267 @@
+"""The command line: every command, one line for every unusable input, and an interruption that loses nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+import pytest
+
+from gelora_viz import __version__
+from gelora_viz.finetuning import attach
+from gelora_viz.finetuning.folder import RunFolder
+
+COMMANDS = ("demo", "profile", "allocate", "finetune", "compare", "report")
+PROGRAM = [sys.executable, "-m", "gelora_viz.cli"]
+MANY_CALLS = """
+import json, sys, traceback
+from gelora_viz.cli import main
+for words in json.loads(sys.argv[1]):
+    sys.argv = ["gelora-viz", *words]
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    for stream in (sys.stdout, sys.stderr):
+        print(end=f"\\x1e{code}\\x1e", file=stream, flush=True)
+"""
+"""Calls of the program one after the other in one process, because importing torch takes longer than any of them."""
+
+
+class Call(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+def run_calls(calls):
+    """Name -> what the program answered to those words, its warnings on stderr as a user's."""
+    words = json.dumps([[str(word) for word in call] for call in calls.values()])
+    environment = {**os.environ, "COLUMNS": "200", "HF_HUB_OFFLINE": "1"}
+    process = subprocess.run(
+        [sys.executable, "-c", MANY_CALLS, words], capture_output=True, text=True, env=environment, check=True
+    )
+    outs, errs = process.stdout.split("\x1e"), process.stderr.split("\x1e")
+    answers = zip(outs[1::2], outs[::2], errs[::2], strict=False)
+    return {name: Call(int(code), out, err) for name, (code, out, err) in zip(calls, answers, strict=True)}
+
+
+def write_csv(path, texts, labels):
+    rows = [f'"{text}","{label}"' for text, label in zip(texts, labels, strict=True)]
+    path.write_text("\n".join(['"text","label"', *rows]) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("cli")
+
+
+@pytest.fixture(scope="module")
+def good(folder, tiny_folder, labelled_texts):
+    """Answers to the commands of a usual study, up to its plans, and to every call for help."""
+    texts, labels = labelled_texts
+    data = write_csv(folder / "texts.csv", texts[:200], labels[:200])
+    study = folder / "study"
+    return run_calls(
+        {
+            "profile": [
+                "profile", study, "--model", tiny_folder("bert"), "--data", data, "--quiet",
+                "--pooling", "mean", "--estimator", "twonn", "--estimator", "mle", "--k", "5",
+            ],
+            "uniform": ["allocate", study, "--name", "uniform", "--strategy", "uniform", "--budget-rank", "2"],
+            "gelora": ["allocate", study, "--budget-rank", "2"],
+            "report": ["report", study],
+            "version": ["--version"],
+            "help": ["--help"],
+            **{f"help {command}": [command, "--help"] for command in COMMANDS},
+        }
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def bad(good, folder, tiny_folder, labelled_texts):
+    """Answers to calls that nothing can be done with."""
+    texts, labels = labelled_texts
+    few = write_csv(folder / "few.csv", texts[:5], labels[:5])
+    empty = write_csv(folder / "empty.csv", [*texts[:60], "", *texts[60:90]], [*labels[:60], 0, *labels[60:90]])
+    study, model = folder / "study", tiny_folder("bert")
+    other = folder / "other version"
+    other.mkdir()
+    document = json.loads((study / "study.json").read_text())
+    (other / "study.json").write_text(json.dumps({**document, "schema_version": 99}))
+    (folder / "foreign").mkdir()
+    (folder / "foreign" / "thesis.tex").touch()
+    profile = ["profile", "--model", model, "--quiet", "--data"]
+    return run_calls(
+        {
+            "unknown model": ["profile", folder / "s1", "--model", "nobody/nothing", "--data", folder / "texts.csv"],
+            "missing model folder": [
+                "profile",
+                folder / "s2",
+                "--model",
+                "./nowhere",
+                "--data",
+                folder / "texts.csv",
+            ],
+            "missing data file": [*profile, "nowhere.csv", folder / "s3"],
+            "unknown data": [*profile, "nobody/nothing", folder / "s4"],
+            "too few texts": [*profile, few, folder / "s5"],
+            "empty text": [*profile, empty, folder / "s6"],
+            "unknown column": [*profile, folder / "texts.csv", folder / "s7", "--label-column", "stars"],
+            "unknown pooling": [*profile, folder / "texts.csv", folder / "s8", "--pooling", "max"],
+            "unknown estimator": [*profile, folder / "texts.csv", folder / "s9", "--estimator", "guess"],
+            "unwritable folder": [*profile, folder / "texts.csv", folder / "texts.csv" / "study"],
+            "foreign folder": [*profile, folder / "texts.csv", folder / "foreign"],
+            "another model": ["profile", study, "--model", "minilm"],
+            "other version": ["compare", other],
+            "budget too small": ["allocate", study, "--name", "tiny", "--budget", "3"],
+            "unknown strategy": ["allocate", study, "--strategy", "best"],
+            "unknown target": ["allocate", study, "--target-module", "qeury"],
+            "unprofiled pooling": ["allocate", study, "--pooling", "tokens", "--budget-rank", "2"],
+            "unknown plan": ["finetune", study, "--plan", "best"],
+            "learning rate": ["finetune", study, "--plan", "uniform", "--learning-rate", "5"],
+            "nothing to compare": ["compare", study],
+            "missing study": ["report", folder / "nowhere"],
+        }
+    )
+
+
+def test_the_version_is_the_package_s(good):
+    assert good["version"] == (0, f"gelora-viz {__version__}\n", "")
+
+
+def test_help_names_every_command_and_the_exit_statuses(good):
+    assert good["help"].code == 0
+    assert all(command in good["help"].out for command in COMMANDS)
+    assert "130" in good["help"].out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(good, command):
+    answer = good[f"help {command}"]
+    assert (answer.code, answer.err) == (0, "")
+    assert f"gelora-viz {command}" in answer.out or "Usage:" in answer.out
+    assert "--help" in answer.out
+
+
+@pytest.mark.parametrize("command", ["profile", "allocate", "finetune"])
+def test_the_commands_that_take_most_options_show_an_example(good, command):
+    assert f"Example: gelora-viz {command} my-study" in " ".join(good[f"help {command}"].out.split())
+
+
+def test_profile_prints_every_layer_with_intervals(good, folder):
+    answer = good["profile"]
+    assert answer.code == 0, answer.err
+    assert "Intrinsic dimension, pooling mean" in answer.out
+    assert all(f"encoder.layer.{depth}" in answer.out for depth in range(3))
+    assert "twonn" in answer.out
+    assert (folder / "study" / "profiles" / "mean.json").exists()
+
+
+@pytest.mark.parametrize("name", ["uniform", "gelora"])
+def test_allocate_prints_the_plan_and_where_it_is(good, folder, name):
+    answer = good[name]
+    assert answer.code == 0, answer.err
+    assert f"RankPlan('{name}'" in answer.out
+    file = folder / "study" / "plans" / f"{name}.json"
+    assert str(file) in answer.out
+    assert file.exists()
+
+
+def test_report_prints_the_path_of_the_page(good, folder):
+    assert good["report"].code == 0, good["report"].err
+    assert Path(good["report"].out.strip()) == folder / "study" / "report.html"
+    assert (folder / "study" / "report.html").exists()
+
+
+BAD = {
+    "unknown model": "unknown model 'nobody/nothing'",
+    "missing model folder": "no model folder at nowhere",
+    "missing data file": "no file at nowhere.csv",
+    "unknown data": "unknown data set 'nobody/nothing'",
+    "too few texts": "too few",
+    "empty text": "empty.csv",
+    "unknown column": "no label column 'stars'; its columns are text, label",
+    "unknown pooling": "unknown pooling 'max'",
+    "unknown estimator": "guess",
+    "unwritable folder": "choose a folder you can write to",
+    "foreign folder": "is not empty and holds no study",
+    "another model": "choose another folder",
+    "other version": "schema version 99",
+    "budget too small": "a budget of 3 parameters is below rank 1 everywhere",
+    "unknown strategy": "unknown strategy 'best'; choose gelora or uniform",
+    "unknown target": "query",
+    "unprofiled pooling": "no profile of pooling 'tokens' (made: mean)",
+    "unknown plan": "no plan 'best' (made: gelora, uniform)",
+    "learning rate": "learning_rate is 5.0; it must lie between 0 and 1",
+    "nothing to compare": "no finished runs",
+    "missing study": "gelora-viz profile",
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_an_unusable_input_is_one_line_that_says_what_and_exits_2(bad, name):
+    answer = bad[name]
+    assert answer.code == 2, answer.err
+    lines = answer.err.strip().splitlines()
+    assert len(lines) == 1, answer.err
+    assert lines[0].startswith("error: ")
+    assert BAD[name] in lines[0]
+
+
+def test_the_installed_entry_point_answers_in_the_same_way(tmp_path):
+    answer = subprocess.run([*PROGRAM, "compare", str(tmp_path)], capture_output=True, text=True, check=False)
+    assert answer.returncode == 2
+    assert answer.stderr.startswith(f"error: no study at {tmp_path}; begin one with: gelora-viz profile")
+    assert answer.stderr.count("\n") == 1
+    usage = subprocess.run([*PROGRAM, "compare", "--bogus"], capture_output=True, text=True, check=False)
+    assert usage.returncode == 2
+    assert "--bogus" in usage.stderr
+    assert "Traceback" not in usage.stderr
+
+
+def test_ctrl_c_cancels_the_worker_and_the_same_command_goes_on(good, folder):
+    run_folder = folder / "study" / "runs" / "uniform"
+    command = [
+        *PROGRAM,
+        "finetune",
+        str(folder / "study"),
+        "--plan",
+        "uniform",
+        "--threads",
+        "1",
+        "--quiet",
+        "--steps",
+    ]
+    process = subprocess.Popen([*command, "20000"], stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not (run_folder / "status.json").exists() or RunFolder(run_folder).worker_pid is None:
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    worker = psutil.Process(RunFolder(run_folder).worker_pid)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert "Traceback" not in err
+    psutil.wait_procs([worker], timeout=30)
+    assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
+    assert attach(run_folder).status == "cancelled"
+
+    again = subprocess.run([*command, "3"], capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert "RunResult('uniform': accuracy" in again.stdout
+    compared = run_calls({"compare": ["compare", folder / "study"]})["compare"]
+    assert compared.code == 0, compared.err
+    assert "uniform" in compared.out
+    assert "baseline" in compared.out
