@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it: 128 + SIGINT."""
+
 app = typer.Typer(
     name="gelora-viz",
     help=(
@@ -61,6 +64,8 @@ def demo(
     """The main job end to end, offline: embedded model and data, GeLoRA against uniform LoRA.
 
     Takes a few minutes on two cores; a second run reuses what is there. Open report.html in the folder afterwards.
+
+    Example: gelora-viz demo --study studies/demo
     """
     from gelora_viz.study import run_demo
 
@@ -219,7 +224,10 @@ def compare(
         str | None, typer.Option(help="Run to compare with.  [dim]default: uniform, or the first[/dim]")
     ] = None,
 ) -> None:
-    """Show the finished runs side by side, with intervals, and say which gaps are inside the noise."""
+    """Show the finished runs side by side, with intervals, and say which gaps are inside the noise.
+
+    Example: gelora-viz compare my-study --baseline uniform
+    """
     from gelora_viz.study import Study
 
     _print_comparison(Study(_existing(study)).compare(baseline=baseline))
@@ -227,7 +235,10 @@ def compare(
 
 @app.command()
 def report(study: StudyFolder) -> None:
-    """Write report.html (one page, no network), figures (PDF, PNG) and tables (CSV, JSON)."""
+    """Write report.html (one page, no network), figures (PDF, PNG) and tables (CSV, JSON).
+
+    Example: gelora-viz report my-study
+    """
     from gelora_viz.study import Study
 
     print(Study(_existing(study)).report())
@@ -237,18 +248,21 @@ def main() -> NoReturn:
     """Entry point: our own errors become one line and status 2, an interruption status 130."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded; `launch` says why
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)
     except GeloraVizError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         _interrupted()
     except Exception as error:
-        code = _usage_error(error)
-        if code is None:
+        status = _usage_error(error)
+        if status is None:
             raise
-        sys.exit(code)
-    sys.exit(0)
+        sys.exit(status)
+    # typer swallows Ctrl-C and returns its status; every other return value is a command's own, None.
+    if code == INTERRUPTED:
+        _interrupted()
+    sys.exit(code or 0)
 
 
 def _usage_error(error: Exception) -> int | None:
@@ -264,7 +278,7 @@ def _usage_error(error: Exception) -> int | None:
 
 def _interrupted() -> NoReturn:
     print("\ninterrupted; finished steps are kept, and the same command goes on from there", file=sys.stderr)
-    sys.exit(130)
+    sys.exit(INTERRUPTED)
 
 
 def _existing(study: Path) -> Path:

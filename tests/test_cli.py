@@ -155,9 +155,9 @@ def test_every_command_has_help(good, command):
     assert "--help" in answer.out
 
 
-@pytest.mark.parametrize("command", ["profile", "allocate", "finetune"])
-def test_the_commands_that_take_most_options_show_an_example(good, command):
-    assert f"Example: gelora-viz {command} my-study" in " ".join(good[f"help {command}"].out.split())
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_shows_an_example(good, command):
+    assert f"Example: gelora-viz {command} " in " ".join(good[f"help {command}"].out.split())
 
 
 def test_profile_prints_every_layer_with_intervals(good, folder):
@@ -253,6 +253,11 @@ def test_ctrl_c_cancels_the_worker_and_the_same_command_goes_on(good, folder):
     worker = psutil.Process(RunFolder(run_folder).worker_pid)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert (
+        err.strip().splitlines()[-1]
+        == "interrupted; finished steps are kept, and the same command goes on from there"
+    )
     assert "Traceback" not in err
     psutil.wait_procs([worker], timeout=30)
     assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE

@@ -50,6 +50,8 @@ def compare_runs(
             )
         groups = _groups(result.predictions["group"])
         accuracy, low, high = _mean_interval(_correct(result), groups, confidence)
+        if accuracy in (0.0, 1.0):
+            low, high = _extreme_interval(accuracy, int(groups.max()) + 1, confidence)
         gap, gap_low, gap_high = _mean_interval(_correct(result) - _correct(base), groups, confidence)
         is_base = result is base
         spectrum = None if result.spectrum is None else result.spectrum.frame
@@ -111,13 +113,22 @@ def _mean_interval(values: np.ndarray, groups: np.ndarray, confidence: float) ->
     totals = np.bincount(groups, weights=values - mean)
     n_groups = len(totals)
     if n_groups < 2:
-        return mean, -np.inf, np.inf
+        return mean, np.nan, np.nan
     std_error = np.sqrt(n_groups / (n_groups - 1) * np.square(totals).sum()) / len(values)
     reach = float(stats.t.ppf(0.5 + confidence / 2, n_groups - 1) * std_error)
     return mean, mean - reach, mean + reach
 
 
+def _extreme_interval(accuracy: float, n_groups: int, confidence: float) -> tuple[float, float]:
+    """Wilson's interval (1927) where every text, or none, was right and the variance says nothing."""
+    z2 = float(stats.norm.ppf(0.5 + confidence / 2)) ** 2
+    reach = z2 / (n_groups + z2)
+    return (1 - reach, 1.0) if accuracy == 1.0 else (0.0, reach)
+
+
 def _verdict(low: float, high: float) -> str:
+    if np.isnan(low):
+        return "unknown: all test texts are of one group"
     if low > 0:
         return "better than the baseline"
     return "worse than the baseline" if high < 0 else "inside the noise"

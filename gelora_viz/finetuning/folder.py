@@ -14,6 +14,7 @@ log.txt            whatever the worker printed
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -113,16 +114,19 @@ class RunFolder:
 
     @property
     def worker_pid(self) -> int | None:
-        """Process number of a living worker."""
+        """Process number of a living worker that has not ended its run yet."""
         if not (self.path / "status.json").exists():
             return None
         document = read_json(self.path / "status.json", _STATUS)
+        if document["status"] in ENDED:
+            return None
         return int(document["pid"]) if _is_alive(document["pid"], document["process_started"]) else None
 
-    def append_metrics(self, row: Mapping[str, Any]) -> None:
-        """Add one line to metrics.jsonl."""
+    def append_metrics(self, row: Mapping[str, float]) -> None:
+        """Add one line to metrics.jsonl; a number that is not finite becomes null."""
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(dict(row)) + "\n")
+            finite = {name: value if math.isfinite(value) else None for name, value in row.items()}
+            stream.write(json.dumps(finite) + "\n")
 
     def read_metrics(self) -> pd.DataFrame:
         """All complete lines of metrics.jsonl: step, loss, learning_rate, seconds, eval_loss, eval_accuracy."""

@@ -81,12 +81,14 @@ class Run:
             if time.monotonic() > deadline:
                 if pid is not None:
                     _send(pid, signal.SIGKILL)
-                self._wait_for_death()
+                self._reap()
                 self._folder.write_status("cancelled", "killed: the worker did not stop in time")
                 return
             time.sleep(0.1)
+        self._reap()
 
-    def _wait_for_death(self) -> None:
+    def _reap(self) -> None:
+        """Wait for a worker of ours that has ended its run to end itself; its folder is free then."""
         if self._process is not None:
             self._process.wait()
 
@@ -107,6 +109,7 @@ class Run:
                     )
                 time.sleep(0.25)
             self._show(bar)
+        self._reap()
         return self
 
     def _show(self, bar: tqdm[Any]) -> None:

@@ -157,6 +157,7 @@ def _trainer(
         eval_strategy="steps",
         eval_steps=max(1, math.ceil(spec.steps / spec.evaluations)),
         save_strategy="no",
+        logging_nan_inf_filter=False,  # it would show a diverged loss as 0
         bf16=on_gpu and torch.cuda.is_bf16_supported(),
         use_cpu=not on_gpu,
         seed=spec.seed,
@@ -176,7 +177,7 @@ def _trainer(
         compute_metrics=lambda scored: {
             "accuracy": float((np.asarray(scored.predictions).argmax(axis=1) == scored.label_ids).mean())
         },
-        callbacks=[_FolderCallback(folder)],
+        callbacks=[_FolderCallback(folder, spec)],
         optimizers=(optimizer, scheduler),
     )
 
@@ -184,18 +185,20 @@ def _trainer(
 class _FolderCallback(TrainerCallback):
     """Writes metrics to the run's folder, looks for a cancel request, and stops on a loss that is not finite."""
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, folder: RunFolder, spec: RunSpec) -> None:
         self._folder = folder
+        self._spec = spec
         self._started = time.perf_counter()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:  # noqa: ANN401, ARG002
         """Trainer's hook: one line of metrics for every training log and every evaluation."""
         logs = logs or {}
-        if "loss" in logs and not math.isfinite(logs["loss"]):
-            raise RunError(
-                f"the loss became {logs['loss']} by step {state.global_step} at learning rate "
-                f"{logs.get('learning_rate', math.nan):.3g}; lower the learning rate"
-            )
+        for name, what in (("loss", "loss"), ("grad_norm", "gradient")):
+            if name in logs and not math.isfinite(logs[name]):
+                raise RunError(
+                    f"the {what} became {logs[name]} by step {state.global_step} at learning rate "
+                    f"{self._spec.learning_rate:g} (head {self._spec.head_learning_rate:g}); lower the learning rate"
+                )
         row: dict[str, Any] = {
             name: logs[name] for name in ("loss", "learning_rate", "eval_loss", "eval_accuracy") if name in logs
         }

@@ -60,10 +60,10 @@ def allocate_ranks(
         raise InputError(f"unknown strategy {strategy!r}; choose {' or '.join(STRATEGIES)}")
     if rounding not in _ROUNDINGS:
         raise InputError(f"unknown rounding {rounding!r}; choose {' or '.join(_ROUNDINGS)}")
-    if budget is not None and (isinstance(budget, bool) or not isinstance(budget, int | np.integer) or budget < 1):
-        raise InputError(f"budget is {budget!r}; give a whole number of trainable parameters, at least 1")
-    if max_rank is not None and max_rank < 1:
-        raise InputError(f"max_rank is {max_rank}; it must be at least 1")
+    if budget is not None:
+        budget = _whole(budget, "budget")
+    if max_rank is not None:
+        max_rank = _whole(max_rank, "max_rank")
     if profile is None and strategy == "gelora":
         raise InputError('strategy "gelora" needs a dimension profile; estimate one, or use strategy "uniform"')
     if strategy == "uniform" and budget is None:
@@ -77,7 +77,7 @@ def allocate_ranks(
     else:
         blocks = list(dict.fromkeys(matrix.block.name for matrix in matrices))
         groups = [0 if strategy == "uniform" else blocks.index(matrix.block.name) for matrix in matrices]
-        ranks = apportion(weights, [matrix.cost for matrix in matrices], limits, groups, int(budget))
+        ranks = apportion(weights, [matrix.cost for matrix in matrices], limits, groups, budget)
     rows = [_row(matrix, rank, row) for matrix, rank, row in zip(matrices, ranks, evidence, strict=True)]
     settings: dict[str, Any] = {
         "estimator": estimator if profile is not None else None,
@@ -86,7 +86,7 @@ def allocate_ranks(
         "max_rank": max_rank,
         "conv1d": any(isinstance(model.get_submodule(matrix.module), Conv1D) for matrix in matrices),
     }
-    return RankPlan(pd.DataFrame(rows, columns=COLUMNS), strategy, None if budget is None else int(budget), settings)
+    return RankPlan(pd.DataFrame(rows, columns=COLUMNS), strategy, budget, settings)
 
 
 def uniform_budget(model: nn.Module, rank: int = 4, target_modules: str | Sequence[str] | None = None) -> int:
@@ -95,9 +95,15 @@ def uniform_budget(model: nn.Module, rank: int = 4, target_modules: str | Sequen
     Raises:
         InputError: if `rank` is below 1 or the target modules match nothing.
     """
-    if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
-        raise InputError(f"rank is {rank!r}; give a whole number of at least 1")
+    rank = _whole(rank, "rank")
     return sum(min(rank, matrix.max_rank) * matrix.cost for matrix in find_matrices(model, target_modules))
+
+
+def _whole(number: object, name: str) -> int:
+    """A whole number of at least 1; numpy's count as well."""
+    if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 1:
+        raise InputError(f"{name} is {number!r}; give a whole number of at least 1")
+    return int(number)
 
 
 def _evidence(profile: DimensionProfile, matrices: Sequence[Matrix], estimator: str) -> list[dict[str, Any]]:

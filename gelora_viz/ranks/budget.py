@@ -22,6 +22,7 @@ def apportion(
     Every matrix starts at `min_rank`. Then the group (a block) with the highest weight / (rank + 1/2) gets one rank
     for each of its matrices that is below its limit, again and again while that fits into the budget. What is left
     goes to single matrices by the same rule, until not even the cheapest further rank fits.
+    Between equal claims the cheaper comes first.
 
     Args:
         weights: one positive number per matrix, equal within a group.
@@ -59,15 +60,15 @@ def _raise_units(
 ) -> int:
     """Raise units by one rank at a time while any fits; changes `ranks` in place and returns what is left."""
 
-    def claim(unit: int) -> tuple[float, int]:
+    def claim(unit: int) -> tuple[float, int, int]:
         first = units[unit][0]
         rank = max(ranks[position] for position in units[unit])
-        return (-weights[first] / (rank + 0.5), unit)
+        return (-weights[first] / (rank + 0.5), sum(costs[position] for position in units[unit]), unit)
 
     queue = [claim(unit) for unit in range(len(units))]
     heapq.heapify(queue)
     while queue:
-        _, unit = heapq.heappop(queue)
+        _, _, unit = heapq.heappop(queue)
         raisable = [position for position in units[unit] if ranks[position] < limits[position]]
         price = sum(costs[position] for position in raisable)
         if not raisable or price > left:

@@ -116,6 +116,8 @@ class RankPlan:
     def from_dict(cls, content: Mapping[str, Any]) -> RankPlan:
         """The inverse of `to_dict`."""
         frame = records_to_frame(list(content["ranks"]), COLUMNS)
+        evidence = ["lower_bound", "difference", "ci_low", "ci_high"]
+        frame[evidence] = frame[evidence].astype(float)
         return cls(frame, content["strategy"], content["budget"], content["settings"])
 
     def save(self, path: str | os.PathLike[str]) -> Path:

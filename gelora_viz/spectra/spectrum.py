@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +13,6 @@ import numpy as np
 import pandas as pd
 import torch
 from peft import PeftModel
-from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 
 from gelora_viz._results import frame_html, frame_to_records, read_json, records_to_frame, write_json
@@ -126,8 +126,8 @@ def _singular_values(layer: Any, adapter_name: str, module: str) -> tuple[np.nda
         a, b = layer.lora_A[adapter_name].weight, layer.lora_B[adapter_name].weight
         small = layer.scaling[adapter_name] * _triangle(b) @ _triangle(a.T).T
     else:
-        small = layer.get_delta_weight(adapter_name).detach().double().cpu()
-        small = small.flatten(1)
+        small = _merged_update(layer, adapter_name, module).flatten(1)
+        rank = min(rank, *small.shape)  # VeRA's r exceeds what its matrix can hold
     if not torch.isfinite(small).all():
         raise InputError(
             f"the update of {module} holds NaN or infinite values; the training diverged: lower the learning rate"
@@ -137,10 +137,32 @@ def _singular_values(layer: Any, adapter_name: str, module: str) -> tuple[np.nda
 
 def _is_plain_lora(layer: Any, adapter_name: str) -> bool:  # noqa: ANN401 - PEFT's
     """LoRA on a linear layer, whose update is scaling * B A; DoRA and other variants rescale it and are not."""
-    variants = getattr(layer, "lora_variant", {})
-    if not isinstance(layer, LoraLayer) or adapter_name not in layer.lora_A or adapter_name in variants:
-        return False
-    return bool(layer.lora_A[adapter_name].weight.ndim == 2)
+    if type(layer).__module__.startswith("peft.tuners.lora.") and adapter_name in layer.lora_A:
+        plain = adapter_name not in getattr(layer, "lora_variant", {})
+        return plain and isinstance(layer.lora_A[adapter_name], torch.nn.Linear)
+    return False
+
+
+def _merged_update(layer: Any, adapter_name: str, module: str) -> torch.Tensor:  # noqa: ANN401 - PEFT's
+    """Merged weight minus base weight, in float64 on a copy.
+
+    Some methods multiply (OFT, HRA), rescale (DoRA) or gate (IA3) the weight, and their `get_delta_weight`, where
+    there is one, is not what they add; what merging changes is.
+    """
+    copied = copy.deepcopy(layer).double().cpu()
+    if copied.merged_adapters:
+        copied.unmerge()
+    weight = copied.get_base_layer().weight
+    if weight.ndim < 2:
+        raise InputError(f"the update of {module} is a vector and has no rank; measure adapters of weight matrices")
+    before = weight.detach().clone()
+    try:
+        copied.merge(adapter_names=[adapter_name])
+    except (AttributeError, NotImplementedError, ValueError) as error:
+        raise InputError(
+            f"{type(layer).__name__} of {module} cannot be merged ({error}), so its update cannot be measured"
+        ) from error
+    return copied.get_base_layer().weight.detach() - before
 
 
 def _triangle(factor: torch.Tensor) -> torch.Tensor:

@@ -20,8 +20,8 @@ from gelora_viz.errors import InputError, RunError, StudyError
 from gelora_viz.finetuning import Run, RunResult, RunSpec, attach, compare_runs, launch
 from gelora_viz.finetuning.spec import FROZEN
 from gelora_viz.ranks import RankPlan, allocate_ranks, uniform_budget
-from gelora_viz.sources import LoadedModel, TextData, load_model, load_texts
-from gelora_viz.study.memory import Memory, digest, file_digest
+from gelora_viz.sources import DATA_NAMES, MODEL_NAMES, LoadedModel, TextData, load_model, load_texts
+from gelora_viz.study.memory import Memory, file_digest
 
 _MOST_TOKENS = 512
 
@@ -77,7 +77,7 @@ class Study:
             self._check_same(known, model, data, settings)
             self.settings: dict[str, Any] = known
         else:
-            self.settings = {**settings, "model": model or "minilm", "trust_remote_code": trust_remote_code}
+            self.settings = {**settings, "model": _place(model or "minilm"), "trust_remote_code": trust_remote_code}
             try:
                 self._begin("icd10cm" if data is None else data, settings)
             except BaseException:
@@ -92,6 +92,7 @@ class Study:
         texts.save(self.path / "data.jsonl")
         self.settings |= {
             "data": texts.name,
+            "source": _source_of(data),
             "n_duplicates": texts.n_duplicates,
             "n_unlabelled": texts.n_unlabelled,
         }
@@ -99,16 +100,20 @@ class Study:
 
     @property
     def model_source(self) -> str:
-        """Name, folder or Hub id of the study's model."""
+        """Name, full path or Hub id of the study's model."""
         return str(self.settings["model"])
+
+    @property
+    def title(self) -> str:
+        """Model and data in a few words, without the folders they lie in."""
+        model = Path(self.model_source)
+        return f"{model.name if model.is_absolute() else self.model_source} on {self.settings['data']}"
 
     def _check_same(self, known: dict[str, Any], model: str | None, data: object, settings: dict[str, Any]) -> None:
         """Raise `StudyError` if the study is of another model, or of other data where data is named."""
-        asked = {} if model is None else {"model": model}
+        asked: dict[str, Any] = {} if model is None else {"model": _place(model)}
         if data is not None:
-            asked |= settings
-            name = _name_of(data)
-            asked |= {} if name is None else {"data": name}
+            asked |= {**settings, "source": _source_of(data)}
         for what, value in asked.items():
             if value != known[what]:
                 raise StudyError(
@@ -339,27 +344,18 @@ class Study:
 
         return write_report(self)
 
-    @property
-    def fingerprint(self) -> str:
-        """Changes whenever a finished step does; what a report was made from."""
-        return digest(
-            {
-                file.name: file_digest(file)
-                for file in sorted(self.path.glob("**/*.json"))
-                if "tables" not in file.parts
-            }
-        )
-
     def __repr__(self) -> str:
         return f"Study({str(self.path)!r}: model {self.model_source!r}, data {self.settings['data']!r})"
 
 
-def _name_of(source: object) -> str | None:
-    """The name under which `load_texts` would know a source, where that can be told without reading it."""
-    if isinstance(source, TextData):
-        return source.name
-    if isinstance(source, os.PathLike):
-        return Path(source).name
-    if isinstance(source, str):
-        return Path(source).name if Path(source).expanduser().exists() else source
-    return None
+def _source_of(data: object) -> str | None:
+    """What tells one source of texts from another: a name, a Hub id or a file's full path; None for objects."""
+    if isinstance(data, str | os.PathLike):
+        return _place(os.fspath(data))
+    return data.name if isinstance(data, TextData) else None
+
+
+def _place(name: str) -> str:
+    """The full path of a file or folder, so that a study goes on from any folder; other names as they are."""
+    path = Path(name).expanduser()
+    return str(path.resolve()) if path.exists() and name not in (*MODEL_NAMES, *DATA_NAMES) else name

@@ -248,13 +248,26 @@ def test_a_plan_for_another_model_fails_before_training(spec_of, tiny_folder, tm
         training.train(spec_of(model=str(tiny_folder("gpt2"))), RunFolder(tmp_path))
 
 
+def test_a_run_can_be_started_again_in_its_folder_as_soon_as_it_has_ended(spec_of, tmp_path):
+    spec = spec_of("again", adapter="frozen", steps=2)
+    first = launch(spec, run_dir=tmp_path / "run").wait(timeout=PATIENCE, progress=False)
+    assert first.status == "finished"
+    again = launch(spec, run_dir=tmp_path / "run")  # no waiting for the worker to clean up after itself
+    again.cancel(grace=0)
+    assert "killed" in again.message
+    assert launch(spec, run_dir=tmp_path / "run").wait(timeout=PATIENCE, progress=False).status == "finished"
+
+
 def test_a_run_whose_numbers_overflow_fails_and_leaves_no_result(spec_of, tiny, tmp_path):
     model, tokenizer = tiny("bert")
     with torch.no_grad():
         model.encoder.layer[2].output.LayerNorm.weight.fill_(3e38)  # the largest float32 is 3.4e38
     model.save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
-    with pytest.raises(GeloraVizError, match="lower the learning rate"):
+    with pytest.raises(
+        GeloraVizError,
+        match=r"became (nan|inf) by step \d+ at .*; lower the learning rate",
+    ):
         train_here(spec_of(model=str(tmp_path / "model"), steps=3), tmp_path / "run")
     assert not (tmp_path / "run" / "result.json").exists()
 

@@ -8,7 +8,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from peft import FourierFTConfig, LoHaConfig, LoKrConfig, LoraConfig, VeraConfig, get_peft_model
+from peft import (
+    AdaLoraConfig,
+    FourierFTConfig,
+    HRAConfig,
+    IA3Config,
+    LoHaConfig,
+    LoKrConfig,
+    LoraConfig,
+    OFTConfig,
+    VeraConfig,
+    get_peft_model,
+)
 from tiny_models import ARCHITECTURES
 
 from gelora_viz import UpdateSpectrum, add_adapter, allocate_ranks, measure_spectra, uniform_budget
@@ -51,8 +62,13 @@ def singular_values_of_the_updates(peft_model, base):
         LoKrConfig(r=3, target_modules=["query", "value"]),
         LoHaConfig(r=3, target_modules=["query", "value"]),
         FourierFTConfig(n_frequency=30, target_modules=["query", "value"]),
+        LoraConfig(r=4, target_modules=["query", "value"], use_dora=True),
+        OFTConfig(target_modules=["query", "value"], oft_block_size=8, r=0),
+        HRAConfig(target_modules=["query", "value"]),
+        IA3Config(target_modules=["query", "value"], feedforward_modules=[]),
+        AdaLoraConfig(target_modules=["query", "value"], total_step=10),
     ],
-    ids=["lora", "rslora", "unequal ranks", "rank above width", "vera", "lokr", "loha", "fourierft"],
+    ids=lambda config: f"{config.peft_type.value}-{getattr(config, 'r', '')}",
 )
 def test_singular_values_are_those_of_the_whole_update(tiny, config):
     base, _ = tiny("bert")
