@@ -116,8 +116,9 @@ class Study:
             asked |= {**settings, "source": _source_of(data)}
         for what, value in asked.items():
             if value != known[what]:
+                name = "data" if what == "source" else what
                 raise StudyError(
-                    f"{self.path} is a study with {what} {known[what]!r}, not {value!r}; choose another folder"
+                    f"{self.path} is a study with {name} {known[what]!r}, not {value!r}; choose another folder"
                 )
 
     @cached_property

@@ -198,7 +198,7 @@ def test_a_study_of_another_schema_version_is_refused(copied_study, forbid):
     ("asked", "message"),
     [
         ({"model": "minilm"}, "is a study with model .*bert', not 'minilm'; choose another folder"),
-        ({"data": "icd10cm"}, r"is a study with data 'texts\.csv', not 'icd10cm'"),
+        ({"data": "icd10cm"}, r"is a study with data '.*texts\.csv', not 'icd10cm'"),
         ({"data": "texts.csv", "seed": 5}, "is a study with seed 0, not 5"),
         ({"data": "texts.csv", "max_texts": 10}, "is a study with max_texts None, not 10"),
     ],
@@ -252,12 +252,3 @@ def test_runs_come_probe_first_then_uniform_then_by_name(finished_study):
     table = Study(finished_study).compare()
     assert table["run"].tolist() == ["frozen", "uniform", "gelora"]
     assert table.set_index("run").loc["uniform", "verdict"] == "baseline"
-
-
-def test_the_fingerprint_changes_with_every_finished_step_and_not_with_the_report(copied_study):
-    study = Study(copied_study)
-    before = study.fingerprint
-    study.report()
-    assert study.fingerprint == before
-    study.allocate("third", strategy="uniform", budget_rank=1)
-    assert study.fingerprint != before
