@@ -22,6 +22,8 @@ from gelora_viz._version import __version__
 from gelora_viz.errors import InputError, StudyError
 
 SCHEMA_VERSION = 1
+_UMASK = os.umask(0)  # it can only be read by setting it
+os.umask(_UMASK)
 
 
 def write_json(path: str | os.PathLike[str], kind: str, content: Mapping[str, Any]) -> Path:
@@ -48,7 +50,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> Path:
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as stream:
                 stream.write(text)
-            os.chmod(temporary, 0o666 & ~_umask())  # noqa: PTH101 - mkstemp's 0600 would hide the file from colleagues
+            os.chmod(temporary, 0o666 & ~_UMASK)  # noqa: PTH101 - mkstemp's 0600 would hide the file from colleagues
             Path(temporary).replace(target)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
@@ -58,12 +60,6 @@ def write_text(path: str | os.PathLike[str], text: str) -> Path:
             f"cannot write {target}: {error.strerror or error}; choose a folder you can write to"
         ) from error
     return target
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
 
 
 def read_json(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:

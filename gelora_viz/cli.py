@@ -38,6 +38,9 @@ app = typer.Typer(
 
 StudyFolder = Annotated[Path, typer.Argument(help="Folder of the study; made by the first step.", show_default=False)]
 Seed = Annotated[int, typer.Option(help="Seed of everything random in this step.")]
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model. Read it first.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 
 
@@ -106,9 +109,7 @@ def profile(
     device: Annotated[
         str | None, typer.Option(help="Where to run the model and search neighbours, such as cuda.")
     ] = None,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model. Read it first.")
-    ] = False,
+    trust_remote_code: TrustRemoteCode = False,
     seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:
@@ -122,7 +123,7 @@ def profile(
     _quieten_libraries()
     opened = Study(
         study, model=model, data=data, text_column=text_column, label_column=label_column, max_texts=max_texts,
-        seed=seed, trust_remote_code=trust_remote_code,
+        seed=None if data is None and (study / "study.json").exists() else seed, trust_remote_code=trust_remote_code,
     )  # fmt: skip
     profiles = opened.profile(
         poolings=pooling or POOLINGS, estimators=estimator, k=k, max_points=max_points, max_length=max_length,
@@ -163,6 +164,7 @@ def allocate(
     ] = None,
     rounding: Annotated[str, typer.Option(help="Of the bare bound: ceil or round.")] = "ceil",
     max_rank: Annotated[int | None, typer.Option(help="No matrix gets more.")] = None,
+    trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Turn dimensions into a LoRA rank for every adapted matrix.
 
@@ -171,7 +173,7 @@ def allocate(
     from gelora_viz.study import Study
 
     _quieten_libraries()
-    opened = Study(_existing(study))
+    opened = Study(_existing(study), trust_remote_code=trust_remote_code)
     plan = opened.allocate(
         name, strategy=strategy, pooling=pooling, estimator=estimator, budget=budget, budget_rank=budget_rank,
         target_modules=target_module or None, rounding=rounding, max_rank=max_rank,
@@ -195,6 +197,7 @@ def finetune(
     ] = "mean",
     max_length: Annotated[int | None, typer.Option(help="Tokens kept of each text.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    trust_remote_code: TrustRemoteCode = False,
     seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:
@@ -207,7 +210,7 @@ def finetune(
     from gelora_viz.study import Study
 
     _quieten_libraries()
-    opened = Study(_existing(study))
+    opened = Study(_existing(study), trust_remote_code=trust_remote_code)
     for name in plan:
         run = opened.finetune(
             name, steps=steps, batch_size=batch_size, learning_rate=learning_rate,
@@ -321,6 +324,8 @@ def _print_table(frame: pd.DataFrame, title: str) -> None:
 def _cell(value: Any) -> str:  # noqa: ANN401 - whatever a frame holds
     if value is None or value != value:
         return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:.2f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 

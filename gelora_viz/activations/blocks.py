@@ -36,7 +36,7 @@ def find_blocks(model: nn.Module) -> list[Block]:
         model: any module; a transformer with or without its task head.
 
     Raises:
-        InputError: if there is no such list; name the layers by module patterns instead.
+        InputError: if there is no such list (name the layers by module patterns instead), or layers share one block.
 
     Example:
         >>> from transformers import BertConfig, BertModel
@@ -49,6 +49,8 @@ def find_blocks(model: nn.Module) -> list[Block]:
             f"{type(model).__name__} has no recognisable blocks (no ModuleList of alike transformer blocks); "
             "name its layers by module patterns, for example layers=['encoder.*.output']"
         )
+    if len(stacks) == 1:
+        _check_not_shared(model, len(next(iter(stacks.values()))))
     labels = _stack_labels(list(stacks)) if len(stacks) > 1 else dict.fromkeys(stacks, "")
     order = sorted(stacks, key=lambda name: "decoder" in labels[name])
     return [
@@ -56,6 +58,16 @@ def find_blocks(model: nn.Module) -> list[Block]:
         for name in order
         for position, (child, _) in enumerate(stacks[name].named_children(), start=1)
     ]
+
+
+def _check_not_shared(model: nn.Module, n_blocks: int) -> None:
+    """Refuse a model that runs the same block several times (ALBERT): one module then has many hidden states."""
+    n_layers = getattr(getattr(model, "config", None), "num_hidden_layers", None)
+    if isinstance(n_layers, int) and n_layers > n_blocks and n_layers % n_blocks == 0:
+        raise InputError(
+            f"{type(model).__name__} runs {n_blocks} blocks several times for {n_layers} layers; hooks cannot tell "
+            "layers of shared weights apart; choose a model with a block for each layer"
+        )
 
 
 def _stacks(model: nn.Module) -> dict[str, nn.ModuleList]:

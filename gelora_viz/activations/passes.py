@@ -15,6 +15,7 @@ from torch import nn
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from gelora_viz._checks import check_seed
 from gelora_viz.activations.blocks import find_blocks
 from gelora_viz.activations.inputs import TokenizedText, collate, is_encoder_decoder, to_device, tokenize
 from gelora_viz.activations.pooling import Pooling, PoolingFunction, check_pooling, pool_texts
@@ -82,6 +83,7 @@ def capture(
         torch.Size([2, 384])
     """
     check_pooling(pooling)
+    check_seed(seed)
     texts = check_texts(texts)
     if max_points is not None and max_points < 1:
         raise InputError(f"max_points is {max_points}; it must be at least 1")

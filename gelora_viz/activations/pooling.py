@@ -41,7 +41,7 @@ def pool_texts(hidden: torch.Tensor, mask: torch.Tensor, pooling: Pooling | Pool
     """
     if callable(pooling):
         pooled = pooling(hidden, mask)
-        if pooled.shape != (hidden.shape[0], hidden.shape[-1]) and (pooled.ndim != 2 or len(pooled) != len(hidden)):
+        if pooled.ndim != 2 or len(pooled) != len(hidden):
             raise InputError(
                 f"the pooling function returned shape {tuple(pooled.shape)}; it must return (n_texts, n_features)"
             )

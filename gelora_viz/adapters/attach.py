@@ -5,10 +5,10 @@ from __future__ import annotations
 from peft import PeftConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import PreTrainedModel, set_seed
-from transformers.pytorch_utils import Conv1D
 
 from gelora_viz.errors import InputError
 from gelora_viz.ranks import RankPlan
+from gelora_viz.ranks.matrices import matrix_shape
 
 
 def add_adapter(model: PreTrainedModel, adapter: RankPlan | PeftConfig, *, seed: int = 0) -> PeftModel:
@@ -31,10 +31,9 @@ def add_adapter(model: PreTrainedModel, adapter: RankPlan | PeftConfig, *, seed:
     set_seed(seed)
     try:
         adapted = get_peft_model(model, config)
-    except ValueError as error:
-        raise InputError(
-            f"PEFT refuses the adapter: {str(error).splitlines()[0]}; check target_modules and ranks"
-        ) from error
+    except (ValueError, TypeError, KeyError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise InputError(f"PEFT refuses the adapter ({reason}); check its target_modules, ranks and task") from error
     if isinstance(adapter, RankPlan):
         trainable = sum(parameter.numel() for parameter in adapted.parameters() if parameter.requires_grad)
         if trainable != adapter.n_parameters:
@@ -50,7 +49,7 @@ def _check_plan(model: nn.Module, plan: RankPlan) -> None:
     differing = []
     for row in plan.frame.itertuples():
         name, shape = str(row.module), (int(row.in_features), int(row.out_features))
-        found = _shape(modules[name]) if name in modules else None
+        found = matrix_shape(modules[name]) if name in modules else None
         if found != shape:
             has = "missing" if found is None else f"{found[0]} x {found[1]}"
             differing.append(f"{name} ({has}, planned {shape[0]} x {shape[1]})")
@@ -59,11 +58,3 @@ def _check_plan(model: nn.Module, plan: RankPlan) -> None:
         raise InputError(
             f"the plan was made for another model: {', '.join(differing[:3])}{more}; allocate ranks for this one"
         )
-
-
-def _shape(module: nn.Module) -> tuple[int, int] | None:
-    if isinstance(module, nn.Linear):
-        return module.in_features, module.out_features
-    if isinstance(module, Conv1D):
-        return int(module.weight.shape[0]), int(module.weight.shape[1])
-    return None

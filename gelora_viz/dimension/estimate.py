@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from gelora_viz._device import resolve_device
+from gelora_viz._checks import check_seed, resolve_device
 from gelora_viz.activations import Activations
-from gelora_viz.dimension.estimators import Estimator, choose_estimators
+from gelora_viz.dimension.formulas import Estimator, choose_estimators
 from gelora_viz.dimension.graph import NeighborGraph, build_graph, check_finite
 from gelora_viz.dimension.profile import COLUMNS, DimensionProfile, interval, split_half_error
 from gelora_viz.errors import InputError
@@ -78,6 +78,7 @@ def estimate_dimension(
         raise InputError(f"k is {k}; MLE needs at least 3 neighbours")
     _check_points(activations, chosen, k)
     resolve_device(device)
+    check_seed(seed)
     sides = _split_texts(activations.provenance["text"].to_numpy(), seed)
     rows: list[dict[str, Any]] = []
     half_gaps: dict[tuple[str, str], np.ndarray] = {}
@@ -91,6 +92,7 @@ def estimate_dimension(
         ).items():
             std_error = split_half_error(gaps)
             low, high = interval(value, std_error, len(gaps), confidence)
+            low = max(low, 0.0)  # as a dimension is
             half_gaps[str(layer.layer), name] = gaps
             where = {"layer": layer.layer, "stack": layer.stack, "depth": layer.depth, "estimator": name}
             size = {"n_points": n_used, "n_dropped": len(points) - n_used}
@@ -142,7 +144,6 @@ def _estimate_layer(
 ) -> dict[str, tuple[float, np.ndarray, int]]:
     """For each estimator its value, the gaps (n_splits,) between halves, and the number of points used."""
     result: dict[str, tuple[float, np.ndarray, int]] = {}
-    kept = np.arange(len(points))
     on_graph = [each for each in chosen if each.kind == "neighbours"]
     if on_graph:
         neighbours = {each.name: k if each.needs_k is None else each.needs_k for each in on_graph}
@@ -150,7 +151,6 @@ def _estimate_layer(
             graph, halves = _graph_and_halves(points, sides, max(neighbours.values()), device)
         except InputError as error:
             raise InputError(f"layer {layer!r}: {error}") from error
-        kept = graph.kept
         for each in on_graph:
             n_read = neighbours[each.name]
             try:
@@ -163,7 +163,8 @@ def _estimate_layer(
             result[each.name] = (value, np.array(gaps), graph.n_points)
     on_spectrum = [each for each in chosen if each.kind == "spectrum"]
     if on_spectrum:
-        # Duplicates do not break a covariance, but all estimators of a layer are to see the same points.
+        # Duplicates do not break a covariance, but an estimate must not depend on which others are asked for.
+        kept = graph.kept if on_graph else build_graph(points, 1, at_least=1, device=device).kept
         n_splits = len(sides) if points.shape[1] <= _WIDE else _N_SPLITS_WIDE
         spectrum, spectra = _spectra(points[kept], sides[:n_splits, kept])
         for each in on_spectrum:
@@ -185,9 +186,12 @@ def _graph_and_halves(
         graph = build_graph(points, wide, at_least=2 * k, device=device)
         try:
             return graph, [graph.halves(side[graph.kept], k) for side in sides]
-        except InputError:
+        except InputError as error:
             if graph.k < wide or wide >= len(points) - 1:
-                raise
+                raise InputError(
+                    f"{graph.n_points} distinct points (of {len(points)}) are too few for {k} neighbours in each half; "
+                    "give more texts, or a smaller k"
+                ) from error
         wide *= 2
 
 

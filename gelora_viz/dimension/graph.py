@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from sklearn.neighbors import NearestNeighbors
 
-from gelora_viz._device import resolve_device
+from gelora_viz._checks import resolve_device
 from gelora_viz.errors import InputError
 
 NEAR_DUPLICATE = 1e-3

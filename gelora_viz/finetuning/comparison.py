@@ -44,12 +44,14 @@ def compare_runs(
     base = results[names.index(reference)]
     rows = []
     for result in results:
-        if list(result.predictions["label"]) != list(base.predictions["label"]):
+        same_labels = list(result.predictions["label"]) == list(base.predictions["label"])
+        if not same_labels or result.test_texts != base.test_texts:
             raise InputError(
                 f"runs {result.spec.name!r} and {reference!r} were tested on different texts; repeat one of them"
             )
         groups = _groups(result.predictions["group"])
         accuracy, low, high = _mean_interval(_correct(result), groups, confidence)
+        low, high = float(np.clip(low, 0, 1)), float(np.clip(high, 0, 1))
         if accuracy in (0.0, 1.0):
             low, high = _extreme_interval(accuracy, int(groups.max()) + 1, confidence)
         gap, gap_low, gap_high = _mean_interval(_correct(result) - _correct(base), groups, confidence)

@@ -13,6 +13,7 @@ log.txt            whatever the worker printed
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -44,12 +45,14 @@ class RunResult:
             n_head_parameters, steps, seconds (of training), device, threads, versions.
         predictions: one row per test text: label, predicted, group.
         spectrum: effective ranks of the updates; None for a frozen probe.
+        test_texts: fingerprint of the test texts; runs on other texts are not compared.
     """
 
     spec: RunSpec
     numbers: Mapping[str, Any]
     predictions: pd.DataFrame
     spectrum: UpdateSpectrum | None
+    test_texts: str = ""
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -70,6 +73,7 @@ class RunResult:
             document["numbers"],
             pd.DataFrame({name: predictions[name] for name in ("label", "predicted", "group")}),
             UpdateSpectrum.load(spectrum) if spectrum.exists() else None,
+            predictions["texts"],
         )
 
     def __repr__(self) -> str:
@@ -138,11 +142,13 @@ class RunFolder:
         rows = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
         return pd.DataFrame(rows, columns=columns)
 
-    def write_predictions(self, label: list[str], predicted: list[str], group: list[str | None]) -> None:
-        """Keep label and prediction of every test text."""
-        write_json(
-            self.path / "predictions.json", _PREDICTIONS, {"label": label, "predicted": predicted, "group": group}
-        )
+    def write_predictions(
+        self, texts: list[str], label: list[str], predicted: list[str], group: list[str | None]
+    ) -> None:
+        """Keep label and prediction of every test text, and a fingerprint of the texts."""
+        digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
+        content = {"texts": digest, "label": label, "predicted": predicted, "group": group}
+        write_json(self.path / "predictions.json", _PREDICTIONS, content)
 
     def write_result(self, numbers: Mapping[str, Any]) -> None:
         """Write the final numbers; call it last."""

@@ -193,6 +193,8 @@ def _environment(threads: int | None) -> dict[str, str]:
     165 s with spinning threads that keep each other's cores busy.
     """
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+    # One run, one GPU: Trainer would split every batch over all it sees, and "texts a step" would no longer be true.
+    environment["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
     environment |= {"TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
     if threads is not None:
         environment["OMP_NUM_THREADS"] = str(threads)

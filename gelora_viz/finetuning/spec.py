@@ -14,6 +14,7 @@ from peft import PeftConfig
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from peft.utils import PeftType
 
+from gelora_viz._checks import check_seed
 from gelora_viz._results import read_json, write_json
 from gelora_viz.errors import InputError
 from gelora_viz.ranks import RankPlan
@@ -28,8 +29,8 @@ class RunSpec:
 
     Attributes:
         name: of the run, in tables and as its folder; letters, digits, dot, dash and underscore.
-        adapter: a RankPlan; a PEFT configuration of any method; or "frozen", which trains the linear head alone, the
-            probe that every adapter has to beat.
+        adapter: a RankPlan; a PEFT configuration of a method that changes weight matrices; or "frozen", which trains
+            the linear head alone, the probe that every adapter has to beat.
         model: what `load_model` takes: a name, a folder or a Hub id.
         data: what `load_texts` takes as text: a name, a file or a Hub id. It needs labels.
         text_column: of the data, by default as in `load_texts`.
@@ -44,6 +45,7 @@ class RunSpec:
         max_length: tokens kept of each text; by default the model's longest input, 512 at most.
         evaluations: how often the validation texts are scored, evenly over the run.
         seed: of initial weights, dropout and the order of the data, which is the same for every adapter.
+        data_seed: of the splits and choices in the data; the same for runs that are to be compared.
         threads: CPU threads; None takes what the machine offers.
         trust_remote_code: as in `load_model`.
     """
@@ -63,6 +65,7 @@ class RunSpec:
     max_length: int | None = None
     evaluations: int = 4
     seed: int = 0
+    data_seed: int = 0
     threads: int | None = None
     trust_remote_code: bool = False
 
@@ -75,8 +78,10 @@ class RunSpec:
             raise InputError(f'adapter is {self.adapter!r}; give a RankPlan, a PEFT configuration or "frozen"')
         if self.pooling not in ("mean", "last", "cls"):
             raise InputError(f"unknown pooling {self.pooling!r} for the head; choose mean, last or cls")
-        for name in ("steps", "batch_size", "evaluations"):
-            if getattr(self, name) < 1:
+        check_seed(self.seed)
+        check_seed(self.data_seed)
+        for name in ("steps", "batch_size", "evaluations", "threads", "max_texts", "max_length"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for name in ("learning_rate", "head_learning_rate"):
             if not 0 < getattr(self, name) < 1:

@@ -66,6 +66,8 @@ def train(spec: RunSpec, folder: RunFolder) -> bool:
         )
         for split in ("train", "validation", "test")
     }
+    if isinstance(classifier.backbone, PeftModel):
+        measure_spectra(classifier.backbone)  # a method that cannot be measured is to be refused before it is trained
     trainer = _trainer(spec, folder, classifier, loaded.tokenizer, parts)
     started = time.perf_counter()
     trainer.train()
@@ -78,6 +80,7 @@ def train(spec: RunSpec, folder: RunFolder) -> bool:
         measure_spectra(classifier.backbone).save(folder.path / "spectrum.json")
     predicted = _predict(trainer, parts["test"])
     folder.write_predictions(
+        data.texts("test"),
         [data.label_names[number] for number in parts["test"].labels],
         [data.label_names[number] for number in predicted],
         data.groups("test"),
@@ -88,6 +91,11 @@ def train(spec: RunSpec, folder: RunFolder) -> bool:
 
 def _check_data(data: TextData) -> None:
     counts = {split: len(data.labels(split)) for split in ("train", "validation", "test")}
+    if len(data.label_names) > sum(counts.values()) / 2:
+        raise InputError(
+            f"{data.name} has {len(data.label_names)} classes for {sum(counts.values())} texts; are its labels "
+            "numbers to be predicted? Give classes"
+        )
     if len(data.label_names) < 2:
         raise InputError(f"{data.name} has the single class {data.label_names}; a classifier needs at least two")
     empty = [split for split, count in counts.items() if count == 0]
@@ -250,6 +258,7 @@ def _numbers(
         "steps": steps,
         "learning_rate": spec.learning_rate if not classifier.is_frozen else None,
         "seconds": round(seconds, 2),
+        "precision": "bfloat16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "float32",
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({platform.machine()})",
         "threads": torch.get_num_threads(),
         "versions": {

@@ -321,7 +321,7 @@ def _over_blocks(
 
 def _estimator_title(name: str) -> str:
     """As the estimator calls itself; a name of the user's own stands for itself."""
-    from gelora_viz.dimension.estimators import ESTIMATORS  # here, since it loads torch
+    from gelora_viz.dimension.formulas import ESTIMATORS  # here, since it loads torch
 
     return ESTIMATORS[name].title if name in ESTIMATORS else name
 

@@ -58,12 +58,12 @@ def find_matrices(model: nn.Module, target_modules: str | Sequence[str] | None =
     """
     blocks = find_blocks(model)
     wanted = _default_targets(model) if target_modules is None else target_modules
-    linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)}
+    shapes = {name: matrix_shape(module) for name, module in model.named_modules()}
+    linear = {name: shape for name, shape in shapes.items() if shape is not None}
     found = []
     for block in blocks:
-        for name, module in linear.items():
+        for name, (inputs, outputs) in linear.items():
             if name.startswith(f"{block.name}.") and _matches(name, wanted):
-                inputs, outputs = _shape(module)
                 found.append(Matrix(name, block, inputs, outputs))
     if not found:
         endings = sorted(
@@ -93,9 +93,9 @@ def _matches(name: str, wanted: str | Sequence[str]) -> bool:
     return any(name == ending or name.endswith(f".{ending}") for ending in wanted)
 
 
-def _shape(module: nn.Module) -> tuple[int, int]:
+def matrix_shape(module: nn.Module) -> tuple[int, int] | None:
+    """(in_features, out_features) of a linear layer or Conv1D; None for any other module."""
     if isinstance(module, Conv1D):
         inputs, outputs = module.weight.shape
         return int(inputs), int(outputs)
-    assert isinstance(module, nn.Linear)  # noqa: S101 - for the type checker; find_matrices keeps only these two
-    return module.in_features, module.out_features
+    return (module.in_features, module.out_features) if isinstance(module, nn.Linear) else None

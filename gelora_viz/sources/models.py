@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from gelora_viz._device import resolve_device
+from gelora_viz._checks import resolve_device
 from gelora_viz.errors import SourceError
 
 logger = logging.getLogger("gelora_viz")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import csv
+import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
+from gelora_viz._checks import check_seed
 from gelora_viz._results import frame_html, write_text
 from gelora_viz.errors import InputError, SourceError
 from gelora_viz.sources.icd10 import load_icd10
@@ -19,7 +23,7 @@ from gelora_viz.sources.icd10 import load_icd10
 SPLITS = ("train", "validation", "test")
 _SHARES = {"test": 0.2, "validation": 0.1}
 _COLUMNS = ["split", "text", "label", "group"]
-_TEXT_COLUMNS = ("text", "sentence", "content", "description", "document", "review", "premise", "question")
+_TEXT_COLUMNS = ("text", "sentence", "content", "description", "document", "review")
 _LABEL_COLUMNS = ("label", "labels", "class", "category", "target")
 
 DATA_NAMES: dict[str, Callable[..., pd.DataFrame]] = {"icd10cm": load_icd10}
@@ -72,10 +76,18 @@ class TextData:
             raise InputError(f"unknown split {split!r}; splits are {', '.join(SPLITS)}")
         return self.frame[self.frame["split"] == split]
 
+    @property
+    def digest(self) -> str:
+        """Fingerprint of the texts, labels and splits."""
+        return hashlib.sha256(self._as_lines().encode()).hexdigest()[:16]
+
+    def _as_lines(self) -> str:
+        rows = self.frame[_COLUMNS].to_dict(orient="records")
+        return "\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n"
+
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write as JSON lines with the columns of `frame`, which `load_texts` reads back."""
-        lines = (json.dumps(row, ensure_ascii=False) for row in self.frame[_COLUMNS].to_dict(orient="records"))
-        return write_text(path, "\n".join(lines) + "\n")
+        return write_text(path, self._as_lines())
 
     def __repr__(self) -> str:
         counts = self.frame["split"].value_counts()
@@ -121,6 +133,7 @@ def load_texts(
         >>> load_texts(["one text", "another text", "a third"])
         TextData('list of 3 texts': 3 train, 0 validation, 0 test; 0 classes)
     """
+    check_seed(seed)
     if max_texts is not None and max_texts < 1:
         raise InputError(f"max_texts is {max_texts}; it must be at least 1")
     frame, name = _read(source, seed=seed)
@@ -128,17 +141,17 @@ def load_texts(
     if frame.empty:
         raise InputError(f"{name} has no rows; give at least one text")
     _check_texts(frame["text"], name)
-    distinct = frame.drop_duplicates(subset="text", ignore_index=True)
-    labelled = distinct[distinct["label"].notna()] if distinct["label"].notna().any() else distinct
-    chosen = _split(labelled.reset_index(drop=True), seed)
+    labelled = frame[frame["label"].notna()] if frame["label"].notna().any() else frame
+    distinct = labelled.drop_duplicates(subset="text", ignore_index=True)
+    chosen = _split(distinct, seed)
     if max_texts is not None:
         chosen = _thin(chosen, max_texts, seed)
     before = source if isinstance(source, TextData) else TextData(frame, name)
     return TextData(
         chosen[_COLUMNS].reset_index(drop=True),
         name,
-        n_duplicates=before.n_duplicates + len(frame) - len(distinct),
-        n_unlabelled=before.n_unlabelled + len(distinct) - len(labelled),
+        n_duplicates=before.n_duplicates + len(labelled) - len(distinct),
+        n_unlabelled=before.n_unlabelled + len(frame) - len(labelled),
     )
 
 
@@ -192,19 +205,47 @@ def _read(source: Any, *, seed: int) -> tuple[pd.DataFrame, str]:  # noqa: ANN40
 
 def _read_separated(path: Path, separator: str) -> pd.DataFrame:
     """Every cell as the text it is: a label "NA" or "007" means what it says."""
-    return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False)
+    try:
+        frame = _parse(path, separator, csv.QUOTE_MINIMAL)
+        swallowed = separator == "\t" and any(
+            isinstance(cell, str) and "\t" in cell and "\n" in cell for column in frame for cell in frame[column]
+        )
+    except pd.errors.ParserError:
+        if separator != "\t":
+            raise
+        swallowed = True
+    if swallowed:  # a quote that opens no quoted cell, as in GLUE's files
+        frame = _parse(path, separator, csv.QUOTE_NONE)
+    if len(frame.columns) == 1 and any(other in frame.columns[0] for other in ";\t|"):
+        raise ValueError(
+            f"its only column is {frame.columns[0]!r}; is it separated by something else than {separator!r}"
+        )
+    return frame
+
+
+def _parse(path: Path, separator: str, quoting: Literal[0, 3]) -> pd.DataFrame:
+    with warnings.catch_warnings():
+        # A row longer than the header would lose its end, or shift all columns by one.
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        try:
+            return pd.read_csv(
+                path, sep=separator, dtype=str, keep_default_na=False, index_col=False, quoting=quoting,
+                encoding="utf-8-sig",
+            )  # fmt: skip
+        except pd.errors.ParserWarning as error:
+            raise ValueError("a row has more cells than the header; quote texts that hold the separator") from error
 
 
 def _lines(path: Path) -> list[str]:
     """Lines of a UTF-8 file, ended by line feeds alone: a text may hold what else splitlines() cuts at."""
-    return path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    return path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
 
 
 _READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
     ".csv": lambda path: _read_separated(path, ","),
     ".tsv": lambda path: _read_separated(path, "\t"),
     ".jsonl": lambda path: pd.DataFrame([json.loads(line) for line in _lines(path) if line.strip()]),
-    ".json": lambda path: pd.DataFrame(json.loads(path.read_text(encoding="utf-8"))),
+    ".json": lambda path: pd.DataFrame(json.loads(path.read_text(encoding="utf-8-sig"))),
     ".parquet": lambda path: pd.read_parquet(path),
     ".txt": lambda path: pd.DataFrame({"text": _lines(path)}),
 }
@@ -313,6 +354,11 @@ def _choose_columns(
 
 def _strings(column: pd.Series, *, empty: bool = False) -> pd.Series:
     """The column as strings, None where a value is missing, or everywhere."""
+    several = next(
+        (value for value in column if not empty and isinstance(value, Sized) and not isinstance(value, str)), None
+    )
+    if several is not None:
+        raise InputError(f"the value {several!r} holds several labels; give one label a text")
     values = [None if empty or pd.isna(value) or value == "" else str(value) for value in column]
     return pd.Series(values, index=column.index, dtype=object)
 

@@ -35,7 +35,7 @@ class UpdateSpectrum:
             assigned rank), norm (Frobenius norm of the update).
         singular_values: module -> (rank,) in descending order.
         method: the PEFT method.
-        settings: where the adapter came from.
+        settings: the adapter's name and the model it was made for.
     """
 
     frame: pd.DataFrame
@@ -102,7 +102,9 @@ def measure_spectra(peft_model: PeftModel, adapter_name: str = "default") -> Upd
             }
         )
     method = str(peft_model.peft_config[adapter_name].peft_type).rpartition(".")[2]
-    return UpdateSpectrum(pd.DataFrame(rows, columns=COLUMNS), singular_values, method)
+    config = peft_model.peft_config[adapter_name]
+    settings = {"adapter": adapter_name, "model": str(config.base_model_name_or_path)}
+    return UpdateSpectrum(pd.DataFrame(rows, columns=COLUMNS), singular_values, method, settings)
 
 
 def _adapted_layers(peft_model: PeftModel, adapter_name: str) -> Iterator[tuple[str, BaseTunerLayer]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gelora_viz.dimension.estimators import ESTIMATORS
+from gelora_viz.dimension.formulas import ESTIMATORS
 from gelora_viz.study.findings import Findings
 
 _FEW_TEXTS = 500
@@ -41,6 +41,8 @@ def caveats(found: Findings) -> Iterator[str]:
                 f"Plan {name} spends its budget in proportion to GeLoRA's unrounded bounds. That scaling is our "
                 "reconstruction; the paper's own could not be read."
             )
+    for name in found.stale_plans:
+        yield f"Plan {name} was made from an earlier profile than the one shown; allocate it again."
     for name in found.outdated():
         yield f"Run {name} was trained with an earlier plan of that name, its picture mixes both; fine-tune it again."
     yield (
@@ -53,7 +55,7 @@ def caveats(found: Findings) -> Iterator[str]:
             f"Accuracies come from {seeds} seed{'s' if seeds > 1 else ''}; their intervals are about the choice of "
             "test texts, not about the seed. Another seed can move a single run by more than the gaps seen here."
         )
-        if len({result.spec.steps for result in found.results}) == 1:
+        if len({(each.spec.steps, each.spec.batch_size, each.spec.seed) for each in found.results}) == 1:
             yield (
                 f"All runs took the same {found.results[0].spec.steps} steps with the same order of data; none is "
                 "trained to convergence."

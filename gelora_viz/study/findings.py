@@ -29,6 +29,7 @@ class Findings:
         results: of the finished runs.
         metrics: run -> what it logged.
         comparison: the table of runs; None before the first has finished.
+        stale_plans: names of plans whose profile has been estimated anew since.
     """
 
     data: TextData
@@ -37,6 +38,7 @@ class Findings:
     results: list[RunResult]
     metrics: Mapping[str, pd.DataFrame]
     comparison: pd.DataFrame | None
+    stale_plans: list[str]
 
     @classmethod
     def of(cls, study: Study) -> Findings:
@@ -58,6 +60,7 @@ class Findings:
             results=results,
             metrics={each.spec.name: attach(study.path / "runs" / each.spec.name).metrics for each in results},
             comparison=study.compare() if results else None,
+            stale_plans=study.stale_plans(),
         )
 
     def outdated(self) -> list[str]:

@@ -36,10 +36,9 @@ class Memory:
                     f"{path} is not empty and holds no study.json, so it is no study; choose a new folder"
                 )
             self._content = {"steps": {}}
-        self.is_new = not file.exists()
-        self._made_folder = not path.exists()
-        # Written at once: an unwritable folder is to be found out before any work is done.
-        self._write()
+        self._made = [each for each in (path, *path.parents) if not each.exists()]
+        if not file.exists():
+            self._write()  # at once: an unwritable folder is to be found out before any work is done
 
     @property
     def has_results(self) -> bool:
@@ -50,8 +49,8 @@ class Memory:
         """Take back a study that could not be begun: its files, and the folder if it was made for it."""
         for name in ("study.json", "data.jsonl"):
             (self._path / name).unlink(missing_ok=True)
-        if self._made_folder:
-            self._path.rmdir()
+        for folder in self._made:
+            folder.rmdir()
 
     def recall(self, step: str) -> dict[str, Any] | None:
         """Settings with which a step was finished, or None."""
@@ -66,7 +65,8 @@ class Memory:
         )
 
     def remember(self, step: str, settings: Mapping[str, Any]) -> None:
-        """Record that a step is finished."""
+        """Record that a step is finished, beside what other processes have recorded meanwhile."""
+        self._content = read_json(self._path / "study.json", _KIND)
         self._content["steps"][step] = {
             "settings": dict(settings),
             "digest": digest(settings),

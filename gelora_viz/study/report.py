@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from markupsafe import Markup
 from gelora_viz._results import frame_to_records, write_json, write_text
 from gelora_viz._version import __version__
 from gelora_viz.dimension import DimensionProfile
-from gelora_viz.dimension.estimators import ESTIMATORS
+from gelora_viz.dimension.formulas import ESTIMATORS
 from gelora_viz.finetuning.comparison import shorten_comparison
 from gelora_viz.plots import (
     Drawing,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from gelora_viz.study.study import Study
 
 _KIND = "table"
-_VENUE = "icml2024"
+_VENUE = "icml2024" if importlib.util.find_spec("tueplots") else "plain"
 _MAIN_ESTIMATORS = ("twonn", "mle")
 """Lines of the main picture; a participation ratio near 100 beside them would flatten these."""
 
@@ -171,7 +172,7 @@ def _bounds(profiles: Mapping[str, DimensionProfile]) -> pd.DataFrame:
     """GeLoRA's raw lower bound of every block, by pooling and estimator, with the difference behind it."""
     rows = []
     for pooling, profile in profiles.items():
-        for estimator in (each for each in profile.estimators if each in _MAIN_ESTIMATORS):
+        for estimator in (each for each in profile.estimators if ESTIMATORS[each].smooth):
             found = profile.differences(estimator)
             found = found.assign(
                 pooling=pooling, estimator=estimator, lower_bound=found["difference"].clip(lower=0) + 1

@@ -10,12 +10,13 @@ from typing import Any
 
 import pandas as pd
 
-from gelora_viz._device import resolve_device
+from gelora_viz._checks import resolve_device
+from gelora_viz._version import __version__
 from gelora_viz.activations import Activations, capture
 from gelora_viz.activations.pooling import check_pooling
 from gelora_viz.dimension import DimensionProfile, estimate_dimension
 from gelora_viz.dimension.estimate import DEFAULT_K, check_number
-from gelora_viz.dimension.estimators import choose_estimators
+from gelora_viz.dimension.formulas import choose_estimators
 from gelora_viz.errors import InputError, RunError, StudyError
 from gelora_viz.finetuning import Run, RunResult, RunSpec, attach, compare_runs, launch
 from gelora_viz.finetuning.spec import FROZEN
@@ -44,8 +45,8 @@ class Study:
         text_column: as in `load_texts`.
         label_column: as in `load_texts`.
         max_texts: as in `load_texts`.
-        seed: of splits and choices in the data.
-        trust_remote_code: as in `load_model`.
+        seed: of splits and choices in the data; None takes the study's own, 0 in a new study.
+        trust_remote_code: as in `load_model`; asked for anew each time and never kept in the folder.
 
     Raises:
         StudyError: if the folder cannot be written, is of another version, or holds a study of another model or data
@@ -61,9 +62,10 @@ class Study:
         text_column: str | None = None,
         label_column: str | None = None,
         max_texts: int | None = None,
-        seed: int = 0,
+        seed: int | None = None,
         trust_remote_code: bool = False,
     ) -> None:
+        self._trust_remote_code = trust_remote_code
         self.path = Path(path)
         self._memory = Memory(self.path)
         known = self._memory.recall("data")
@@ -74,10 +76,12 @@ class Study:
             "seed": seed,
         }
         if known is not None and (data is None or self._memory.has_results):
-            self._check_same(known, model, data, settings)
+            asked = {name: value for name, value in settings.items() if data is not None or value is not None}
+            self._check_same(known, model, data, asked)
             self.settings: dict[str, Any] = known
         else:
-            self.settings = {**settings, "model": _place(model or "minilm"), "trust_remote_code": trust_remote_code}
+            settings["seed"] = seed or 0
+            self.settings = {**settings, "model": _place(model or "minilm")}
             try:
                 self._begin("icd10cm" if data is None else data, settings)
             except BaseException:
@@ -93,6 +97,7 @@ class Study:
         self.settings |= {
             "data": texts.name,
             "source": _source_of(data),
+            "content": texts.digest,
             "n_duplicates": texts.n_duplicates,
             "n_unlabelled": texts.n_unlabelled,
         }
@@ -109,14 +114,18 @@ class Study:
         model = Path(self.model_source)
         return f"{model.name if model.is_absolute() else self.model_source} on {self.settings['data']}"
 
-    def _check_same(self, known: dict[str, Any], model: str | None, data: object, settings: dict[str, Any]) -> None:
-        """Raise `StudyError` if the study is of another model, or of other data where data is named."""
-        asked: dict[str, Any] = {} if model is None else {"model": _place(model)}
+    def _check_same(self, known: dict[str, Any], model: str | None, data: object, asked: dict[str, Any]) -> None:
+        """Raise `StudyError` if the study is of another model, of other data, or of other choices in the data."""
+        asked = dict(asked) if model is None else {**asked, "model": _place(model)}
         if data is not None:
-            asked |= {**settings, "source": _source_of(data)}
+            asked |= {"seed": asked["seed"] or 0, "source": _source_of(data)}
+            if asked["source"] == known["source"] and asked["source"] not in DATA_NAMES:
+                # The same file, id or kind of object may hold other texts by now.
+                choices = {name: known[name] for name in ("text_column", "label_column", "max_texts", "seed")}
+                asked["content"] = load_texts(data, **choices).digest
         for what, value in asked.items():
             if value != known[what]:
-                name = "data" if what == "source" else what
+                name = {"source": "data", "content": "texts"}.get(what, what)
                 raise StudyError(
                     f"{self.path} is a study with {name} {known[what]!r}, not {value!r}; choose another folder"
                 )
@@ -124,7 +133,7 @@ class Study:
     @cached_property
     def loaded(self) -> LoadedModel:
         """The study's model and tokenizer; loaded when first needed."""
-        return load_model(self.model_source, trust_remote_code=bool(self.settings["trust_remote_code"]))
+        return load_model(self.model_source, trust_remote_code=self._trust_remote_code)
 
     @cached_property
     def data(self) -> TextData:
@@ -178,7 +187,7 @@ class Study:
         for pooling in poolings:
             seen = {
                 "pooling": pooling, "max_points": max_points, "max_length": max_length, "seed": seed,
-                "texts": file_digest(self.path / "data.jsonl"),
+                "texts": file_digest(self.path / "data.jsonl"), "version": __version__,
             }  # fmt: skip
             folder, file = self.path / "activations" / pooling, self.path / "profiles" / f"{pooling}.json"
             settings = {**seen, "estimators": names, "k": k}
@@ -235,6 +244,8 @@ class Study:
         if budget is not None and budget_rank is not None:
             raise InputError(f"budget {budget} and budget_rank {budget_rank} both name a budget; give one of them")
         RunSpec(name, FROZEN)  # a plan's name becomes its run's
+        if name == FROZEN:
+            raise InputError(f"a plan cannot be named {FROZEN!r}, which names the probe; choose another name")
         source = self.path / "profiles" / f"{pooling}.json"
         if strategy == "gelora" and not source.exists():
             made = ", ".join(self.profiles()) or "none"
@@ -301,7 +312,7 @@ class Study:
                 adapter,
                 model=self.model_source,
                 data=str((self.path / "data.jsonl").resolve()),
-                trust_remote_code=bool(self.settings["trust_remote_code"]),
+                trust_remote_code=self._trust_remote_code,
                 **options,
             )
         except TypeError as error:
@@ -311,6 +322,10 @@ class Study:
         settings = {**spec.to_dict(), "data": file_digest(self.path / "data.jsonl")}
         folder = self.path / "runs" / name
         if self._memory.is_done(f"run {name}", settings, folder / "result.json"):
+            return attach(folder)
+        if (folder / "result.json").exists() and RunSpec.load(folder / "spec.json").to_dict() == spec.to_dict():
+            # It finished after whoever launched it had gone.
+            self._memory.remember(f"run {name}", settings)
             return attach(folder)
         run = launch(spec, run_dir=folder)
         try:
@@ -324,6 +339,16 @@ class Study:
             )
         self._memory.remember(f"run {name}", settings)
         return run
+
+    def stale_plans(self) -> list[str]:
+        """Names of plans made from a profile that has been estimated anew since."""
+        stale = []
+        for name in self.plans():
+            made = self._memory.recall(f"plan {name}") or {}
+            source = self.path / "profiles" / f"{made.get('pooling')}.json"
+            if made.get("profile") and source.exists() and file_digest(source) != made["profile"]:
+                stale.append(name)
+        return stale
 
     def results(self) -> list[RunResult]:
         """Results of the finished runs: the frozen probe first, then "uniform", then the others by name."""

@@ -46,3 +46,20 @@ def test_special_tokens_written_in_a_text_are_special_too(tiny):
     model, tokenizer = tiny("bert")
     tokens = capture(model, tokenizer, ["rain [SEP] wind"], pooling="tokens", progress=False).provenance["token"]
     assert "[SEP]" not in tokens.tolist()
+
+
+def test_layers_that_share_one_block_are_refused():
+    from transformers import AlbertConfig, AlbertModel
+
+    from gelora_viz.activations import find_blocks
+
+    config = AlbertConfig(
+        vocab_size=50,
+        embedding_size=8,
+        hidden_size=16,
+        num_hidden_layers=6,
+        num_attention_heads=2,
+        intermediate_size=16,
+    )
+    with pytest.raises(InputError, match="several times for 6 layers"):
+        find_blocks(AlbertModel(config))

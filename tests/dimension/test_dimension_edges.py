@@ -51,3 +51,13 @@ def test_the_largest_gap_of_a_flat_cloud_is_its_rank(rank):
     points = rng.normal(size=(200, rank)) @ rng.normal(size=(rank, 40))
     frame = estimate_dimension(Activations.from_arrays({"x": points}), "lpca_maxgap", progress=False).frame
     assert frame["dimension"].item() == rank
+
+
+def test_a_spectrum_does_not_depend_on_which_other_estimators_are_asked_for():
+    points = np.random.default_rng(0).normal(size=(200, 5))
+    cloud = Activations.from_arrays({"x": np.concatenate([points, points[:40]])})
+    name = "lpca_participation_ratio"
+    alone = estimate_dimension(cloud, name, progress=False).frame
+    beside = estimate_dimension(cloud, ["twonn", name], progress=False).of(name)
+    assert alone["n_points"].item() == beside["n_points"].item() == 200
+    assert alone["dimension"].item() == beside["dimension"].item()

@@ -7,7 +7,7 @@ import pytest
 from gelora_viz.activations import Activations, capture
 from gelora_viz.dimension import ESTIMATORS, estimate_dimension, neighbor_graph
 from gelora_viz.dimension import estimate as estimate_module
-from gelora_viz.dimension.estimators import mle, twonn
+from gelora_viz.dimension.formulas import mle, twonn
 from gelora_viz.errors import InputError
 
 

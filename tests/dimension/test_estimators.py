@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gelora_viz.activations import Activations
 from gelora_viz.dimension import ESTIMATORS, estimate_dimension, estimators, neighbor_graph
-from gelora_viz.dimension.estimators import choose_estimators, mle, twonn, twonn_ml
+from gelora_viz.dimension.formulas import choose_estimators, mle, twonn, twonn_ml
 from gelora_viz.errors import InputError
 
 NEIGHBOURS = 20

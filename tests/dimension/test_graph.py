@@ -11,7 +11,7 @@ from scipy.spatial.distance import cdist
 
 from gelora_viz.dimension import graph as graph_module
 from gelora_viz.dimension import neighbor_graph
-from gelora_viz.dimension.estimators import mle, twonn
+from gelora_viz.dimension.formulas import mle, twonn
 from gelora_viz.dimension.graph import _torch_candidates
 from gelora_viz.errors import InputError
 

@@ -83,7 +83,7 @@ def test_a_file_that_is_nothing_but_a_half_written_line_holds_no_metrics(folder)
 
 
 def test_a_result_comes_back_with_its_specification_and_predictions(folder):
-    folder.write_predictions(["a", "b"], ["a", "a"], ["g", None])
+    folder.write_predictions(["text one", "text two"], ["a", "b"], ["a", "a"], ["g", None])
     folder.write_result({"accuracy": 0.5, "n_test": 2, "seconds": 1.0})
     result = RunResult.load(folder.path)
     assert result.numbers["accuracy"] == 0.5

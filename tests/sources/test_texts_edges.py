@@ -93,3 +93,50 @@ def test_groups_of_the_source_do_not_straddle_the_splits_we_make():
     frame = numbered(100).assign(group=[str(i // 10) for i in range(100)])
     pairs = load_texts(frame).frame[["group", "split"]].drop_duplicates()
     assert pairs["group"].is_unique
+
+
+def test_a_row_longer_than_the_header_is_refused(tmp_path):
+    (tmp_path / "t.csv").write_text("text,label\n" + "".join(f"text {i},a,\n" for i in range(30)))
+    with pytest.raises(SourceError, match="more cells than the header"):
+        load_texts(tmp_path / "t.csv")
+
+
+def test_a_stray_quote_in_a_tsv_swallows_no_lines(tmp_path):
+    rows = [f'"quoted start {i}\ta\n' if i % 7 == 0 else f"text {i}\tb\n" for i in range(30)]
+    (tmp_path / "t.tsv").write_text("text\tlabel\n" + "".join(rows))
+    assert len(load_texts(tmp_path / "t.tsv").frame) == 30
+
+
+def test_a_csv_with_another_separator_is_refused(tmp_path):
+    (tmp_path / "t.csv").write_text("text;label\none text;a\nanother;b\n")
+    with pytest.raises(SourceError, match="separated by something else"):
+        load_texts(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".csv", ".jsonl"])
+def test_a_byte_order_mark_is_no_part_of_a_text(suffix, tmp_path):
+    content = {".txt": "one text\n", ".csv": "text\none text\n", ".jsonl": '{"text": "one text"}\n'}[suffix]
+    (tmp_path / f"t{suffix}").write_text(content, encoding="utf-8-sig")
+    assert load_texts(tmp_path / f"t{suffix}").texts() == ["one text"]
+
+
+def test_several_labels_of_one_text_are_refused():
+    with pytest.raises(InputError, match="several labels"):
+        load_texts(pd.DataFrame({"text": ["a", "b"], "labels": [[1, 2], [0]]}))
+
+
+def test_a_pair_of_texts_is_not_cut_to_its_first():
+    frame = pd.DataFrame({"premise": ["a", "b"], "hypothesis": ["c", "d"], "label": ["x", "y"]})
+    with pytest.raises(InputError, match="cannot tell which column"):
+        load_texts(frame)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 1.5, True])
+def test_a_seed_that_is_none_is_refused(seed):
+    with pytest.raises(InputError, match="seed is"):
+        load_texts(["one", "two"], seed=seed)
+
+
+def test_a_text_keeps_its_label_though_it_stands_unlabelled_before():
+    data = load_texts(pd.DataFrame({"text": ["a", "a", "b"], "label": [None, "x", "y"]}))
+    assert dict(zip(data.frame["text"], data.frame["label"], strict=True)) == {"a": "x", "b": "y"}

@@ -10,7 +10,7 @@ import pytest
 from small_study import PROFILING, QUICK, WORK
 
 from gelora_viz import Run, Study
-from gelora_viz.errors import InputError, RunError, StudyError
+from gelora_viz.errors import InputError, RunError, SourceError, StudyError
 from gelora_viz.study import study as study_module
 
 
@@ -252,3 +252,53 @@ def test_runs_come_probe_first_then_uniform_then_by_name(finished_study):
     table = Study(finished_study).compare()
     assert table["run"].tolist() == ["frozen", "uniform", "gelora"]
     assert table.set_index("run").loc["uniform", "verdict"] == "baseline"
+
+
+# What a study is of
+
+
+def test_a_file_that_has_changed_is_another_data_set(tmp_path, tiny_folder, texts):
+    file = tmp_path / "texts.txt"
+    file.write_text("\n".join(texts[:100]))
+    study = Study(tmp_path / "study", model=str(tiny_folder("bert")), data=file)
+    study.profile(poolings=["mean"], estimators=["twonn"], k=5, progress=False)
+    assert Study(tmp_path / "study", data=file).data.digest == study.data.digest
+    file.write_text("\n".join(texts[1:101]))
+    with pytest.raises(StudyError, match="is a study with texts"):
+        Study(tmp_path / "study", data=file)
+
+
+def test_another_list_of_texts_is_another_data_set(tmp_path, tiny_folder, texts):
+    study = Study(tmp_path / "study", model=str(tiny_folder("bert")), data=texts[:100])
+    study.profile(poolings=["mean"], estimators=["twonn"], k=5, progress=False)
+    with pytest.raises(StudyError, match="is a study with texts"):
+        Study(tmp_path / "study", data=texts[1:101])
+
+
+@pytest.mark.parametrize("asked", [{"max_texts": 20}, {"text_column": "nope"}, {"seed": 3}])
+def test_other_choices_in_the_data_are_refused_though_the_data_is_not_named(copied_study, asked):
+    with pytest.raises(StudyError, match=f"is a study with {next(iter(asked))}"):
+        Study(copied_study, **asked)
+
+
+def test_leave_to_run_remote_code_is_never_kept_in_the_folder(tmp_path, tiny_folder):
+    Study(tmp_path / "study", model=str(tiny_folder("bert")), data=["one", "two"], trust_remote_code=True)
+    assert "trust_remote_code" not in (tmp_path / "study" / "study.json").read_text()
+
+
+def test_a_plan_cannot_take_the_probes_name(copied_study):
+    with pytest.raises(InputError, match="cannot be named 'frozen'"):
+        Study(copied_study).allocate("frozen", strategy="uniform", budget_rank=2)
+
+
+def test_a_study_that_cannot_begin_leaves_nothing_behind(tmp_path):
+    with pytest.raises(SourceError):
+        Study(tmp_path / "new" / "study", model=str(tmp_path / "no-model"), data=["one", "two"])
+    assert not (tmp_path / "new").exists()
+
+
+def test_plans_of_an_earlier_profile_are_called_stale(copied_study):
+    study = Study(copied_study)
+    assert study.stale_plans() == []
+    study.profile(**{**PROFILING, "seed": 5})
+    assert "gelora" in study.stale_plans()

@@ -1,4 +1,4 @@
-"""A device that a user named, checked before anything is put on it."""
+"""Arguments that many steps take, checked in one way before anything is done with them."""
 
 from __future__ import annotations
 
@@ -20,3 +20,10 @@ def resolve_device(name: str | None) -> torch.device:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"device {name!r} cannot be used here ({reason}); give cpu, or leave it out") from error
     return device
+
+
+def check_seed(seed: object) -> int:
+    """The seed; raises `InputError` unless it is a whole number from 0 to 2**32 - 1, as numpy and torch both take."""
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise InputError(f"seed is {seed!r}; give a whole number from 0 to {2**32 - 1}")
+    return seed
