@@ -189,7 +189,7 @@ def _graph_and_halves(
         except InputError as error:
             if graph.k < wide or wide >= len(points) - 1:
                 raise InputError(
-                    f"{graph.n_points} distinct points (of {len(points)}) are too few for {k} neighbours in each half; "
+                    f"{graph.n_points} distinct points of {len(points)} are too few for {k} neighbours in each half; "
                     "give more texts, or a smaller k"
                 ) from error
         wide *= 2
