@@ -43,10 +43,9 @@ def estimate_dimension(
 
     One exact neighbour graph is built per layer and shared. Standard errors come from 30 random splits of the texts
     into halves, the same in every layer: the two halves share nothing, so the gap between their estimates shows the
-        sampling
-    error (the graph is thinned for them, not rebuilt). Tokens stay with their text, because tokens of one text are
-    not independent. The interval is about the estimator's sampling error only: that every distance-based estimator
-    reads high dimensions too low with finitely many points is a bias which no interval of this kind covers.
+    sampling error (the graph is thinned for them, not rebuilt). Tokens stay with their text, because tokens of one
+    text are not independent. The interval is about the estimator's sampling error only: that every distance-based
+    estimator reads high dimensions too low with finitely many points is a bias which no interval of this kind covers.
 
     Args:
         activations: captured points, or `Activations.from_arrays({...})`.

@@ -67,8 +67,7 @@ class DimensionProfile:
 
         Returns:
             One row per block: layer (the block), stack, depth (1 = first block), dimension_in, dimension_out,
-                difference
-            (out - in), std_error, ci_low, ci_high, within_noise (whether the interval holds 0).
+            difference (out - in), std_error, ci_low, ci_high, within_noise (whether the interval holds 0).
         """
         rows = []
         for _, stack in self.of(estimator).groupby("stack", sort=False):

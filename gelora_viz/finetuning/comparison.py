@@ -18,9 +18,8 @@ def compare_runs(
     """A table of runs, each compared with a baseline on the same test texts.
 
     Intervals are about the choice of test texts: texts of one group (siblings of a category) are taken as one draw,
-        so the
-    standard error is that of group totals. They are not about the seed: one seed per method says nothing about how
-    the next seed would turn out, and gaps between single runs are often smaller than that.
+    so the standard error is that of group totals. They are not about the seed: one seed per method says nothing about
+    how the next seed would turn out, and gaps between single runs are often smaller than that.
 
     Args:
         results: finished runs, tested on the same texts.
@@ -29,8 +28,8 @@ def compare_runs(
 
     Returns:
         One row per run: run, method, seed, n_parameters, accuracy, ci_low, ci_high, macro_f1, difference (to the
-            baseline),
-        difference_low, difference_high, verdict (in words), mean_effective_rank, mean_utilisation, seconds.
+        baseline), difference_low, difference_high, verdict (in words), mean_effective_rank, mean_utilisation,
+        seconds.
 
     Raises:
         InputError: if there are no results, no such baseline, or the test texts differ.

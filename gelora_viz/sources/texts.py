@@ -120,10 +120,9 @@ def load_texts(
 
     Returns:
         Texts split into train, validation and test: the source's own splits where it has them (a column "split", or
-            the
-        splits of a `DatasetDict`), otherwise 70 : 10 : 20 at random within each class, whole groups together where a
-        column "group" names them. Repeated texts are left out, and so are texts without a label where others have
-        one; both are counted.
+        the splits of a `DatasetDict`), otherwise 70 : 10 : 20 at random within each class, whole groups together
+        where a column "group" names them. Repeated texts are left out, and so are texts without a label where others
+        have one; both are counted.
 
     Raises:
         SourceError: if the source is unknown or unreadable; the message says which names exist.
