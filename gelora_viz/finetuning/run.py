@@ -189,9 +189,9 @@ def attach(run_dir: str | os.PathLike[str]) -> Run:
 def _environment(threads: int | None) -> dict[str, str]:
     """The worker's environment.
 
-    Idle OpenMP threads sleep instead of spinning. Measured on two cores, 25 steps of MiniLM, one run each: two trainings
-    at once take 10 s instead of 57 s, whose spinning threads keep each other's cores busy; a training alone takes 6.5 s
-    instead of 5.5 s. Set OMP_WAIT_POLICY=ACTIVE yourself for a machine that runs nothing else.
+    Idle OpenMP threads sleep instead of spinning. Measured on two cores, 25 steps of MiniLM, one run each: two
+    trainings at once take 10 s instead of 57 s, whose spinning threads keep each other's cores busy; a training alone
+    takes 6.5 s instead of 5.5 s. Set OMP_WAIT_POLICY=ACTIVE yourself for a machine that runs nothing else.
     """
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
     # One run, one GPU: Trainer would split every batch over all it sees, and "texts a step" would no longer be true.
