@@ -52,7 +52,7 @@ $(VENV)/.created:
 	@touch $@
 
 $(VENV)/.installed-demo: $(STATED_IN) | $(VENV)/.created
-	$(INSTALL) -e ".[demo,datasets,widgets,paper]"
+	$(INSTALL) -e ".[demo,smollm2,datasets,widgets,paper]"
 	@touch $@
 
 $(VENV)/.installed-dev: $(STATED_IN) | $(VENV)/.created

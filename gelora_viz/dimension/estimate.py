@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,10 @@ from tqdm.auto import tqdm
 
 from gelora_viz._checks import check_seed, resolve_device
 from gelora_viz.activations import Activations
+from gelora_viz.dimension.covariance import eigenvalues, moments
 from gelora_viz.dimension.formulas import Estimator, choose_estimators
-from gelora_viz.dimension.graph import NeighborGraph, build_graph, check_finite
+from gelora_viz.dimension.graph import NeighborGraph, as_array, build_graph, check_finite
+from gelora_viz.dimension.halving import SMALLEST_PART, count_levels, halve, text_orders
 from gelora_viz.dimension.profile import COLUMNS, DimensionProfile, interval, split_half_error
 from gelora_viz.errors import InputError
 
@@ -24,9 +27,12 @@ N_SPLITS = 30
 FEWEST_TEXTS = 10
 """With fewer texts, splits into halves repeat each other and show nothing."""
 FEW_TEXTS = 50
+N_SPLITS_DEAR = 6
+"""Splits where each one costs as much as a search: coordinates are read, or a covariance of over 1,024 features."""
+N_SPLITS_EXTERNAL = 3
 _WIDE = 1024
-_N_SPLITS_WIDE = 6
-"""Splits for covariance spectra of more than 1,024 features, where each one costs seconds."""
+_MOST_EXTERNAL = 2000
+"""Points that scikit-dimension's slow estimators get, a uniform choice: DANCo takes half a minute for as many."""
 
 
 def estimate_dimension(
@@ -35,6 +41,7 @@ def estimate_dimension(
     *,
     k: int = DEFAULT_K,
     confidence: float = 0.95,
+    plateau: bool = False,
     seed: int = 0,
     device: str | None = None,
     progress: bool = True,
@@ -49,9 +56,13 @@ def estimate_dimension(
 
     Args:
         activations: captured points, or `Activations.from_arrays({...})`.
-        estimators: names from `gelora_viz.estimators()`; None takes all.
-        k: neighbours of MLE; TwoNN always reads 2.
+        estimators: names from `gelora_viz.estimators()`; None takes `DEFAULT_ESTIMATORS`, "all" all that are not
+            external. Those that read coordinates have intervals from 6 splits (external ones: 3, and 2,000 points).
+        k: neighbours of the estimators that leave it open; TwoNN always reads 2. 20, as in scikit-dimension.
         confidence: of the intervals.
+        plateau: instead of the estimate from all points, the mean of the two adjacent sizes whose dimensions differ
+            least, the texts halved from all down to 128. So an implementation of GeLoRA by others chooses the scale;
+            the rule of the paper's authors is not known.
         seed: of the splits into halves.
         device: where to search neighbours: None for the CPU, or a torch device such as "cuda".
         progress: show a tqdm bar.
@@ -71,24 +82,26 @@ def estimate_dimension(
         Name: dimension, dtype: float64
     """
     chosen = choose_estimators(estimators)
-    if not 0 < confidence < 1:
-        raise InputError(f"confidence is {confidence}; it must lie between 0 and 1")
-    if k < 3:
-        raise InputError(f"k is {k}; MLE needs at least 3 neighbours")
-    _check_points(activations, chosen, k)
+    check_confidence(confidence)
+    check_points(activations, chosen, k)
     resolve_device(device)
     check_seed(seed)
-    sides = _split_texts(activations.provenance["text"].to_numpy(), seed)
+    texts = activations.provenance["text"].to_numpy()
+    sides = split_texts(texts, seed)
+    n_levels = _levels_of_plateau(texts, chosen, k) if plateau else 0
+    orders = text_orders(texts, seed)
     rows: list[dict[str, Any]] = []
     half_gaps: dict[tuple[str, str], np.ndarray] = {}
     layers = activations.layer_frame.itertuples(index=False)
     for layer in tqdm(
         layers, total=len(activations), desc="estimating dimensions", unit="layer", disable=not progress
     ):
-        points = activations[layer.layer].numpy().astype(np.float64)
-        for name, (value, gaps, n_used) in _estimate_layer(
-            points, sides, chosen, k, device, str(layer.layer)
-        ).items():
+        points = as_array(activations[layer.layer])
+        with naming_layer(str(layer.layer)):
+            estimates = _estimate_layer(points, sides, chosen, k, device)
+            if plateau:
+                estimates = _on_plateau(estimates, points, orders, chosen, k, n_levels, device)
+        for name, (value, gaps, n_used) in estimates.items():
             std_error = split_half_error(gaps)
             low, high = interval(value, std_error, len(gaps), confidence)
             low = max(low, 0.0)  # as a dimension is
@@ -96,13 +109,34 @@ def estimate_dimension(
             where = {"layer": layer.layer, "stack": layer.stack, "depth": layer.depth, "estimator": name}
             size = {"n_points": n_used, "n_dropped": len(points) - n_used}
             rows.append({**where, "dimension": value, "std_error": std_error, "ci_low": low, "ci_high": high, **size})
-    settings = {"k": k, "seed": seed, "n_splits": len(sides), "capture": dict(activations.settings)}
+    settings = {
+        "k": k,
+        "seed": seed,
+        "n_splits": len(sides),
+        "plateau": plateau,
+        "capture": dict(activations.settings),
+    }
     return DimensionProfile(pd.DataFrame(rows, columns=COLUMNS), half_gaps, activations.pooling, confidence, settings)
+
+
+def check_confidence(confidence: float) -> None:
+    """Raise `InputError` unless 0 < confidence < 1."""
+    if not 0 < confidence < 1:
+        raise InputError(f"confidence is {confidence}; it must lie between 0 and 1")
+
+
+@contextmanager
+def naming_layer(layer: str) -> Iterator[None]:
+    """Put the layer's name into errors about its points."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"layer {layer!r}: {error}") from error
 
 
 def check_number(n_points: int, n_texts: int, chosen: Sequence[Estimator], k: int) -> None:
     """Raise `InputError` where there are too few points or texts, before anything is captured or searched."""
-    needed = max((k if each.needs_k is None else each.needs_k) for each in chosen)
+    needed = max(each.neighbors(k) for each in chosen)
     enough = 2 * needed + 3  # each half needs more points than neighbours
     if n_points < enough:
         raise InputError(
@@ -113,12 +147,14 @@ def check_number(n_points: int, n_texts: int, chosen: Sequence[Estimator], k: in
         raise InputError(f"{n_texts} texts are too few for an interval; give at least {FEWEST_TEXTS}")
 
 
-def _check_points(activations: Activations, chosen: Sequence[Estimator], k: int) -> None:
+def check_points(activations: Activations, chosen: Sequence[Estimator], k: int) -> None:
     """Everything that can be refused before the first graph is built."""
+    if k < 3:
+        raise InputError(f"k is {k}; MLE and the like need at least 3 neighbours")
     n_points, n_texts = activations.n_points, activations.provenance["text"].nunique()
     check_number(n_points, n_texts, chosen, k)
     for layer in activations:
-        points = activations[layer].numpy()
+        points = as_array(activations[layer])
         check_finite(points, name=f"the points of layer {layer!r}")
         if (points == points[0]).all():
             raise InputError(
@@ -131,7 +167,7 @@ def _check_points(activations: Activations, chosen: Sequence[Estimator], k: int)
         )
 
 
-def _split_texts(texts: np.ndarray, seed: int) -> np.ndarray:
+def split_texts(texts: np.ndarray, seed: int) -> np.ndarray:
     """(n_splits, n_points): which half each point falls into; all points of a text fall into the same."""
     distinct, member = np.unique(texts, return_inverse=True)
     generator = np.random.default_rng(seed)
@@ -139,48 +175,106 @@ def _split_texts(texts: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _estimate_layer(
-    points: np.ndarray, sides: np.ndarray, chosen: Sequence[Estimator], k: int, device: str | None, layer: str
+    points: np.ndarray, sides: np.ndarray, chosen: Sequence[Estimator], k: int, device: str | None
 ) -> dict[str, tuple[float, np.ndarray, int]]:
     """For each estimator its value, the gaps (n_splits,) between halves, and the number of points used."""
+    wanted = max(each.neighbors(k) for each in chosen)
+    # Duplicates do not break a covariance, but an estimate must not depend on which others are asked for.
+    graph, halves = (
+        graph_and_halves(points, sides, wanted, device)
+        if wanted
+        else (build_graph(points, 1, at_least=1, device=device), None)
+    )
     result: dict[str, tuple[float, np.ndarray, int]] = {}
-    on_graph = [each for each in chosen if each.kind == "neighbours"]
-    if on_graph:
-        neighbours = {each.name: k if each.needs_k is None else each.needs_k for each in on_graph}
-        try:
-            graph, halves = _graph_and_halves(points, sides, max(neighbours.values()), device)
-        except InputError as error:
-            raise InputError(f"layer {layer!r}: {error}") from error
-        for each in on_graph:
-            n_read = neighbours[each.name]
-            try:
-                value = each.compute(graph.nearest(n_read))
-                gaps = [
-                    each.compute(one.nearest(n_read)) - each.compute(other.nearest(n_read)) for one, other in halves
-                ]
-            except InputError as error:
-                raise InputError(f"layer {layer!r}: {error}") from error
-            result[each.name] = (value, np.array(gaps), graph.n_points)
-    on_spectrum = [each for each in chosen if each.kind == "spectrum"]
-    if on_spectrum:
-        # Duplicates do not break a covariance, but an estimate must not depend on which others are asked for.
-        kept = graph.kept if on_graph else build_graph(points, 1, at_least=1, device=device).kept
-        n_splits = len(sides) if points.shape[1] <= _WIDE else _N_SPLITS_WIDE
-        spectrum, spectra = _spectra(points[kept], sides[:n_splits, kept])
-        for each in on_spectrum:
+    on_covariance = [each for each in chosen if each.kind == "covariance"]
+    if on_covariance:
+        n_splits = len(sides) if points.shape[1] <= _WIDE else N_SPLITS_DEAR
+        spectrum, spectra = _spectra(points[graph.kept], sides[:n_splits, graph.kept])
+        for each in on_covariance:
             gaps = [each.compute(one) - each.compute(other) for one, other in spectra]
-            result[each.name] = (each.compute(spectrum), np.array(gaps), len(kept))
+            result[each.name] = (each.compute(spectrum), np.array(gaps), graph.n_points)
+    for each in chosen:
+        if each.kind == "distances":
+            gaps = [each.apply(one, k) - each.apply(other, k) for one, other in halves or ()]
+            result[each.name] = (each.apply(graph, k), np.array(gaps), graph.n_points)
+        elif each.kind in ("neighbourhoods", "pairs", "external"):
+            result[each.name] = _estimate_dearly(each, graph, halves, points, sides, k)
     return {each.name: result[each.name] for each in chosen}
 
 
-def _graph_and_halves(
+def _estimate_dearly(
+    each: Estimator,
+    graph: NeighborGraph,
+    halves: Sequence[tuple[NeighborGraph, NeighborGraph]] | None,
+    points: np.ndarray,
+    sides: np.ndarray,
+    k: int,
+) -> tuple[float, np.ndarray, int]:
+    """An estimator that reads coordinates: few splits, and few points where scikit-dimension does the work."""
+    kept, n_splits = graph.kept, N_SPLITS_DEAR
+    if each.kind == "external":
+        kept, n_splits = np.sort(np.random.default_rng(0).permutation(kept)[:_MOST_EXTERNAL]), N_SPLITS_EXTERNAL
+    value = each.apply(graph, k, points[kept])
+    gaps = []
+    for split, side in enumerate(sides[:n_splits]):
+        one, other = halves[split] if halves else (graph, graph)
+        first, second = (kept[side[kept] == wanted] for wanted in (False, True))
+        gaps.append(each.apply(one, k, points[first]) - each.apply(other, k, points[second]))
+    return value, np.array(gaps), len(kept)
+
+
+def _levels_of_plateau(texts: np.ndarray, chosen: Sequence[Estimator], k: int) -> int:
+    """How often the texts are halved for the plateau rule; each half needs two sizes to choose from."""
+    slow = [each.name for each in chosen if each.kind == "external"]
+    if slow:
+        raise InputError(f"{', '.join(slow)} would take hours on so many parts; leave it out, or plateau=False")
+    if max(each.neighbors(k) for each in chosen) + 2 > SMALLEST_PART:
+        raise InputError(f"k is {k}; the plateau rule goes down to {SMALLEST_PART} texts, so choose a smaller k")
+    n_texts = len(np.unique(texts))
+    n_levels = count_levels(n_texts, SMALLEST_PART)
+    if n_levels < 2:
+        raise InputError(
+            f"{n_texts} texts cannot be halved twice with {SMALLEST_PART} left, as the plateau rule needs; give "
+            f"at least {4 * SMALLEST_PART} texts"
+        )
+    return n_levels
+
+
+def _on_plateau(
+    estimates: Mapping[str, tuple[float, np.ndarray, int]],
+    points: np.ndarray,
+    orders: np.ndarray,
+    chosen: Sequence[Estimator],
+    k: int,
+    n_levels: int,
+    device: str | None,
+) -> dict[str, tuple[float, np.ndarray, int]]:
+    """The estimates by the plateau rule; each gap is between the two halves' own plateaus."""
+    parts = halve(points, orders, chosen, k, n_levels, device)
+    result = {}
+    for name, (value, _, n_used) in estimates.items():
+        halves = parts.halves[name]
+        gaps = np.array([_plateau(one) - _plateau(other) for one, other in halves])
+        result[name] = (_plateau(np.array([value, *halves.mean(axis=(0, 1))])), gaps, n_used)
+    return result
+
+
+def _plateau(dimensions: np.ndarray) -> float:
+    """Mean of the adjacent pair that differs least, of (n_sizes,) estimates from all points, half of them, ..."""
+    flattest = int(np.abs(np.diff(dimensions)).argmin())
+    return float(dimensions[flattest : flattest + 2].mean())
+
+
+def graph_and_halves(
     points: np.ndarray, sides: np.ndarray, k: int, device: str | None
 ) -> tuple[NeighborGraph, list[tuple[NeighborGraph, NeighborGraph]]]:
     """The layer's graph and the graphs of both halves of every split, with k neighbours each, all from one search.
 
-    Half of a point's neighbours fall to the other side, so the search finds 3k + 20; a token cloud whose neighbours
-    mostly belong to one text can need more, and is searched again with twice as many.
+    Half of a point's neighbours fall to the other side, so the search finds 3k + 30 (one point in 10^8 then has
+    too few); a token cloud whose neighbours mostly belong to one text can need more, and is searched again with twice
+    as many.
     """
-    wide = 3 * k + 20
+    wide = 3 * k + 30
     while True:
         graph = build_graph(points, wide, at_least=2 * k, device=device)
         try:
@@ -199,23 +293,16 @@ def _spectra(points: np.ndarray, sides: np.ndarray) -> tuple[np.ndarray, list[tu
 
     Only one half's moments are summed for each split; the other's are what is left of the whole.
     """
-    points = points - points.mean(axis=0)
-    moment, n_points = points.T @ points, len(points)
+    mean = points.mean(axis=0, dtype=np.float64)
+    moment, total = moments(points, mean)
     spectra = []
     for side in sides:
-        half = points[side]
-        total, own = half.sum(axis=0), half.T @ half
+        half, sum_half = moments(points[side], mean)
+        n_half = int(side.sum())
         spectra.append(
             (
-                _eigenvalues(own, total, len(half)),
-                _eigenvalues(moment - own, -total, n_points - len(half)),
+                eigenvalues(half, sum_half, n_half),
+                eigenvalues(moment - half, total - sum_half, len(points) - n_half),
             )
         )
-    return _eigenvalues(moment, np.zeros(points.shape[1]), n_points), spectra
-
-
-def _eigenvalues(moment: np.ndarray, total: np.ndarray, n_points: int) -> np.ndarray:
-    """Of the covariance of points with this second moment (sum of x x^T) and this sum; n - 1 at most are not 0."""
-    mean = total / n_points
-    eigenvalues = np.linalg.eigvalsh(moment / n_points - np.outer(mean, mean))[::-1]
-    return np.clip(eigenvalues[: n_points - 1], 0.0, None)
+    return eigenvalues(moment, total, len(points)), spectra

@@ -1,6 +1,8 @@
-"""The estimators: each turns a neighbour graph or a covariance spectrum into one number, in a few lines.
+"""The catalogue of estimators: what each is called, reads and costs, and where it comes from.
 
-Values agree with scikit-dimension on the same neighbours (tests/dimension/test_estimators.py shows it).
+The formulas stand in `ratios` (distances of the graph), `neighborhoods` (the shape of neighbourhoods), `covariance`
+(lPCA), `pairs` (all pairs of points) and `external` (scikit-dimension's). Values agree with scikit-dimension on the
+same neighbours; tests/dimension/test_estimators.py shows it.
 """
 
 from __future__ import annotations
@@ -13,11 +15,11 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from gelora_viz.dimension import covariance, external, neighborhoods, pairs, ratios
 from gelora_viz.dimension.graph import NeighborGraph
 from gelora_viz.errors import InputError
 
-TWONN_DISCARDED = 0.1
-"""Share of the largest ratios that the TwoNN fit leaves out, as in the paper and in scikit-dimension."""
+Kind = Literal["distances", "neighbourhoods", "covariance", "pairs", "external"]
 
 
 @dataclass(frozen=True)
@@ -27,135 +29,156 @@ class Estimator:
     Attributes:
         name: as it stands in frames.
         title: as it stands in pictures.
-        kind: "neighbours" (works on the graph's distances) or "spectrum" (on the covariance's eigenvalues).
-        needs_k: how many neighbours it reads: a number, or None for the k the caller chose; 0 for a spectrum.
-        compute: from a NeighborGraph, or from eigenvalues in descending order, to the dimension.
+        kind: what it reads. "distances": those of the neighbour graph; "neighbourhoods": the neighbours' coordinates
+            as well; "covariance": its eigenvalues in descending order; "pairs": all pairs of points; "external":
+            scikit-dimension, which searches its own neighbours.
+        needs_k: how many neighbours it reads: a number, or None for the k the caller chose; 0 for none.
+        compute: to the dimension, from a `NeighborGraph` (kind "distances"), from eigenvalues ("covariance"), or from
+            a graph and its points (n_points, n_features) (the others).
+        cost: operations for n points of D features and k neighbours, beside the graph's own n^2 D.
         paper: where it comes from.
-        smooth: whether a small change of the data changes the estimate a little. Where not (an argmax over gaps), an
+        smooth: whether a small change of the data changes the estimate a little. Where not (an argmax, a count), an
             interval says whether the choice is stable and little more.
+        local: from what `compute` reads to (n_points,) estimates around each point, where there are such.
     """
 
     name: str
     title: str
-    kind: Literal["neighbours", "spectrum"]
+    kind: Kind
     needs_k: int | None
     compute: Callable[..., float]
+    cost: str
     paper: str
     smooth: bool = True
+    local: Callable[..., np.ndarray] | None = None
 
+    def neighbors(self, k: int) -> int:
+        """How many neighbours it reads where the caller chose k."""
+        return k if self.needs_k is None else self.needs_k
 
-def twonn(graph: NeighborGraph) -> float:
-    """TwoNN by the linear fit: slope of -log(1 - F(mu)) on log(mu), mu = r2 / r1, the largest 10 % left out.
+    def apply(self, graph: NeighborGraph, k: int, points: np.ndarray | None = None) -> float:
+        """The estimate from a graph with k neighbours or more and, where coordinates are read, the graph's points.
 
-    Facco, d'Errico, Rodriguez & Laio 2017, doi:10.1038/s41598-017-11873-y, equation 5. The estimator that GeLoRA
-    uses.
-    """
-    log_ratio = np.sort(_log_ratios(graph))
-    n_kept = int(len(log_ratio) * (1 - TWONN_DISCARDED))
-    log_ratio = log_ratio[:n_kept]
-    tail = -np.log1p(-np.arange(1, n_kept + 1) / graph.n_points)
-    return float(log_ratio @ tail / _positive(log_ratio @ log_ratio))
-
-
-def twonn_ml(graph: NeighborGraph) -> float:
-    """TwoNN by maximum likelihood: (n - 1) / sum log(mu), mu = r2 / r1.
-
-    Uses every ratio; its standard error is about d / sqrt(n).
-
-    Denti, Doimo, Laio & Mira 2022, doi:10.1038/s41598-022-20991-1, equation 3 (with the unbiased n - 1).
-    """
-    return float((graph.n_points - 1) / _positive(_log_ratios(graph).sum()))
-
-
-def _log_ratios(graph: NeighborGraph) -> np.ndarray:
-    """log(r2 / r1) of every point."""
-    return np.log(graph.distances[:, 1] / graph.distances[:, 0])
-
-
-def _positive(spread: float) -> float:
-    """Refuse points whose neighbours are all equally far away: on a grid, ratios of distances say nothing."""
-    if spread <= 0:
-        raise InputError(
-            "every point's neighbours are equally far away, as on a grid, so ratios of distances say nothing"
-        )
-    return spread
-
-
-def mle(graph: NeighborGraph) -> float:
-    """Levina-Bickel maximum likelihood over k neighbours, points combined by their harmonic mean.
-
-    Levina & Bickel 2004 (NIPS 17), equation 8, with k - 1; MacKay & Ghahramani 2005 for averaging the inverses.
-    """
-    logs = np.log(graph.distances[:, -1:] / graph.distances[:, :-1])
-    return float((graph.k - 1) * graph.n_points / _positive(logs.sum()))
-
-
-def lpca_participation_ratio(eigenvalues: np.ndarray) -> float:
-    """Participation ratio of the covariance, (sum l)^2 / sum l^2: how many directions share the variance.
-
-    Global and linear: a curved sheet counts all the directions it bends through, so this is no manifold dimension.
-    Gao et al. 2017, doi:10.1101/214262.
-    """
-    return float(eigenvalues.sum() ** 2 / np.square(eigenvalues).sum())
-
-
-def lpca_maxgap(eigenvalues: np.ndarray) -> float:
-    """Number of eigenvalues before the largest ratio of one to the next; where the rest are rounding, those above it.
-
-    Bruske & Sommer 1998, doi:10.1109/34.682189. An argmax: it can jump from 1 to n_features between similar layers.
-    """
-    above = eigenvalues[eigenvalues > eigenvalues[0] * len(eigenvalues) * np.finfo(np.float64).eps]
-    if len(above) < len(eigenvalues) or len(above) == 1:
-        return float(len(above))  # an exactly flat cloud: the fall to rounding is the largest gap
-    return float(np.argmax(above[:-1] / above[1:]) + 1)
+        Raises:
+            InputError: where the points have no such estimate, with the estimator's name.
+        """
+        n_read = self.neighbors(k)
+        nearest = graph.nearest(n_read) if n_read else graph
+        try:
+            return self.compute(nearest) if self.kind == "distances" else self.compute(nearest, points)
+        except InputError as error:
+            raise InputError(f"{self.name}: {error}") from error
 
 
 ESTIMATORS: dict[str, Estimator] = {
     estimator.name: estimator
     for estimator in (
-        Estimator("twonn", "TwoNN", "neighbours", 2, twonn, "Facco et al. 2017"),
-        Estimator("twonn_ml", "TwoNN (likelihood)", "neighbours", 2, twonn_ml, "Denti et al. 2022"),
-        Estimator("mle", "MLE", "neighbours", None, mle, "Levina & Bickel 2004; MacKay & Ghahramani 2005"),
+        Estimator("twonn", "TwoNN", "distances", 2, ratios.twonn, "n log n", "Facco et al. 2017"),
+        Estimator("twonn_ml", "TwoNN (likelihood)", "distances", 2, ratios.twonn_ml, "n", "Denti et al. 2022"),
+        Estimator("gride", "Gride", "distances", None, ratios.gride, "n", "Denti et al. 2022"),
         Estimator(
-            "lpca_participation_ratio",
-            "lPCA (participation ratio)",
-            "spectrum",
-            0,
-            lpca_participation_ratio,
-            "Gao et al. 2017",
+            "mle", "MLE", "distances", None, ratios.mle, "n k", "Levina & Bickel 2004; MacKay & Ghahramani 2005",
+            local=ratios.local_mle,
         ),
         Estimator(
-            "lpca_maxgap", "lPCA (largest gap)", "spectrum", 0, lpca_maxgap, "Bruske & Sommer 1998", smooth=False
+            "mle_levina_bickel", "MLE (plain mean)", "distances", None, ratios.mle_levina_bickel, "n k",
+            "Levina & Bickel 2004", local=ratios.local_mle,
+        ),
+        Estimator("mom", "MOM", "distances", None, ratios.mom, "n k", "Amsaleg et al. 2018", local=ratios.local_mom),
+        Estimator("mind_ml", "MiND (likelihood)", "distances", None, ratios.mind_ml, "n", "Rozza et al. 2012"),
+        Estimator(
+            "mada", "MADA", "distances", None, ratios.mada, "n", "Farahmand et al. 2007", local=ratios.local_mada
+        ),
+        Estimator("knn", "kNN graph length", "distances", 20, ratios.knn, "n k", "Costa & Hero 2004"),
+        Estimator(
+            "tle", "TLE", "neighbourhoods", None, neighborhoods.tle, "n k^2 D", "Amsaleg et al. 2019",
+            local=neighborhoods.local_tle,
+        ),
+        Estimator(
+            "ess", "ESS", "neighbourhoods", None, neighborhoods.ess, "n k^2 D", "Johnsson et al. 2015",
+            local=neighborhoods.local_ess,
+        ),
+        Estimator(
+            "lpca_participation_ratio", "lPCA (participation ratio)", "covariance", 0,
+            covariance.lpca_participation_ratio, "n D^2 + D^3", "Gao et al. 2017",
+        ),
+        Estimator(
+            "lpca_maxgap", "lPCA (largest gap)", "covariance", 0, covariance.lpca_maxgap, "n D^2 + D^3",
+            "Bruske & Sommer 1998", smooth=False,
+        ),
+        Estimator(
+            "lpca_ratio", "lPCA (95 % of variance)", "covariance", 0, covariance.lpca_ratio, "n D^2 + D^3",
+            "Jolliffe 2002", smooth=False,
+        ),
+        Estimator(
+            "lpca_fan", "lPCA (Fan)", "covariance", 0, covariance.lpca_fan, "n D^2 + D^3", "Fan et al. 2010",
+            smooth=False,
+        ),
+        Estimator(
+            "lpca_kaiser", "lPCA (Kaiser)", "covariance", 0, covariance.lpca_kaiser, "n D^2 + D^3", "Kaiser 1960",
+            smooth=False,
+        ),
+        Estimator(
+            "corrint", "Correlation dimension", "pairs", None, pairs.corrint, "n^2 D / 2",
+            "Grassberger & Procaccia 1983",
+        ),
+        Estimator(
+            "fishers", "FisherS", "pairs", 0, pairs.fishers, "n^2 D + D^3",
+            "Albergante et al. 2019",
+        ),
+        Estimator("danco", "DANCo", "external", 0, external.danco, "minutes from n = 2,000", "Ceruti et al. 2014"),
+        Estimator(
+            "ph", "PH", "external", 0, external.ph, "minutes from n = 2,000",
+            "Schweinhart 2020",
         ),
     )
-}
+}  # fmt: skip
+
+DEFAULT_ESTIMATORS = ("twonn", "twonn_ml", "mle", "lpca_participation_ratio", "lpca_maxgap")
+"""What is estimated by default: GeLoRA's own, its likelihood form, one larger scale, and two linear ones."""
 
 
 def estimators() -> pd.DataFrame:
-    """The estimators by name: name, title, kind, needs (neighbours), paper."""
+    """The estimators by name: name, title, kind, cost, needs, paper, default.
+
+    `needs` says which neighbours an estimator reads; `cost` counts operations for n points of D features beside the
+    neighbour graph's own n^2 D; `default` says whether it is used where no names are given. "all" as a name takes all
+    but the kind "external".
+    """
     return pd.DataFrame(
         {
             "name": each.name,
             "title": each.title,
             "kind": each.kind,
-            "needs": "k neighbours"
-            if each.needs_k is None
-            else f"{each.needs_k} neighbours"
-            if each.needs_k
-            else "covariance",
+            "cost": each.cost,
+            "needs": _needs(each),
             "paper": each.paper,
+            "default": each.name in DEFAULT_ESTIMATORS,
         }
         for each in ESTIMATORS.values()
     )
 
 
+def _needs(estimator: Estimator) -> str:
+    if estimator.kind == "covariance":
+        return "covariance"
+    if estimator.needs_k is None:
+        return "k neighbours"
+    return f"{estimator.needs_k} neighbours" if estimator.needs_k else "all points"
+
+
 def choose_estimators(names: Sequence[str] | str | None) -> list[Estimator]:
-    """The estimators of these names, all of them for None.
+    """The estimators of these names: the default ones for None, all that are not external for "all".
 
     Raises:
         InputError: for an unknown name, with the nearest known ones.
     """
-    wanted = list(ESTIMATORS) if names is None else [names] if isinstance(names, str) else list(dict.fromkeys(names))
+    if names is None:
+        wanted = list(DEFAULT_ESTIMATORS)
+    elif isinstance(names, str) and names == "all":
+        wanted = [each.name for each in ESTIMATORS.values() if each.kind != "external"]
+    else:
+        wanted = [names] if isinstance(names, str) else list(dict.fromkeys(names))
     for name in wanted:
         if name not in ESTIMATORS:
             near = get_close_matches(str(name), ESTIMATORS, n=2, cutoff=0.4)

@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, 
 
 from gelora_viz._checks import resolve_device
 from gelora_viz.errors import SourceError
+from gelora_viz.sources.smollm2 import smollm2_folder
 
 logger = logging.getLogger("gelora_viz")
 
@@ -41,8 +42,13 @@ def _minilm_folder() -> Path:
     return Path(str(files / "model"))
 
 
-MODEL_NAMES: dict[str, Callable[[], Path]] = {"minilm": _minilm_folder}
-"""Names that need no model hub. "minilm": all-MiniLM-L6-v2 (BERT, 6 blocks of width 384; Apache-2.0)."""
+MODEL_NAMES: dict[str, Callable[[], Path]] = {"minilm": _minilm_folder, "smollm2": smollm2_folder}
+"""Names that need no model hub.
+
+"minilm": all-MiniLM-L6-v2 (BERT, 6 blocks of width 384; Apache-2.0), embedded. "smollm2": SmolLM2-135M-Instruct
+(Llama decoder, 30 blocks of width 576; Apache-2.0), after `fetch_model("smollm2")`; its weights are rounded, the
+matrices of the blocks to 4 bits and the embeddings to 8, so label what you measure on it.
+"""
 
 
 def load_model(
@@ -55,8 +61,9 @@ def load_model(
     """Load a transformer (without task head) and its tokenizer for analysis.
 
     Args:
-        source: "minilm" (embedded, offline), a local folder written by `save_pretrained`, or a Hub id such as
-            "FacebookAI/roberta-base". Encoders, decoders and encoder-decoders alike.
+        source: "minilm" (embedded, offline), "smollm2" (after `fetch_model`; weights rounded to 4 bits), a local
+            folder written by `save_pretrained`, or a Hub id such as "FacebookAI/roberta-base". Encoders, decoders and
+            encoder-decoders alike.
         dtype: as in transformers: "auto" keeps the checkpoint's own, "float32", "bfloat16", "float16".
         device: where to put the model; by default it stays on the CPU.
         trust_remote_code: run Python code that comes with the checkpoint. Off: only turn it on for code you have

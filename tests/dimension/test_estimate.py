@@ -7,7 +7,8 @@ import pytest
 from gelora_viz.activations import Activations, capture
 from gelora_viz.dimension import ESTIMATORS, estimate_dimension, neighbor_graph
 from gelora_viz.dimension import estimate as estimate_module
-from gelora_viz.dimension.formulas import mle, twonn
+from gelora_viz.dimension.formulas import DEFAULT_ESTIMATORS
+from gelora_viz.dimension.ratios import mle, twonn
 from gelora_viz.errors import InputError
 
 
@@ -49,8 +50,19 @@ def test_there_is_a_row_for_every_layer_and_estimator(tiny, texts):
     assert profile.pooling == "mean"
 
 
-def test_all_estimators_are_the_default():
-    assert profile_of({"x": cloud()}).estimators == list(ESTIMATORS)
+def test_a_readable_few_are_the_default():
+    assert tuple(profile_of({"x": cloud()}).estimators) == DEFAULT_ESTIMATORS
+
+
+@pytest.mark.filterwarnings("ignore:Solving:RuntimeWarning")
+def test_every_estimator_has_an_interval_around_its_value():
+    profile = profile_of({"x": cloud()}, list(ESTIMATORS))
+    frame = profile.frame.set_index("estimator")
+    assert list(frame.index) == list(ESTIMATORS)
+    assert (frame["ci_low"] <= frame["dimension"]).all()
+    assert (frame["dimension"] <= frame["ci_high"]).all()
+    smooth = [each.name for each in ESTIMATORS.values() if each.smooth and each.kind != "external"]
+    assert (frame.loc[smooth, "std_error"] > 0).all()
 
 
 def test_an_estimate_is_that_of_the_layers_graph():
@@ -139,7 +151,7 @@ def test_the_standard_error_of_twonn_is_about_its_closed_form():
 
 def test_tokens_of_one_text_stay_in_one_half():
     texts = np.repeat(np.arange(11), 30)
-    for side in estimate_module._split_texts(texts, seed=0):
+    for side in estimate_module.split_texts(texts, seed=0):
         halves = {text: set(side[texts == text]) for text in range(11)}
         assert all(len(half) == 1 for half in halves.values())
         assert sum(half == {True} for half in halves.values()) in (5, 6)
@@ -174,7 +186,7 @@ def no_search(monkeypatch):
     def fail(*_args, **_options):
         raise AssertionError("a neighbour graph was built")
 
-    monkeypatch.setattr("gelora_viz.dimension.graph._search", fail)
+    monkeypatch.setattr("gelora_viz.dimension.graph.nearest", fail)
 
 
 @pytest.mark.parametrize(("n_points", "options"), [(10, {}), (42, {"k": 20}), (6, {"estimators": "twonn"})])

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from gelora_viz.activations import Activations
 from gelora_viz.dimension import ESTIMATORS, estimate_dimension, estimators, neighbor_graph
-from gelora_viz.dimension.formulas import choose_estimators, mle, twonn, twonn_ml
+from gelora_viz.dimension.covariance import RATIO_VARIANCE
+from gelora_viz.dimension.formulas import DEFAULT_ESTIMATORS, choose_estimators
+from gelora_viz.dimension.ratios import mle, twonn, twonn_ml
 from gelora_viz.errors import InputError
 
 NEIGHBOURS = 20
@@ -35,25 +37,93 @@ def dimensions(points, names=None, **options):
     return profile.frame.set_index("estimator")["dimension"].to_dict()
 
 
+def by_graph(estimator):
+    """scikit-dimension's local estimator with its mean over points."""
+    return lambda points: estimator.fit(points, n_neighbors=NEIGHBOURS)
+
+
 REFERENCES = {
     "twonn": lambda points: skdim.id.TwoNN().fit(points),
     "twonn_ml": lambda points: skdim.id.TwoNN(discard_fraction=0, method="mle").fit(points),
+    "gride": lambda points: skdim.id.GRIDE(n1=NEIGHBOURS // 2).fit(points),
     "mle": lambda points: skdim.id.MLE().fit(points, n_neighbors=NEIGHBOURS, comb="mle"),
+    "mle_levina_bickel": lambda points: skdim.id.MLE().fit(points, n_neighbors=NEIGHBOURS, comb="mean"),
+    "mom": by_graph(skdim.id.MOM()),
+    "mada": by_graph(skdim.id.MADA()),
+    "tle": by_graph(skdim.id.TLE(epsilon=0)),
+    "ess": by_graph(skdim.id.ESS()),
     "lpca_participation_ratio": lambda points: skdim.id.lPCA(ver="participation_ratio").fit(points),
     "lpca_maxgap": lambda points: skdim.id.lPCA(ver="maxgap").fit(points),
+    "lpca_ratio": lambda points: skdim.id.lPCA(ver="ratio", alphaRatio=RATIO_VARIANCE).fit(points),
+    "lpca_fan": lambda points: skdim.id.lPCA(ver="Fan").fit(points),
+    "lpca_kaiser": lambda points: skdim.id.lPCA(ver="Kaiser").fit(points),
+    "corrint": lambda points: skdim.id.CorrInt(k1=NEIGHBOURS // 2, k2=NEIGHBOURS).fit(points),
+    "danco": lambda points: skdim.id.DANCo(random_state=0).fit(points),
+    "ph": lambda points: skdim.id.PH(random_state=0, nsteps=10).fit(points),
 }
+OTHERWISE_SHOWN = {"mind_ml", "fishers", "knn"}
+"""Compared below: their peers stop an optimiser early, count in another precision, or fit other sample sizes."""
 
 
 def test_every_estimator_has_a_reference():
-    assert set(REFERENCES) == set(ESTIMATORS)
+    assert set(REFERENCES) | OTHERWISE_SHOWN == set(ESTIMATORS)
+
+
+def estimate(name, points, k=NEIGHBOURS):
+    """One estimator on its own, without intervals."""
+    each = ESTIMATORS[name]
+    graph = neighbor_graph(points, max(each.neighbors(k), 1))
+    if each.kind == "covariance":
+        return each.compute(np.linalg.eigvalsh(np.atleast_2d(np.cov(points.T)))[::-1])
+    return each.apply(graph, k, points[graph.kept])
 
 
 @pytest.mark.parametrize("cloud", clouds())
 @pytest.mark.parametrize("name", REFERENCES)
 def test_an_estimate_equals_that_of_scikit_dimension(name, cloud):
     points = single_precision(clouds()[cloud])
+    if ESTIMATORS[name].kind == "external":
+        points = points[:120]
     expected = REFERENCES[name](points).dimension_
-    assert dimensions(points, name, k=NEIGHBOURS)[name] == pytest.approx(expected, rel=1e-6)
+    assert estimate(name, points) == pytest.approx(float(expected), rel=1e-6)
+
+
+@pytest.mark.parametrize("cloud", clouds())
+def test_a_profile_holds_the_same_values(cloud):
+    points = single_precision(clouds()[cloud])
+    names = ["twonn", "mle", "tle", "corrint", "lpca_participation_ratio", "lpca_maxgap"]
+    found = dimensions(points, names, k=NEIGHBOURS)
+    for name in names:
+        assert found[name] == pytest.approx(estimate(name, points), rel=1e-6)
+
+
+@pytest.mark.parametrize("cloud", clouds())
+def test_mind_is_at_the_top_of_its_likelihood_and_near_scikit_dimensions(cloud):
+    points = clouds()[cloud]
+    found = estimate("mind_ml", points)
+    reference = skdim.id.MiND_ML(k=NEIGHBOURS - 1, D=30)
+    assert found == pytest.approx(reference.fit(points).dimension_, rel=0.05)  # it stops early
+    distances = neighbor_graph(points, NEIGHBOURS).distances
+    rho, n = distances[:, 0] / distances[:, -1], len(points)
+    around = [reference._lld(d, rho, n) for d in (found * 0.9999, found, found * 1.0001)]
+    assert np.argmax(around) == 1
+
+
+@pytest.mark.parametrize("cloud", clouds())
+def test_fisher_separability_is_scikit_dimensions(cloud):
+    points = clouds()[cloud]
+    expected = skdim.id.FisherS().fit(points).dimension_
+    assert estimate("fishers", points) == pytest.approx(float(np.ravel(expected)[0]), rel=1e-6)
+
+
+def test_points_that_are_all_separable_have_no_fisher_dimension():
+    assert np.isnan(estimate("fishers", np.random.default_rng(0).normal(size=(60, 300))))
+
+
+@pytest.mark.parametrize("d", [1, 2, 4])
+def test_the_growth_of_the_neighbour_graph_gives_the_dimension(d):
+    points = np.random.default_rng(d).uniform(size=(3000, d))
+    assert estimate("knn", points) == pytest.approx(d, rel=0.1)
 
 
 @pytest.mark.parametrize("k", [3, 10, 50])
@@ -126,26 +196,57 @@ def test_in_double_precision_the_graphs_estimates_are_invariant_to_nine_digits(s
     assert mle(other) == pytest.approx(mle(one), rel=1e-9)
 
 
+INVARIANT = [each.name for each in ESTIMATORS.values() if each.kind != "external"]
+
+
+@pytest.mark.parametrize("name", INVARIANT)
+def test_every_estimate_stays_when_points_are_moved_turned_scaled_and_shuffled(name):
+    rng = np.random.default_rng(7)
+    points = rng.normal(size=(300, 4)) @ rng.normal(size=(4, 9)) + 0.2 * rng.normal(size=(300, 9))
+    moved = 30 * (points @ rotation(9, 7) + 5)
+    shuffled = moved if name == "knn" else moved[rng.permutation(300)]  # which thins the points by their place
+    assert estimate(name, shuffled, k=10) == pytest.approx(estimate(name, points, k=10), rel=1e-6)
+
+
+def test_the_order_of_points_moves_the_graphs_growth_by_less_than_its_error():
+    points = np.random.default_rng(7).normal(size=(800, 4))
+    orders = [np.random.default_rng(seed).permutation(800) for seed in range(12)]
+    spread = np.std([estimate("knn", points[order]) for order in orders])
+    std_error = estimate_dimension(Activations.from_arrays({"x": points}), "knn", progress=False).frame["std_error"]
+    assert spread < 0.7 * std_error.item()
+
+
+@pytest.mark.parametrize("name", INVARIANT)
+def test_points_on_a_line_in_one_feature_are_one_dimensional(name):
+    points = np.random.default_rng(3).uniform(size=(800, 1))
+    expected = 1.0 if name != "fishers" else estimate("fishers", points)  # a sphere of one dimension is two points
+    assert estimate(name, points) == pytest.approx(expected, rel=0.15)
+
+
 # Names
 
 
-def test_the_list_of_estimators_says_what_each_needs():
+def test_the_list_of_estimators_says_what_each_needs_and_costs():
     listed = estimators().set_index("name")
     assert list(listed.index) == list(ESTIMATORS)
-    assert listed["needs"].tolist() == ["2 neighbours", "2 neighbours", "k neighbours", "covariance", "covariance"]
-    assert list(listed.columns) == ["title", "kind", "needs", "paper"]
+    assert list(listed.columns) == ["title", "kind", "cost", "needs", "paper", "default"]
+    assert listed.loc[["twonn", "mle", "knn", "lpca_ratio", "fishers"], "needs"].tolist() == [
+        "2 neighbours", "k neighbours", "20 neighbours", "covariance", "all points",
+    ]  # fmt: skip
+    assert tuple(listed.index[listed["default"]]) == DEFAULT_ESTIMATORS
 
 
-def test_one_name_a_list_or_nothing_choose_estimators():
+def test_one_name_a_list_all_or_nothing_choose_estimators():
     assert [each.name for each in choose_estimators("mle")] == ["mle"]
     assert [each.name for each in choose_estimators(["mle", "twonn", "mle"])] == ["mle", "twonn"]
-    assert [each.name for each in choose_estimators(None)] == list(ESTIMATORS)
+    assert tuple(each.name for each in choose_estimators(None)) == DEFAULT_ESTIMATORS
+    assert [each.name for each in choose_estimators("all")] == list(ESTIMATORS)[:-2]
 
 
 def test_an_unknown_estimator_is_answered_with_the_nearest_names():
     with pytest.raises(InputError, match="unknown estimator 'twon'; did you mean twonn or twonn_ml"):
         choose_estimators(["mle", "twon"])
-    with pytest.raises(InputError, match="unknown estimator 'zzz'; names are twonn, twonn_ml, mle, lpca"):
+    with pytest.raises(InputError, match="unknown estimator 'zzz'; names are twonn, twonn_ml, gride, mle"):
         choose_estimators("zzz")
 
 

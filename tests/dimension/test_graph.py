@@ -9,10 +9,8 @@ import skdim
 import torch
 from scipy.spatial.distance import cdist
 
-from gelora_viz.dimension import graph as graph_module
 from gelora_viz.dimension import neighbor_graph
-from gelora_viz.dimension.formulas import mle, twonn
-from gelora_viz.dimension.graph import _torch_candidates
+from gelora_viz.dimension.ratios import gride, mle, mom, twonn
 from gelora_viz.errors import InputError
 
 
@@ -73,35 +71,6 @@ def test_the_points_given_are_not_changed():
     np.testing.assert_array_equal(points, before)
 
 
-# On an accelerator
-
-
-@pytest.mark.parametrize("n_blocks", [1, 7])
-def test_blocked_matrix_products_find_the_same_neighbours(monkeypatch, n_blocks):
-    points = curved()
-    points = (points - points.mean(axis=0)).astype(np.float32)
-    rows = -(-len(points) // n_blocks)
-    monkeypatch.setattr(graph_module, "_PRODUCT_BYTES", 4 * len(points) * rows)
-    found = _torch_candidates(points, 24, torch.device("cpu"))
-    _, expected = brute_force(points.astype(np.float64), 24)
-    # The last candidates may swap with those behind them in single precision; that is what the spare ones are for.
-    for own, true in zip(found, expected, strict=True):
-        assert set(true[:20]) <= set(own)
-
-
-def test_the_accelerators_graph_is_the_processors(monkeypatch):
-    """With the device's search run on the CPU: candidates from products, distances from coordinates."""
-    points = curved()
-    points[:, 5] += 3000
-
-    def on_cpu(single, n_candidates, _device):
-        return _torch_candidates(single, n_candidates, torch.device("cpu"))
-
-    monkeypatch.setattr(graph_module, "_torch_candidates", on_cpu)
-    monkeypatch.setattr(graph_module, "resolve_device", torch.device)
-    assert_same_graph(neighbor_graph(points, 20, device="cuda"), *brute_force(points, 20))
-
-
 # Near-duplicates
 
 
@@ -127,8 +96,17 @@ def test_near_duplicates_are_dropped_counted_and_leave_the_dimension_alone(share
     assert graph.n_points == 1000
     assert sorted(origin[graph.kept]) == list(range(1000))
     reference = neighbor_graph(clean, 20)
-    for estimate, k in ((twonn, 2), (mle, 20)):
+    for estimate, k in ((twonn, 2), (mle, 20), (mom, 20), (gride, 20)):
         assert estimate(graph.nearest(k)) == pytest.approx(estimate(reference.nearest(k)), rel=0.03)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_large_offset_in_one_coordinate_leaves_the_dimension_alone(dtype):
+    points = curved(1000)
+    moved = points + 3000.0 * (np.arange(points.shape[1]) == 5)
+    reference, found = neighbor_graph(points, 20), neighbor_graph(moved.astype(dtype), 20)
+    for estimate, k in ((twonn, 2), (mle, 20), (mom, 20), (gride, 20)):
+        assert estimate(found.nearest(k)) == pytest.approx(estimate(reference.nearest(k)), rel=0.03)
 
 
 def test_the_same_duplicates_ruin_an_estimator_that_keeps_them():
@@ -190,6 +168,21 @@ def test_what_is_no_table_of_points_is_refused_with_its_shape(shape):
     with pytest.raises(InputError) as error:
         neighbor_graph(np.zeros(shape), 1)
     assert str(shape) in str(error.value)
+
+
+def test_a_checksum_that_two_different_rows_share_drops_neither(monkeypatch):
+    points = np.arange(20.0).reshape(10, 2)
+
+    class Zeros:
+        def integers(self, *_range, size, dtype):
+            return np.zeros(size, dtype=dtype)
+
+    monkeypatch.setattr("gelora_viz.dimension.graph.np.random.default_rng", lambda _seed: Zeros())
+    assert neighbor_graph(np.concatenate([points, points[:1]]), 2).kept.tolist() == list(range(10))
+
+
+def test_a_negative_zero_is_a_zero():
+    assert neighbor_graph(np.array([[0.0, 1], [-0.0, 1], [2, 3], [4, 4]], dtype=np.float32), 1).n_duplicates == 1
 
 
 # Smaller graphs from larger ones

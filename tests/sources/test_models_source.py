@@ -160,7 +160,7 @@ def test_a_source_error_is_one_line_that_the_command_line_can_print(checkpoint):
     assert "\n" not in str(error.value)
 
 
-def test_the_embedded_model_is_the_only_name_and_has_a_folder_of_safetensors():
-    assert list(MODEL_NAMES) == ["minilm"]
+def test_the_names_are_the_embedded_model_and_the_one_that_is_fetched():
+    assert list(MODEL_NAMES) == ["minilm", "smollm2"]
     folder = MODEL_NAMES["minilm"]()
     assert (folder / "model.safetensors").is_file()

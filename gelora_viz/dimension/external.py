@@ -1,0 +1,27 @@
+"""Estimators of scikit-dimension that need no graph of ours: slow, and here under the same interface."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gelora_viz.dimension.graph import NeighborGraph
+
+
+def danco(_graph: NeighborGraph, points: np.ndarray) -> float:
+    """DANCo: distances and angles against simulated spheres of every dimension; scikit-dimension's, k = 10.
+
+    Ceruti et al. 2014, doi:10.1016/j.patcog.2014.02.013.
+    """
+    from skdim.id import DANCo  # loads half a second of libraries
+
+    return float(DANCo(random_state=0).fit(points.astype(np.float64)).dimension_)
+
+
+def ph(_graph: NeighborGraph, points: np.ndarray) -> float:
+    """PH: how the length of the minimum spanning tree grows with the number of points; scikit-dimension's.
+
+    Schweinhart 2020, doi:10.1016/j.aim.2020.107291, with alpha = 1.
+    """
+    from skdim.id import PH
+
+    return float(PH(random_state=0, nsteps=10).fit(points.astype(np.float64)).dimension_)

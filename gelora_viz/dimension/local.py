@@ -1,0 +1,81 @@
+"""The dimension around each point: for colouring maps, and for finding texts that lie in another kind of place."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from gelora_viz._checks import resolve_device
+from gelora_viz.activations import Activations
+from gelora_viz.dimension.estimate import DEFAULT_K, check_points, naming_layer
+from gelora_viz.dimension.formulas import ESTIMATORS, choose_estimators
+from gelora_viz.dimension.graph import as_array, neighbor_graph
+from gelora_viz.errors import InputError
+
+
+def local_dimension(
+    activations: Activations,
+    estimator: str = "mle",
+    *,
+    k: int = DEFAULT_K,
+    smooth: bool = True,
+    device: str | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Dimension around every point of every layer.
+
+    An estimate from k neighbours has a standard error of about d / sqrt(k): 22 % with 20. Smoothing combines a
+    point's estimate with those of its neighbours by the harmonic mean, as MacKay & Ghahramani 2005 combine all of
+    them; what is left are differences between regions, not between points.
+
+    Args:
+        activations: captured points.
+        estimator: one that looks around each point: mle, mom, mada, tle or ess.
+        k: neighbours of each point.
+        smooth: combine each point's estimate with those of its neighbours.
+        device: where to search neighbours: None for the CPU, or a torch device such as "cuda".
+        progress: show a tqdm bar.
+
+    Returns:
+        One row per point, as in `activations.provenance`, and one column per layer. A near-duplicate has the estimate
+        of the point that it duplicates.
+
+    Raises:
+        InputError: for an estimator that has no value for single points; points that have no dimension.
+
+    Example:
+        >>> points = np.random.default_rng(0).normal(size=(500, 2))
+        >>> local = local_dimension(Activations.from_arrays({"x": points}), progress=False)
+        >>> local.shape, bool(local["x"].between(1, 4).all())
+        ((500, 1), True)
+    """
+    each = choose_estimators(estimator)[0]
+    if each.local is None:
+        able = ", ".join(name for name, one in ESTIMATORS.items() if one.local)
+        raise InputError(f"{each.name} has no value for single points; choose one of {able}")
+    check_points(activations, [each], k)
+    resolve_device(device)
+    columns = {}
+    for layer in tqdm(
+        activations, total=len(activations), desc="local dimensions", unit="layer", disable=not progress
+    ):
+        points = as_array(activations[layer])
+        with naming_layer(layer):
+            graph = neighbor_graph(points, k, device=device)
+            distinct = points[graph.kept]
+            values = each.local(graph) if each.kind == "distances" else each.local(graph, distinct)
+        if smooth:
+            inverse = 1 / values
+            values = (k + 1) / (inverse + inverse[graph.indices].sum(axis=1))
+        columns[layer] = _for_every_row(values, points, distinct, graph.kept)
+    return pd.DataFrame(columns)
+
+
+def _for_every_row(values: np.ndarray, points: np.ndarray, distinct: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Values of the kept points at their rows; each dropped row has that of the nearest kept point."""
+    every = np.empty(len(points))
+    every[kept] = values
+    for row in np.setdiff1d(np.arange(len(points)), kept):
+        every[row] = values[np.square(distinct - points[row]).sum(axis=1).argmin()]
+    return every

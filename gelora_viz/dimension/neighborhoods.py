@@ -1,0 +1,67 @@
+"""Estimators that look at the shape of each point's neighbourhood: they read the neighbours' coordinates as well.
+
+`local_...` gives (n_points,) estimates around each point; the estimate is their mean.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import gammaln
+
+from gelora_viz.dimension.graph import NeighborGraph
+from gelora_viz.dimension.kernels import write_skewness, write_tight_estimates
+from gelora_viz.dimension.search import on_threads
+
+_EPSILON = 1e-4
+"""TLE leaves out measurements below this fraction of the neighbourhood's radius."""
+_LARGEST_SKEWNESS_DIMENSION = 5000
+"""ESS is a table look-up; neighbourhoods that look wider than this count as this wide."""
+
+
+def tle(graph: NeighborGraph, points: np.ndarray) -> float:
+    """Tight local estimate: maximum likelihood that also reads distances between the neighbours; mean over points.
+
+    Amsaleg, Chelly, Houle, Kawarabayashi, Radovanovic & Treeratanajaru 2019, doi:10.1137/1.9781611975673.21.
+    Unlike scikit-dimension's, the cut-off for tiny measurements is relative to the neighbourhood, so that
+    scale does not matter.
+    """
+    return float(local_tle(graph, points).mean())
+
+
+def local_tle(graph: NeighborGraph, points: np.ndarray) -> np.ndarray:
+    """The tight local estimate around each point, from k neighbours.
+
+    Args:
+        graph: with the k neighbours to read.
+        points: (n_points, n_features), the graph's points.
+    """
+    out = np.empty((graph.n_points, 1))
+    on_threads(
+        lambda rows: write_tight_estimates(points, graph.distances[rows], graph.indices[rows], out[rows], _EPSILON),
+        len(out),
+    )
+    return out[:, 0]
+
+
+def ess(graph: NeighborGraph, points: np.ndarray) -> float:
+    """Expected simplex skewness: mean angle between the neighbours as seen from their centre; mean over points.
+
+    Johnsson, Soneson & Fontes 2015, doi:10.1109/TPAMI.2014.2343220, version a with d = 1, all pairs.
+    """
+    return float(local_ess(graph, points).mean())
+
+
+def local_ess(graph: NeighborGraph, points: np.ndarray) -> np.ndarray:
+    """The dimension whose expected simplex skewness each neighbourhood has."""
+    skewness = np.empty((graph.n_points, 1))
+    on_threads(lambda rows: write_skewness(points, graph.indices[rows], skewness[rows]), len(skewness))
+    dimensions = np.arange(1, _LARGEST_SKEWNESS_DIMENSION + 1)
+    return np.interp(skewness[:, 0], _expected_skewness(dimensions), dimensions)
+
+
+def _expected_skewness(dimensions: np.ndarray) -> np.ndarray:
+    """Mean sine of the angle between two directions, weighted by length, in a ball of each dimension; rises to 1."""
+    half = dimensions / 2
+    with np.errstate(invalid="ignore"):
+        values = np.exp(2 * gammaln(half) - gammaln(half + 0.5) - gammaln(half - 0.5))
+    return np.where(dimensions == 1, 0.0, values)

@@ -1,0 +1,91 @@
+"""Estimators that look at all pairs of points: as dear as another neighbour search, or more."""
+
+from __future__ import annotations
+
+from itertools import combinations_with_replacement
+
+import numpy as np
+from scipy.special import lambertw
+
+from gelora_viz.dimension.graph import NeighborGraph
+from gelora_viz.errors import InputError
+
+_BLOCK = 1024
+_NEAR_RADIUS = 1e-4
+"""Squared distances this close to a squared radius, as a fraction of it, are recomputed from coordinates."""
+_FISHER_CONDITION = 10.0
+"""FisherS keeps principal directions with more than a tenth of the largest variance."""
+_FISHER_MARGINS = np.arange(0.6, 1.0, 0.02)
+"""Margins alpha at which separability is measured, as in the reference implementation."""
+_FISHER_CHOSEN = 0.9
+"""Of the largest margin at which some point is not separable: where FisherS reads its estimate."""
+
+
+def corrint(graph: NeighborGraph, points: np.ndarray) -> float:
+    """Correlation dimension between two radii: slope of log C(r) on log r, C the share of pairs closer than r.
+
+    The radii are the median distances to the (k/2)-th and k-th neighbour. Grassberger & Procaccia 1983,
+    doi:10.1016/0167-2789(83)90298-1; radii as in scikit-dimension.
+    """
+    radii = np.median(graph.distances[:, [graph.k // 2 - 1, graph.k - 1]], axis=0)
+    if radii[0] == radii[1]:
+        raise InputError("the median distances to the (k/2)-th and k-th neighbour are equal; choose a larger k")
+    inner, outer = _pairs_within(points, radii)
+    if inner == 0:
+        raise InputError(f"no two points are closer than {radii[0]:g}; choose a larger k")
+    return float(np.log(outer / inner) / np.log(radii[1] / radii[0]))
+
+
+def _pairs_within(points: np.ndarray, radii: np.ndarray) -> np.ndarray:
+    """How many pairs of points are strictly closer than each radius; exact, half of the matrix product."""
+    centred = points - points.mean(axis=0, dtype=np.float64)
+    single = centred.astype(np.float32)
+    squares = np.einsum("ij,ij->i", single, single)
+    squared = np.square(radii)
+    counts = np.zeros(len(radii), dtype=np.int64)
+    starts = range(0, len(points), _BLOCK)
+    for first, second in combinations_with_replacement(starts, 2):
+        rows, columns = slice(first, first + _BLOCK), slice(second, second + _BLOCK)
+        block = squares[rows, None] + squares[columns] - 2 * (single[rows] @ single[columns].T)
+        if first == second:
+            block[np.tril_indices(len(block))] = np.inf
+        for at, limit in enumerate(squared):
+            counts[at] += np.count_nonzero(block < limit * (1 - _NEAR_RADIUS))
+            near = np.argwhere(np.abs(block - limit) <= limit * _NEAR_RADIUS)
+            exact = np.square(centred[first + near[:, 0]] - centred[second + near[:, 1]]).sum(axis=1)
+            counts[at] += np.count_nonzero(exact < limit)
+    return counts
+
+
+def fishers(_graph: NeighborGraph, points: np.ndarray) -> float:
+    """FisherS: the dimension of the sphere on which points are as often linearly inseparable as these.
+
+    NaN where every point is separable at every margin, as in high dimensions with few points. Albergante, Bac &
+    Zinovyev 2019, doi:10.1109/IJCNN.2019.8852450.
+    """
+    directions = _on_sphere(points)
+    n_points = len(directions)
+    inseparable = np.zeros(len(_FISHER_MARGINS), dtype=np.int64)
+    for start in range(0, n_points, _BLOCK):
+        products = directions[start : start + _BLOCK] @ directions.T
+        products[np.arange(len(products)), np.arange(start, start + len(products))] = -np.inf
+        high = np.sort(products[products >= _FISHER_MARGINS[0]])
+        inseparable += len(high) - np.searchsorted(high, _FISHER_MARGINS)
+    share = inseparable / (n_points * (n_points - 1))
+    seen = np.flatnonzero(share > 0)
+    if not len(seen):
+        return float("nan")
+    chosen = seen[np.argmin(np.abs(_FISHER_MARGINS[seen] - _FISHER_CHOSEN * _FISHER_MARGINS[seen[-1]]))]
+    squared = _FISHER_MARGINS[chosen] ** 2
+    log = np.log(1 - squared)
+    inner = -log / (2 * np.pi * share[chosen] ** 2 * squared * (1 - squared))
+    return float(lambertw(inner).real / -log)
+
+
+def _on_sphere(points: np.ndarray) -> np.ndarray:
+    """Points on their main principal directions, whitened, each point then scaled to length 1."""
+    centred = points - points.mean(axis=0, dtype=np.float64)
+    variances, directions = np.linalg.eigh(centred.T @ centred)
+    main = variances > variances[-1] / _FISHER_CONDITION
+    kept = centred @ (directions[:, main] / np.sqrt(variances[main]))
+    return kept / np.linalg.norm(kept, axis=1, keepdims=True)

@@ -1,0 +1,249 @@
+"""How the dimension changes with the number of points and with the scale of the neighbourhood, with intervals."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from gelora_viz._checks import check_seed, resolve_device
+from gelora_viz._results import frame_html, frame_to_records, read_json, records_to_frame, write_json
+from gelora_viz.activations import Activations
+from gelora_viz.dimension.estimate import (
+    DEFAULT_K,
+    check_confidence,
+    check_points,
+    graph_and_halves,
+    naming_layer,
+    split_texts,
+)
+from gelora_viz.dimension.formulas import Estimator, choose_estimators
+from gelora_viz.dimension.graph import as_array
+from gelora_viz.dimension.halving import SMALLEST_PART, count_levels, estimate_all, halve, text_orders
+from gelora_viz.dimension.profile import interval, split_half_error
+from gelora_viz.errors import InputError
+
+_KIND = "dimension scaling"
+COLUMNS = [
+    "layer", "stack", "depth", "estimator", "axis", "n_points", "k", "radius", "dimension", "std_error", "ci_low",
+    "ci_high",
+]  # fmt: skip
+SCALES = (2, 4, 8, 16, 32, 64, 128)
+"""Neighbours read, each twice the last: the scales of Gride."""
+SCALING_ESTIMATORS = ("twonn_ml", "gride", "mle")
+
+
+@dataclass(frozen=True, eq=False)
+class DimensionScaling:
+    """Dimension against number of points and neighbourhood scale.
+
+    Attributes:
+        frame: one row per layer, estimator and step: layer, stack, depth, estimator, axis ("points": fewer and fewer
+            points, same k; "scale": all points, more and more neighbours), n_points (mean, near-duplicates left
+            out), k (neighbours read), radius (mean distance to the k-th, in units of the activations), dimension,
+            std_error, ci_low, ci_high.
+        pooling: how texts became points.
+        confidence: of the intervals.
+        settings: k, seed, smallest part, and what the capture was made from.
+    """
+
+    frame: pd.DataFrame
+    pooling: str = "given"
+    confidence: float = 0.95
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def estimators(self) -> list[str]:
+        """Names of the estimators, in the order in which they were asked for."""
+        return list(dict.fromkeys(self.frame["estimator"]))
+
+    @property
+    def layers(self) -> list[str]:
+        """Names of the layers, embeddings first."""
+        return list(dict.fromkeys(self.frame["layer"]))
+
+    def along(self, axis: str) -> pd.DataFrame:
+        """The rows along "points" or "scale"."""
+        if axis not in ("points", "scale"):
+            raise InputError(f'no axis {axis!r}; choose "points" or "scale"')
+        return self.frame[self.frame["axis"] == axis].reset_index(drop=True)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write as JSON."""
+        return write_json(
+            path,
+            _KIND,
+            {
+                "pooling": self.pooling,
+                "confidence": self.confidence,
+                "settings": dict(self.settings),
+                "steps": frame_to_records(self.frame),
+            },
+        )
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> DimensionScaling:
+        """Read what `save` wrote; raises `StudyError` where it is missing or of another version."""
+        document = read_json(path, _KIND)
+        return cls(
+            records_to_frame(document["steps"], COLUMNS),
+            document["pooling"],
+            document["confidence"],
+            document["settings"],
+        )
+
+    def __repr__(self) -> str:
+        return f"DimensionScaling({len(self.layers)} layers, pooling {self.pooling!r}, {', '.join(self.estimators)})"
+
+    def _repr_html_(self) -> str:
+        return frame_html(self.frame, caption=repr(self))
+
+
+def dimension_scaling(
+    activations: Activations,
+    estimators: Sequence[str] | str | None = None,
+    *,
+    layers: Sequence[str] | None = None,
+    k: int = DEFAULT_K,
+    scales: Sequence[int] = SCALES,
+    smallest: int = SMALLEST_PART,
+    confidence: float = 0.95,
+    seed: int = 0,
+    device: str | None = None,
+    progress: bool = True,
+) -> DimensionScaling:
+    """Dimension of every layer against the number of points, by halving the texts, and against scale.
+
+    A dimension that falls as points are taken away is limited by the number of points; one that changes with the
+    number of neighbours has no single value: noise makes it high at small scales, curvature and borders low at large
+    ones. Where both curves are flat, the number means something.
+
+    Along "points", the texts are halved in 6 random orders until a part would have fewer than `smallest`; the value
+    is the mean over all parts of that size, its standard error comes from the gap between the halves of the texts.
+    Along "scale", all points are read with k = 2, 4, 8, ... neighbours (Gride then compares the k-th with the
+    (k/2)-th, Denti et al. 2022), with the split-half intervals of `estimate_dimension`.
+
+    Args:
+        activations: captured points.
+        estimators: names from `gelora_viz.estimators()`, none external; None takes twonn_ml, gride and mle. Those
+            that read a fixed number of neighbours, or no distances, have no steps along "scale".
+        layers: names of layers; None takes all. Six orders cost about as much as seven profiles.
+        k: neighbours along "points".
+        scales: neighbours along "scale"; those above a quarter of the points are left out.
+        smallest: texts of the smallest part.
+        confidence: of the intervals.
+        seed: of the random halves.
+        device: where to search neighbours: None for the CPU, or a torch device such as "cuda".
+        progress: show a tqdm bar.
+
+    Raises:
+        InputError: for an unknown estimator, layer or an unusable argument; points that have no dimension.
+
+    Example:
+        >>> points = np.random.default_rng(0).normal(size=(600, 3))
+        >>> scaling = dimension_scaling(Activations.from_arrays({"x": points}), "mle", scales=(8, 16), progress=False)
+        >>> scaling.along("scale")[["k", "dimension"]].round(1).to_numpy().tolist()
+        [[8.0, 3.0], [16.0, 2.9]]
+    """
+    chosen = choose_estimators(SCALING_ESTIMATORS if estimators is None else estimators)
+    _check(activations, chosen, layers, k, scales, smallest, confidence)
+    check_points(activations, chosen, k)
+    resolve_device(device)
+    check_seed(seed)
+    texts = activations.provenance["text"].to_numpy()
+    n_levels = count_levels(len(np.unique(texts)), max(smallest, 2))
+    orders, sides = text_orders(texts, seed), split_texts(texts, seed)
+    wanted = activations.layer_frame
+    if layers is not None:
+        wanted = wanted[wanted["layer"].isin(list(layers))]
+    rows: list[dict[str, Any]] = []
+    for layer in tqdm(
+        wanted.itertuples(index=False), total=len(wanted), desc="halving texts", unit="layer", disable=not progress
+    ):
+        points = as_array(activations[layer.layer])
+        where = {"layer": layer.layer, "stack": layer.stack, "depth": layer.depth}
+        with naming_layer(str(layer.layer)):
+            steps = _by_points(points, orders, chosen, k, n_levels, device)
+            steps += _by_scale(points, sides, chosen, scales, device)
+        for step in steps:
+            gaps = step.pop("gaps")
+            std_error = split_half_error(gaps) if len(gaps) else float("nan")
+            low, high = interval(step["dimension"], std_error, max(len(gaps), 1), confidence)
+            rows.append({**where, **step, "std_error": std_error, "ci_low": max(low, 0.0), "ci_high": high})
+    settings = {"k": k, "seed": seed, "smallest": smallest, "capture": dict(activations.settings)}
+    return DimensionScaling(pd.DataFrame(rows, columns=COLUMNS), activations.pooling, confidence, settings)
+
+
+def _check(
+    activations: Activations,
+    chosen: Sequence[Estimator],
+    layers: Sequence[str] | None,
+    k: int,
+    scales: Sequence[int],
+    smallest: int,
+    confidence: float,
+) -> None:
+    check_confidence(confidence)
+    slow = [each.name for each in chosen if each.kind == "external"]
+    if slow:
+        raise InputError(
+            f"{', '.join(slow)} would take hours on so many parts; choose estimators that are not external"
+        )
+    unknown = [layer for layer in layers or () if layer not in activations.layers]
+    if unknown:
+        raise InputError(f"no layer {unknown[0]!r}; layers are {', '.join(activations.layers)}")
+    if any(scale < 2 for scale in scales):
+        raise InputError(f"scales are {tuple(scales)}; each must be at least 2 neighbours")
+    fewest = max(each.neighbors(k) for each in chosen) + 2
+    if smallest < fewest:
+        raise InputError(f"smallest is {smallest}; parts of fewer than {fewest} texts are too small for k = {k}")
+
+
+def _by_points(
+    points: np.ndarray, orders: np.ndarray, chosen: Sequence[Estimator], k: int, n_levels: int, device: str | None
+) -> list[dict[str, Any]]:
+    """One row for all points and one for each halving, with the gaps between the two halves of the texts."""
+    whole = estimate_all(points, chosen, k, device)
+    values, radii, n_points = whole[: len(chosen)], whole[len(chosen) : -1], whole[-1]
+    parts = halve(points, orders, chosen, k, n_levels, device) if n_levels else None
+    rows: list[dict[str, Any]] = []
+    for at, each in enumerate(chosen):
+        same = {"estimator": each.name, "axis": "points", "k": each.neighbors(k)}
+        all_points = {**same, "n_points": n_points, "radius": radii[at], "dimension": values[at]}
+        if parts is None:
+            rows.append({**all_points, "gaps": np.empty(0)})
+            continue
+        halves = parts.halves[each.name]
+        gaps = halves[:, 0] - halves[:, 1]
+        rows.append({**all_points, "gaps": gaps[:, 0]})
+        for level in range(n_levels):
+            size = {"n_points": parts.n_points[level], "radius": parts.radii[each.name][level]}
+            rows.append({**same, **size, "dimension": float(halves[..., level].mean()), "gaps": gaps[:, level]})
+    return rows
+
+
+def _by_scale(
+    points: np.ndarray, sides: np.ndarray, chosen: Sequence[Estimator], scales: Sequence[int], device: str | None
+) -> list[dict[str, Any]]:
+    """One row for each number of neighbours, of the estimators whose neighbourhood can grow."""
+    growing = [each for each in chosen if each.kind == "distances" and each.needs_k is None]
+    possible = sorted({scale for scale in scales if scale <= len(points) // 4})
+    if not growing or not possible:
+        return []
+    graph, halves = graph_and_halves(points, sides, possible[-1], device)
+    rows = []
+    for each in growing:
+        for scale in possible:
+            if scale == 2 and each.name != "gride":
+                continue  # a likelihood of one ratio: TwoNN's own, under another name
+            gaps = [each.apply(one, scale) - each.apply(other, scale) for one, other in halves]
+            row = {"estimator": each.name, "axis": "scale", "n_points": graph.n_points, "k": scale}
+            radius = float(graph.distances[:, scale - 1].mean())
+            rows.append({**row, "radius": radius, "dimension": each.apply(graph, scale), "gaps": np.array(gaps)})
+    return rows

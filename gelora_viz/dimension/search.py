@@ -1,0 +1,208 @@
+"""Exact nearest neighbours: a matrix product over all pairs, a heap for each point, distances again in float64.
+
+On the CPU the matrix product is the floor. Distances are symmetric, so each block of it serves the rows and, turned,
+the columns, and only half of the product is ever computed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import combinations_with_replacement
+from threading import Lock
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+
+from gelora_viz.dimension.kernels import keep_nearest_in_columns, keep_nearest_in_rows, write_distances
+from gelora_viz.errors import InputError
+
+logger = logging.getLogger("gelora_viz")
+
+_FEWEST_SPARE = 4
+_SPARE_SHARE = 0.1
+"""Neighbours found beyond k before distances are recomputed, so that rounding seldom calls for a second look."""
+_BLOCK = 1024
+"""Rows and columns of one block of products: 4 MB, what stays in a core's cache."""
+_ROUNDING = 4 * float(np.finfo(np.float32).eps)
+"""Bound on the rounding error of a float32 product, over sqrt(n_features) times the norms of its factors."""
+_SECOND_LOOK = 16 * _BLOCK**2
+"""Distances held at once where points are searched again: 128 MB."""
+_PRODUCT_BYTES = 512 * 2**20
+"""Memory for one block of products or differences on an accelerator, to begin with."""
+_SMALLEST_PRODUCT_BYTES = 8 * 2**20
+
+
+def nearest(points: np.ndarray, k: int, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
+    """Distances and indices (n_points, k) of the k nearest other points, ascending, ties by index.
+
+    Candidates come from float32 products of the centred points; the distances of the candidates are recomputed from
+    coordinate differences in float64. Where rounding of the products could have hidden a neighbour, that point is
+    searched again in float64, so the result is exact.
+
+    Args:
+        points: (n_points, n_features) float32 or float64, distinct.
+        k: fewer than n_points.
+        device: a CPU or CUDA device.
+
+    Raises:
+        InputError: if the accelerator's memory does not hold the points and one small block.
+    """
+    n_candidates = min(k + max(_FEWEST_SPARE, round(_SPARE_SHARE * k)), len(points) - 1)
+    centred = _centred(points)
+    if device.type == "cpu":
+        candidates, furthest = _candidates(centred, n_candidates)
+        distances = exact_distances(points, np.arange(len(points)), candidates)
+    else:
+        candidates, furthest, distances = _search_on(device, points, centred, n_candidates)
+    distances, indices = _sorted(distances, candidates, k)
+    if n_candidates < len(points) - 1:
+        norms = np.sqrt(np.einsum("ij,ij->i", centred, centred, dtype=np.float64))
+        reach = distances[:, -1]
+        error = _ROUNDING * np.sqrt(points.shape[1]) * norms * (norms + 2 * reach)
+        doubtful = np.flatnonzero(reach**2 > furthest + norms**2 - error)
+        n_rows = max(1, _SECOND_LOOK // len(points))
+        for start in range(0, len(doubtful), n_rows):
+            rows = doubtful[start : start + n_rows]
+            distances[rows], indices[rows] = _search_in_double(points, rows, k)
+    return distances, indices
+
+
+def _centred(points: np.ndarray) -> np.ndarray:
+    """The points minus their mean in float32: a large offset in some coordinate would cost the products precision."""
+    mean = points.mean(axis=0, dtype=np.float64)
+    centred = np.empty(points.shape, dtype=np.float32)
+    for start in range(0, len(points), _BLOCK):
+        centred[start : start + _BLOCK] = points[start : start + _BLOCK] - mean
+    return centred
+
+
+def _sorted(distances: np.ndarray, indices: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k nearest, ascending; `indices` are ascending already, so that a stable sort orders equal distances."""
+    order = np.argsort(distances, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(distances, order, axis=1), np.take_along_axis(indices, order, axis=1)
+
+
+def _search_in_double(points: np.ndarray, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Distances and indices (n_rows, k) of some points, from differences to every other point."""
+    every = np.broadcast_to(np.arange(len(points), dtype=np.int32), (len(rows), len(points)))
+    distances = exact_distances(points, rows, every)
+    distances[np.arange(len(rows)), rows] = np.inf
+    near = np.sort(np.argpartition(distances, k - 1, axis=1)[:, :k], axis=1)
+    return _sorted(np.take_along_axis(distances, near, axis=1), near.astype(np.int32), k)
+
+
+# On the CPU
+
+
+def _candidates(centred: np.ndarray, n_candidates: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices (n_points, n_candidates), ascending, and the largest |y|^2 - 2xy among them."""
+    n_points = len(centred)
+    squares = np.einsum("ij,ij->i", centred, centred)
+    heaps = np.full((n_points, n_candidates), np.inf, dtype=np.float32)
+    indices = np.zeros((n_points, n_candidates), dtype=np.int32)
+    blocks = [slice(start, min(start + _BLOCK, n_points)) for start in range(0, n_points, _BLOCK)]
+    locks = [Lock() for _ in blocks]
+
+    def one_pair(pair: tuple[int, int]) -> None:
+        one, other = pair
+        rows, columns = blocks[one], blocks[other]
+        products = centred[rows] @ centred[columns].T
+        if one == other:
+            np.fill_diagonal(products, -np.inf)  # no point is its own neighbour
+        with locks[one]:
+            keep_nearest_in_rows(products, squares[columns], columns.start, heaps[rows], indices[rows])
+        if one != other:
+            with locks[other]:
+                keep_nearest_in_columns(products, squares[rows], rows.start, heaps[columns], indices[columns])
+
+    pairs = list(combinations_with_replacement(range(len(blocks)), 2))
+    # Each thread multiplies a block of its own; threads inside the product would stand in each other's way.
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        list(pool.map(one_pair, pairs))
+    indices.sort(axis=1)
+    return indices, heaps[:, 0].astype(np.float64)
+
+
+def on_threads(work: Callable[[slice], None], n_points: int) -> None:
+    """Call `work` with one share of the points after the other, as many at a time as torch has threads."""
+    n_threads = torch.get_num_threads()
+    share = -(-n_points // (4 * n_threads))
+    shares = [slice(start, start + share) for start in range(0, n_points, share)]
+    with ThreadPoolExecutor(n_threads) as pool:
+        list(pool.map(work, shares))
+
+
+def exact_distances(points: np.ndarray, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Distances (n_rows, n_others) of some points to others of theirs, from coordinate differences in float64."""
+    out = np.empty(others.shape)
+    on_threads(lambda share: write_distances(points, rows[share], others[share], out[share]), len(rows))
+    return out
+
+
+# On an accelerator
+
+
+def _search_on(
+    device: torch.device, points: np.ndarray, centred: np.ndarray, n_candidates: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Candidates (ascending), their largest |y|^2 - 2xy, exact distances; smaller blocks where memory runs out."""
+    block_bytes = _PRODUCT_BYTES
+    while True:
+        try:
+            with _full_precision():
+                return _search_blocks(device, points, centred, n_candidates, block_bytes)
+        except torch.OutOfMemoryError as error:
+            if block_bytes <= _SMALLEST_PRODUCT_BYTES:
+                raise InputError(
+                    f"{device} has too little memory for {len(points):,} points of {points.shape[1]:,} features; "
+                    "search on the CPU (device=None), or give fewer points"
+                ) from error
+        block_bytes //= 4
+        logger.warning("out of memory on %s: neighbour search with blocks of %d MB", device, block_bytes // 2**20)
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """Matrix products in whole float32, also where the user allows TF32: its 10 bits would lose neighbours."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _search_blocks(
+    device: torch.device, points: np.ndarray, centred: np.ndarray, n_candidates: int, block_bytes: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    x = torch.as_tensor(centred, device=device)
+    exact = torch.as_tensor(points, device=device)
+    squares = x.square().sum(dim=1)
+    n_rows = max(1, block_bytes // (4 * len(x)))
+    candidates, furthest, distances = [], [], []
+    for start in range(0, len(x), n_rows):
+        rows = torch.arange(start, min(start + n_rows, len(x)), device=device)
+        values = torch.addmm(squares[None, :], x[rows], x.T, alpha=-2.0)
+        values[torch.arange(len(rows), device=device), rows] = torch.inf
+        nearest_values, near = values.topk(n_candidates, dim=1, largest=False)
+        near = near.sort(dim=1).values
+        candidates.append(near.to(torch.int32).cpu())
+        furthest.append(nearest_values[:, -1].double().cpu())
+        distances.append(_differences(exact, rows, near, block_bytes).cpu())
+    return torch.cat(candidates).numpy(), torch.cat(furthest).numpy(), torch.cat(distances).numpy()
+
+
+def _differences(x: torch.Tensor, rows: torch.Tensor, candidates: torch.Tensor, block_bytes: int) -> torch.Tensor:
+    """Distances (n_rows, n_candidates) in float64, a few rows at a time."""
+    n_rows = max(1, block_bytes // (16 * candidates.shape[1] * x.shape[1]))
+    parts = [
+        (x[near].double() - x[own][:, None].double()).square().sum(dim=2).sqrt()
+        for own, near in zip(torch.split(rows, n_rows), torch.split(candidates, n_rows), strict=True)
+    ]
+    return torch.cat(parts)
