@@ -14,12 +14,16 @@ import sys
 
 import numpy as np
 import pandas as pd
+from machine import describe_machine
 
 from gelora_viz import Activations, estimate_dimension
 
 N_POINTS = 1000
 DIMENSIONS = (2, 4, 6)
-ESTIMATORS = ("twonn", "twonn_ml", "mle")
+NAMES = (
+    "twonn", "twonn_ml", "gride", "mle", "mle_levina_bickel", "mom", "mind_ml", "mada", "knn", "tle", "ess",
+    "corrint", "lpca_participation_ratio",
+)  # fmt: skip
 
 
 def main(n_draws: int = 200) -> None:
@@ -30,7 +34,7 @@ def main(n_draws: int = 200) -> None:
         frames = [
             estimate_dimension(
                 Activations.from_arrays({"cube": generator.uniform(size=(N_POINTS, dimension))}),
-                ESTIMATORS,
+                NAMES,
                 seed=draw,
                 progress=False,
             ).frame
@@ -50,6 +54,7 @@ def main(n_draws: int = 200) -> None:
                     "covers truth": ((found["ci_low"] <= dimension) & (dimension <= found["ci_high"])).mean(),
                 }
             )
+    print(describe_machine("numpy", "numba", "scikit-learn"))
     print(f"uniform cubes, {N_POINTS} points, {n_draws} draws, seed 0")
     print(pd.DataFrame(rows).round(3).to_string(index=False))
 

@@ -1,25 +1,67 @@
-"""Draw the README's pictures from a finished study: python docs/make_pictures.py studies/demo."""
+"""Draw the pictures of README and docs from a finished study: python docs/make_pictures.py studies/demo."""
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 
-from gelora_viz import Study
-from gelora_viz.plots import describe_comparison, describe_dimensions, describe_rank_profile, save_paper_figure
+import pandas as pd
+
+from gelora_viz import Activations, Study, dimension_scaling
+from gelora_viz.plots import (
+    Drawing,
+    Panel,
+    Series,
+    describe_comparison,
+    describe_dimensions,
+    describe_rank_profile,
+    describe_scaling,
+    save_paper_figure,
+)
+from gelora_viz.plots.description import style_number
 
 PICTURES = Path(__file__).parent / "pictures"
+COSTS = Path(__file__).parents[1] / "benchmarks" / "results" / "cost_profile.csv"
+
+
+def describe_costs() -> Drawing:
+    """Seconds of the graph and of the whole analysis, one panel for each quantity that grows."""
+    table = pd.read_csv(COSTS, comment="#")
+    panels = []
+    for axis, rows in table.groupby("axis", sort=False):
+        positions = tuple(math.log2(value) for value in rows["value"])
+        panels.append(
+            Panel(
+                title="",
+                x_label=str(axis).capitalize(),
+                y_label="Seconds" if len(panels) % 2 == 0 else "",
+                series=tuple(
+                    Series("line", positions, tuple(rows[column]), label, style_number(index))
+                    for index, (column, label) in enumerate(
+                        {"analysis": "Five estimators with intervals", "graph": "Graph alone"}.items()
+                    )
+                ),
+                x_ticks=positions,
+                x_tick_labels=tuple(f"{value:,}" for value in rows["value"]),
+                log_y=True,
+            )
+        )
+    return Drawing("What an analysis costs as it grows", tuple(panels), columns=2)
 
 
 def main(folder: str) -> None:
-    """Write the main picture, the comparison of estimators and that of runs as PNG."""
+    """Write the main picture, estimators, scales, runs and costs as PNG."""
     study = Study(folder)
+    scaling = dimension_scaling(Activations.load(study.path / "activations" / "tokens"))
     profiles, plan = study.profiles(), study.plan("gelora")
     spectrum = next(result.spectrum for result in study.results() if result.spec.name == "gelora")
     drawings = {
         "rank_profile": describe_rank_profile(profiles["tokens"], plan, spectrum, estimators=["twonn", "mle"]),
         "dimensions": describe_dimensions(profiles),
+        "scaling": describe_scaling(scaling),
         "comparison": describe_comparison(study.compare()),
+        "cost": describe_costs(),
     }
     for name, drawing in drawings.items():
         save_paper_figure(drawing, PICTURES / f"{name}.png", venue="icml2024", width="text")

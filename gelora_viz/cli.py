@@ -127,9 +127,18 @@ def profile(
         typer.Option(help="mean, last, cls or tokens; repeat for several. [dim]default: mean and tokens[/dim]"),
     ] = None,
     estimator: Annotated[
-        list[str] | None, typer.Option(help="Estimators; repeat for several.  [dim]default: all[/dim]")
+        list[str] | None,
+        typer.Option(
+            help='Names from `gelora-viz estimators`, or "all"; repeat for several.  [dim]default: five[/dim]'
+        ),
     ] = None,
-    k: Annotated[int, typer.Option(help="Neighbours of MLE.")] = 20,
+    k: Annotated[int, typer.Option(help="Neighbours of estimators that leave it open.")] = 20,
+    correct: Annotated[
+        bool, typer.Option("--correct", help="Also show estimates with their finite-sample bias corrected.")
+    ] = False,
+    plateau: Annotated[
+        bool, typer.Option("--plateau", help="Average the two adjacent sizes, of halved texts, that differ least.")
+    ] = False,
     max_points: Annotated[int | None, typer.Option(help="Points per layer at most (10,000 for tokens).")] = None,
     max_length: Annotated[int | None, typer.Option(help="Tokens kept of each text.")] = None,
     device: Annotated[
@@ -152,23 +161,44 @@ def profile(
         seed=None if data is None and (study / "study.json").exists() else seed, trust_remote_code=trust_remote_code,
     )  # fmt: skip
     profiles = opened.profile(
-        poolings=pooling or POOLINGS, estimators=estimator, k=k, max_points=max_points, max_length=max_length,
-        device=device, seed=seed, progress=not quiet,
+        poolings=pooling or POOLINGS, estimators=estimator, k=k, correct=correct, plateau=plateau,
+        max_points=max_points, max_length=max_length, device=device, seed=seed, progress=not quiet,
     )  # fmt: skip
     for name, each in profiles.items():
-        frame = each.frame
-        cells = frame.assign(
-            value=[
-                f"{row.dimension:.1f} [{row.ci_low:.1f}, {row.ci_high:.1f}]" for row in frame.itertuples(index=False)
-            ]
-        )
-        wide = cells.pivot_table(
-            index="layer", columns="estimator", values="value", aggfunc="first", sort=False
-        ).reset_index()
-        wide["dropped"] = [int(frame.loc[frame["layer"] == layer, "n_dropped"].max()) for layer in wide["layer"]]
-        _print_table(
-            wide, f"Intrinsic dimension, pooling {name}: {int(frame['n_points'].max()):,} points, 95 % intervals"
-        )
+        size = f"pooling {name}: {int(each.frame['n_points'].max()):,} points, 95 % intervals"
+        _print_dimensions(each.frame, ("dimension", "ci_low", "ci_high"), f"Intrinsic dimension, {size}")
+        if correct:
+            corrected = each.frame[each.frame["corrected"].notna()]
+            columns = ("corrected", "corrected_low", "corrected_high")
+            _print_dimensions(corrected, columns, f"Corrected for finite-sample bias, {size}")
+
+
+_MOST_COLUMNS = 6
+"""Estimators side by side; with more, there is a row for each."""
+
+
+def _print_dimensions(frame: pd.DataFrame, columns: tuple[str, str, str], title: str) -> None:
+    """One row per layer and a column per estimator, or a row for each of both where they are many."""
+    cells = frame[["layer", "estimator"]].assign(
+        value=[f"{value:.1f} [{low:.1f}, {high:.1f}]" for value, low, high in frame[list(columns)].to_numpy()]
+    )
+    if cells["estimator"].nunique() > _MOST_COLUMNS:
+        table = cells.assign(dropped=frame["n_dropped"])
+    else:
+        table = cells.pivot_table(index="layer", columns="estimator", values="value", aggfunc="first", sort=False)
+        table["dropped"] = frame.groupby("layer", sort=False)["n_dropped"].max()
+        table = table.reset_index()
+    _print_table(table, title)
+
+
+@app.command()
+def estimators() -> None:
+    """List the estimators of intrinsic dimension: what each reads and costs, and where it comes from."""
+    from gelora_viz import estimators as catalogue
+
+    _print_table(
+        catalogue(), "Estimators; cost for n points of D features and k neighbours, beside the graph's n^2 D"
+    )
 
 
 @app.command()

@@ -50,7 +50,8 @@ def test_environment_yml_asks_for_what_pyproject_asks_for(conda):
     assert str(listed.pop("python")) == str(Requirement(f"python{PROJECT['requires-python']}").specifier)
     assert not listed.pop("pip")
     listed["torch"] = listed.pop("pytorch")
-    extras = [requirement for name in ("demo", "smollm2", "datasets", "widgets", "paper") for requirement in EXTRAS[name]]
+    named = ("demo", "smollm2", "datasets", "widgets", "paper")
+    extras = [requirement for name in named for requirement in EXTRAS[name]]
     assert listed == specifiers([*PROJECT["dependencies"], *extras])
 
 

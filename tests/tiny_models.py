@@ -13,6 +13,9 @@ gpt2        byte-level BPE     right, none   no padding token; fused q/k/v in a 
 llama       byte-level BPE     left, none    no padding token; 2 key/value heads, so k_proj and v_proj are not square
 t5          Unigram            right         encoder and decoder; </s> last; decoding starts from the padding id
 =========== ================== ============= ========================================================================
+
+`FURTHER_ARCHITECTURES` are for what must hold for any transformer, such as the capture of hidden states: each brings
+its own modelling code, and a tokenizer of one of the kinds above. `VISION_ARCHITECTURES` read images.
 """
 
 from __future__ import annotations
@@ -20,34 +23,66 @@ from __future__ import annotations
 import math
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     AutoModel,
+    BartConfig,
     BertConfig,
     BertTokenizer,
+    CLIPVisionConfig,
+    CLIPVisionModel,
     DebertaV2Config,
     DebertaV2Tokenizer,
+    DistilBertConfig,
+    ElectraConfig,
+    GemmaConfig,
     GPT2Config,
     GPT2Tokenizer,
+    GPTNeoXConfig,
     LlamaConfig,
+    MistralConfig,
+    PhiConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen3Config,
     RobertaConfig,
     RobertaTokenizer,
     T5Config,
     T5Tokenizer,
+    ViTConfig,
+    ViTModel,
 )
 
+if TYPE_CHECKING:
+    from transformers.image_processing_utils import BaseImageProcessor
+
 ARCHITECTURES: tuple[str, ...] = ("bert", "roberta", "deberta-v2", "gpt2", "llama", "t5")
+FURTHER_ARCHITECTURES: dict[str, str] = {
+    "distilbert": "bert",
+    "electra": "bert",
+    "gpt-neox": "gpt2",
+    "qwen2": "llama",
+    "qwen3": "llama",
+    "mistral": "llama",
+    "gemma": "llama",
+    "phi": "gpt2",
+    "bart": "roberta",
+}
+"""Family -> the family whose kind of tokenizer it gets."""
+VISION_ARCHITECTURES: tuple[str, ...] = ("vit", "clip")
 
 HIDDEN_SIZE = 32
 N_BLOCKS = 3
 N_HEADS = 4
 MAX_TOKENS = 128
+IMAGE_SIZE = 32
+PATCH_SIZE = 8
 VOCABULARY_SIZE = 400
 INITIALIZER_RANGE = HIDDEN_SIZE**-0.5  # the usual 0.02 would leave each block's output almost equal to its input
 
@@ -136,13 +171,35 @@ def labelled_texts() -> tuple[list[str], list[int]]:
 
 def build(architecture: str, seed: int = 0) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The family's backbone (what `AutoModel` gives) in eval mode, and its tokenizer; equal seeds, equal weights."""
-    if architecture not in ARCHITECTURES:
+    if architecture not in (*ARCHITECTURES, *FURTHER_ARCHITECTURES):
         raise ValueError(f"no tiny model of family {architecture!r}; choose from {', '.join(ARCHITECTURES)}")
-    tokenizer = _train_tokenizer(architecture)
+    tokenizer = _train_tokenizer(FURTHER_ARCHITECTURES.get(architecture, architecture))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = AutoModel.from_config(_config(architecture, tokenizer))
     return model.eval(), tokenizer
+
+
+def build_vision(architecture: str, seed: int = 0) -> tuple[PreTrainedModel, BaseImageProcessor]:
+    """A vision transformer in eval mode with a class token and 16 patches, and its image processor (needs Pillow)."""
+    # Imported here: it is what needs Pillow.
+    from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+    sizes = {
+        "hidden_size": HIDDEN_SIZE,
+        "num_hidden_layers": N_BLOCKS,
+        "num_attention_heads": N_HEADS,
+        "intermediate_size": 2 * HIDDEN_SIZE,
+        "image_size": IMAGE_SIZE,
+        "patch_size": PATCH_SIZE,
+    }
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if architecture == "vit":
+            model: PreTrainedModel = ViTModel(ViTConfig(**sizes, initializer_range=INITIALIZER_RANGE))
+        else:
+            model = CLIPVisionModel(CLIPVisionConfig(**sizes, initializer_factor=10.0))
+    return model.eval(), ViTImageProcessorPil(size={"height": IMAGE_SIZE, "width": IMAGE_SIZE})
 
 
 def save(architecture: str, folder: str | Path, seed: int = 0) -> Path:
@@ -270,6 +327,43 @@ def _config(architecture: str, tokenizer: PreTrainedTokenizerBase) -> PreTrained
             )
         case "llama":
             return LlamaConfig(**usual, num_key_value_heads=N_HEADS // 2)
+        case "electra":
+            return ElectraConfig(**usual, embedding_size=HIDDEN_SIZE // 2)
+        case "gpt-neox":
+            return GPTNeoXConfig(**usual)
+        case "phi":
+            return PhiConfig(**usual)
+        case "qwen2":
+            return Qwen2Config(**usual, num_key_value_heads=N_HEADS // 2)
+        case "mistral":
+            return MistralConfig(**usual, num_key_value_heads=N_HEADS // 2)
+        case "qwen3" | "gemma":
+            family = Qwen3Config if architecture == "qwen3" else GemmaConfig
+            return family(**usual, num_key_value_heads=N_HEADS // 2, head_dim=HIDDEN_SIZE // N_HEADS)
+        case "distilbert":
+            return DistilBertConfig(
+                **common,
+                dim=HIDDEN_SIZE,
+                n_layers=N_BLOCKS,
+                n_heads=N_HEADS,
+                hidden_dim=2 * HIDDEN_SIZE,
+                max_position_embeddings=MAX_TOKENS,
+                initializer_range=INITIALIZER_RANGE,
+            )
+        case "bart":
+            return BartConfig(
+                **common,
+                d_model=HIDDEN_SIZE,
+                encoder_layers=N_BLOCKS,
+                decoder_layers=N_BLOCKS,
+                encoder_attention_heads=N_HEADS,
+                decoder_attention_heads=N_HEADS,
+                encoder_ffn_dim=2 * HIDDEN_SIZE,
+                decoder_ffn_dim=2 * HIDDEN_SIZE,
+                max_position_embeddings=MAX_TOKENS,
+                init_std=INITIALIZER_RANGE,
+                decoder_start_token_id=tokenizer.eos_token_id,
+            )
         case _:
             return T5Config(
                 **common,

@@ -32,6 +32,13 @@ def find_blocks(model: nn.Module) -> list[Block]:
     A stack is a `ModuleList` of modules of one class that lies in no other such list and holds a good share of the
     parameters. Encoder-decoders have two; the encoder comes first.
 
+    A block's output is not always the model's last hidden state. In GPT-2, GPT-NeoX, Llama, Qwen2 and Qwen3,
+    Mistral, Gemma, Phi and T5 (both stacks) a final norm follows the last block, and transformers'
+    `hidden_states[-1]` is taken behind it. In BERT, RoBERTa, DistilBERT, DeBERTa-v2, ELECTRA and BART no norm
+    follows. In ViT one does, and in CLIP's vision tower one for the class token only; their `hidden_states[-1]` is
+    taken before it. `capture` gives the state before the norm with layers="blocks" and the one behind it with
+    layers="hidden_states"; of CLIP's, whose blocks' owner gives it out without norm, the former in both.
+
     Args:
         model: any module; a transformer with or without its task head.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,12 @@ class TokenizedText:
 
 
 def tokenize(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, model: nn.Module, max_length: int | None = None
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    *,
+    model: nn.Module,
+    max_length: int | None = None,
+    first: int = 0,
 ) -> list[TokenizedText]:
     """Tokenise without padding, truncated to `max_length` tokens.
 
@@ -37,6 +42,7 @@ def tokenize(
         texts: strings, checked before.
         model: asked for its longest input where `max_length` is None; 512 at most then.
         max_length: tokens kept of each text.
+        first: number of the first text, for messages, where `texts` is a piece of a longer list.
 
     Raises:
         InputError: if `max_length` is below 2 or beyond the model's positions, or a text has no tokens at all.
@@ -57,7 +63,7 @@ def tokenize(
     for position, (ids, mask) in enumerate(zip(encoded["input_ids"], encoded["special_tokens_mask"], strict=True)):
         if not ids:
             raise InputError(
-                f"text {position} ({texts[position][:40]!r}) has no tokens under this tokenizer; drop it"
+                f"text {first + position} ({texts[position][:40]!r}) has no tokens under this tokenizer; drop it"
             )
         # A text may spell out "[SEP]", which the tokenizer reads as one but does not count as added.
         special = np.asarray(mask, dtype=bool) | np.array([token in control for token in ids])
@@ -120,9 +126,3 @@ def _start_token(model: nn.Module) -> int:
             "the encoder-decoder's config names no decoder_start_token_id; set model.config.decoder_start_token_id"
         )
     return int(start)
-
-
-def to_device(batch: Mapping[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:
-    """The batch on the device of the model's first parameter."""
-    device = next(model.parameters()).device
-    return {name: tensor.to(device) for name, tensor in batch.items()}

@@ -12,12 +12,17 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from gelora_viz._results import frame_html, frame_to_records, read_json, records_to_frame, write_json
+from gelora_viz.activations.storage import LayerFile, StoredPoints, file_name
 from gelora_viz.errors import InputError, StudyError
 
-_KIND = "activations"
+KIND = "activations"
+DOCUMENT = "activations.json"
+"""Its presence says that a folder's points are complete."""
+_POINTS = "points.safetensors"
+"""One file for all layers: how they were saved before each had a file of its own."""
 _LAYER_COLUMNS = ["layer", "stack", "depth"]
 _PROVENANCE_COLUMNS = ["text", "token", "position"]
 
@@ -27,12 +32,15 @@ class Activations:
     """Points of every captured layer; row i is the same text (or token) in all of them.
 
     Attributes:
-        points: layer name -> (n_points, n_features), float32 on the CPU.
+        points: layer name -> (n_points, n_features) on the CPU, in the type they are kept in. Of activations that
+            live in a folder (`capture(..., store=...)`, `load`) a layer is read when it is asked for.
         layer_frame: one row per layer: layer, stack ("" or "encoder" / "decoder"), depth (0 = embeddings).
         provenance: one row per point: text (position in the captured list), token (string; None for pooled points)
-            and position (of the token in its text; -1 for pooled points).
+            and position (of the token in its text; -1 for pooled points). Of images: the image's number, None, and
+            the patch's, row by row from the upper left.
         pooling: how a text became points.
-        settings: what else is needed to repeat the capture: model, number of texts, seed, max_length.
+        settings: what else is needed to repeat the capture: model, n_texts, layers, max_points, max_length, dtype and
+            seed.
     """
 
     points: Mapping[str, torch.Tensor]
@@ -93,10 +101,10 @@ class Activations:
         return len(self.provenance)
 
     def __getitem__(self, layer: str) -> torch.Tensor:
-        """The points (n_points, n_features) of one layer."""
+        """The points (n_points, n_features) of one layer, float32 whatever they are kept in."""
         if layer not in self.points:
             raise InputError(f"no layer {layer!r}; layers are {', '.join(self.layers)}")
-        return self.points[layer]
+        return self.points[layer].to(torch.float32)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.layers)
@@ -107,51 +115,77 @@ class Activations:
     @property
     def frame(self) -> pd.DataFrame:
         """One row per layer: layer, stack, depth, n_points, n_features, mean_norm (Euclidean length of points)."""
+        rows = self._sizes()
+        rows["mean_norm"] = [float(self[layer].norm(dim=1).mean()) for layer in self]  # one layer in memory at a time
+        return rows
+
+    def _sizes(self) -> pd.DataFrame:
+        """The frame without what needs reading the points."""
+        stored = self.points if isinstance(self.points, StoredPoints) else None
+        shapes = [tuple(self.points[layer].shape) if stored is None else stored.shape(layer) for layer in self]
         rows = self.layer_frame.copy()
-        rows["n_points"] = [len(self.points[layer]) for layer in self.layers]
-        rows["n_features"] = [self.points[layer].shape[1] for layer in self.layers]
-        rows["mean_norm"] = [float(self.points[layer].norm(dim=1).mean()) for layer in self.layers]
+        rows["n_points"] = [n_points for n_points, _ in shapes]
+        rows["n_features"] = [n_features for _, n_features in shapes]
         return rows
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write a folder with points.safetensors and activations.json; the JSON comes last and marks it complete."""
+        """Write a folder with a safetensors file per layer and activations.json.
+
+        The JSON comes last and marks the folder complete. Activations that live in this very folder stay as they are.
+        """
         folder = Path(path)
+        if isinstance(self.points, StoredPoints) and self.points.folder.resolve() == folder.resolve():
+            return folder
+        files = {layer: file_name(number, layer) for number, layer in enumerate(self.layers)}
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / "activations.json").unlink(missing_ok=True)
-            save_file(
-                {layer: tensor.contiguous() for layer, tensor in self.points.items()}, folder / "points.safetensors"
-            )
-        except (OSError, SafetensorError) as error:
+            old = _files_of(folder)
+            (folder / DOCUMENT).unlink(missing_ok=True)
+            for name in old:
+                (folder / name).unlink(missing_ok=True)
+        except OSError as error:
             raise StudyError(
                 f"cannot write activations to {folder}: {error}; choose a folder you can write to"
             ) from error
-        write_json(
-            folder / "activations.json",
-            _KIND,
-            {
-                "pooling": self.pooling,
-                "settings": dict(self.settings),
-                "layers": frame_to_records(self.layer_frame),
-                "provenance": {name: self.provenance[name].tolist() for name in _PROVENANCE_COLUMNS},
-            },
-        )
+        for layer, name in files.items():
+            points = self.points[layer]
+            file = LayerFile(folder / name, points.shape[0], points.shape[1], points.dtype)
+            file.create()
+            file.write(np.arange(len(points)), points)
+        self.describe(folder, files)
         return folder
+
+    def describe(self, folder: Path, files: Mapping[str, str], identity: Mapping[str, Any] | None = None) -> None:
+        """Write activations.json beside points that are in `folder` already.
+
+        Args:
+            folder: of the points.
+            files: layer -> file name.
+            identity: what the points depend on, where a later capture will ask.
+        """
+        content = {
+            "pooling": self.pooling,
+            "settings": dict(self.settings),
+            "layers": frame_to_records(self.layer_frame),
+            "files": dict(files),
+            "provenance": {name: self.provenance[name].tolist() for name in _PROVENANCE_COLUMNS},
+        }
+        write_json(folder / DOCUMENT, KIND, content | ({"identity": dict(identity)} if identity else {}))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Activations:
-        """Read what `save` wrote; raises `StudyError` where it is missing, incomplete or of another version."""
+        """Open what `save` or `capture(..., store=...)` wrote; each layer's points are read when they are asked for.
+
+        Raises:
+            StudyError: if it is missing, incomplete, damaged or of another version.
+        """
         folder = Path(path)
-        document = read_json(folder / "activations.json", _KIND)
-        try:
-            points = load_file(folder / "points.safetensors")
-        except (OSError, SafetensorError) as error:
-            raise StudyError(f"cannot read {folder / 'points.safetensors'}: {error}; capture again") from error
+        document = read_json(folder / DOCUMENT, KIND)
         layers = records_to_frame(document["layers"], _LAYER_COLUMNS)
         provenance = pd.DataFrame(document["provenance"], columns=_PROVENANCE_COLUMNS)
         provenance["token"] = provenance["token"].astype(object).where(provenance["token"].notna(), None)
         return cls(
-            points={layer: points[layer] for layer in layers["layer"]},
+            points=StoredPoints(folder, document["files"]) if "files" in document else _load_one_file(folder),
             layer_frame=layers,
             provenance=provenance,
             pooling=document["pooling"],
@@ -162,4 +196,23 @@ class Activations:
         return f"Activations({len(self.layers)} layers, {self.n_points} points, pooling {self.pooling!r})"
 
     def _repr_html_(self) -> str:
-        return frame_html(self.frame, caption=repr(self))
+        # A page is shown often, and points on disk may be many times the memory.
+        shown = self._sizes() if isinstance(self.points, StoredPoints) else self.frame
+        return frame_html(shown, caption=repr(self))
+
+
+def _load_one_file(folder: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(folder / _POINTS)
+    except (OSError, SafetensorError) as error:
+        raise StudyError(f"cannot read {folder / _POINTS}: {error}; capture again") from error
+
+
+def _files_of(folder: Path) -> list[str]:
+    """Files of the activations saved in a folder, to be replaced; nobody else's."""
+    if not (folder / DOCUMENT).exists():
+        return []
+    try:
+        return list(read_json(folder / DOCUMENT, KIND).get("files", {"": _POINTS}).values())
+    except StudyError:
+        return []

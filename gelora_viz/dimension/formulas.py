@@ -17,6 +17,7 @@ import pandas as pd
 
 from gelora_viz.dimension import covariance, external, neighborhoods, pairs, ratios
 from gelora_viz.dimension.graph import NeighborGraph
+from gelora_viz.dimension.scales import SCALE_NEIGHBORS, calibrated_dimension, interval_of_fit
 from gelora_viz.errors import InputError
 
 Kind = Literal["distances", "neighbourhoods", "covariance", "pairs", "external"]
@@ -40,6 +41,8 @@ class Estimator:
         smooth: whether a small change of the data changes the estimate a little. Where not (an argmax, a count), an
             interval says whether the choice is stable and little more.
         local: from what `compute` reads to (n_points,) estimates around each point, where there are such.
+        own_interval: from a graph, the number of features and a confidence to the estimate, its standard error and
+            its interval, where halves of the texts do not show all of the error.
     """
 
     name: str
@@ -51,10 +54,16 @@ class Estimator:
     paper: str
     smooth: bool = True
     local: Callable[..., np.ndarray] | None = None
+    own_interval: Callable[[NeighborGraph, int, float], tuple[float, float, float, float]] | None = None
 
     def neighbors(self, k: int) -> int:
         """How many neighbours it reads where the caller chose k."""
         return k if self.needs_k is None else self.needs_k
+
+    @property
+    def can_be_corrected(self) -> bool:
+        """Whether `correct` knows its finite-sample bias: it reads distances alone, and is not corrected already."""
+        return self.kind == "distances" and self.name not in ("knn", "calibrated")
 
     def apply(self, graph: NeighborGraph, k: int, points: np.ndarray | None = None) -> float:
         """The estimate from a graph with k neighbours or more and, where coordinates are read, the graph's points.
@@ -88,6 +97,10 @@ ESTIMATORS: dict[str, Estimator] = {
         Estimator("mind_ml", "MiND (likelihood)", "distances", None, ratios.mind_ml, "n", "Rozza et al. 2012"),
         Estimator(
             "mada", "MADA", "distances", None, ratios.mada, "n", "Farahmand et al. 2007", local=ratios.local_mada
+        ),
+        Estimator(
+            "calibrated", "All scales, calibrated", "distances", SCALE_NEIGHBORS, calibrated_dimension, "n k",
+            "ours, after GeoMLE (Gomtsyan et al. 2019)", own_interval=interval_of_fit,
         ),
         Estimator("knn", "kNN graph length", "distances", 20, ratios.knn, "n k", "Costa & Hero 2004"),
         Estimator(
@@ -175,10 +188,10 @@ def choose_estimators(names: Sequence[str] | str | None) -> list[Estimator]:
     """
     if names is None:
         wanted = list(DEFAULT_ESTIMATORS)
-    elif isinstance(names, str) and names == "all":
-        wanted = [each.name for each in ESTIMATORS.values() if each.kind != "external"]
     else:
-        wanted = [names] if isinstance(names, str) else list(dict.fromkeys(names))
+        every = [each.name for each in ESTIMATORS.values() if each.kind != "external"]
+        given = [names] if isinstance(names, str) else list(names)
+        wanted = list(dict.fromkeys(one for name in given for one in (every if name == "all" else [name])))
     for name in wanted:
         if name not in ESTIMATORS:
             near = get_close_matches(str(name), ESTIMATORS, n=2, cutoff=0.4)

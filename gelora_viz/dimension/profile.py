@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ _KIND = "dimension profile"
 COLUMNS = [
     "layer", "stack", "depth", "estimator", "dimension", "std_error", "ci_low", "ci_high", "n_points", "n_dropped",
 ]  # fmt: skip
+CORRECTED_COLUMNS = ["corrected", "corrected_low", "corrected_high"]
+"""Further columns where the bias correction was asked for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +30,7 @@ class DimensionProfile:
     Attributes:
         frame: one row per layer and estimator: layer, stack ("" or "encoder" / "decoder"), depth (0 = embeddings),
             estimator, dimension, std_error, ci_low, ci_high, n_points (after dropping), n_dropped (near-duplicates
-            left out).
+            left out); with correct=True also corrected, corrected_low and corrected_high.
         half_gaps: (layer, estimator) -> (n_splits,) estimates from one half of the texts minus those from the other
             half, the same random halves in every layer; standard errors, also of differences between layers, come
             from them.
@@ -122,7 +124,7 @@ class DimensionProfile:
         """Read what `save` wrote; raises `StudyError` where it is missing or of another version."""
         document = read_json(path, _KIND)
         return cls(
-            frame=records_to_frame(document["estimates"], COLUMNS),
+            frame=records_to_frame(document["estimates"], _columns_of(document["estimates"])),
             half_gaps={
                 (each["layer"], each["estimator"]): np.asarray(each["gaps"], dtype=np.float64)
                 for each in document["half_gaps"]
@@ -137,6 +139,10 @@ class DimensionProfile:
 
     def _repr_html_(self) -> str:
         return frame_html(self.frame, caption=repr(self))
+
+
+def _columns_of(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [*COLUMNS, *(name for name in CORRECTED_COLUMNS if records and name in records[0])]
 
 
 def split_half_error(gaps: np.ndarray) -> float:

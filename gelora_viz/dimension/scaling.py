@@ -15,17 +15,11 @@ from tqdm.auto import tqdm
 from gelora_viz._checks import check_seed, resolve_device
 from gelora_viz._results import frame_html, frame_to_records, read_json, records_to_frame, write_json
 from gelora_viz.activations import Activations
-from gelora_viz.dimension.estimate import (
-    DEFAULT_K,
-    check_confidence,
-    check_points,
-    graph_and_halves,
-    naming_layer,
-    split_texts,
-)
+from gelora_viz.dimension.estimate import DEFAULT_K, check_confidence, check_points, naming_layer, split_texts
 from gelora_viz.dimension.formulas import Estimator, choose_estimators
 from gelora_viz.dimension.graph import as_array
 from gelora_viz.dimension.halving import SMALLEST_PART, count_levels, estimate_all, halve, text_orders
+from gelora_viz.dimension.layer import graph_and_halves
 from gelora_viz.dimension.profile import interval, split_half_error
 from gelora_viz.errors import InputError
 

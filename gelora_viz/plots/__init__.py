@@ -17,6 +17,7 @@ from gelora_viz.plots.latex import latex_table
 from gelora_viz.plots.layer_pictures import Profile, Tabled, describe_dimensions, describe_rank_profile
 from gelora_viz.plots.paper import save_drawing, to_matplotlib
 from gelora_viz.plots.run_pictures import describe_comparison, describe_training
+from gelora_viz.plots.scaling_pictures import Scaling, describe_scaling
 from gelora_viz.plots.screen import to_plotly
 
 if TYPE_CHECKING:
@@ -34,11 +35,13 @@ __all__ = [
     "describe_comparison",
     "describe_dimensions",
     "describe_rank_profile",
+    "describe_scaling",
     "describe_training",
     "dimensions",
     "latex_table",
     "rank_profile",
     "save_paper_figure",
+    "scaling",
     "to_matplotlib",
     "to_plotly",
     "training",
@@ -82,6 +85,22 @@ def dimensions(profiles: Mapping[str, Profile]) -> go.Figure:
         InputError: if there is no profile.
     """
     return to_plotly(describe_dimensions(profiles))
+
+
+def scaling(scaling: Scaling, *, layers: Sequence[str] | None = None) -> go.Figure:
+    """Intrinsic dimension against the number of points and the size of neighbourhoods, layer by layer.
+
+    Args:
+        scaling: a `DimensionScaling`.
+        layers: which layers to show; by default the first, the middle and the last.
+
+    Returns:
+        A plotly figure.
+
+    Raises:
+        InputError: if a layer is not in the scaling.
+    """
+    return to_plotly(describe_scaling(scaling, layers=layers))
 
 
 def comparison(frame: pd.DataFrame) -> go.Figure:

@@ -8,22 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from gelora_viz.errors import InputError
-from gelora_viz.plots.description import (
-    BLUE,
-    GREEN,
-    GREY,
-    LEVEL,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILLION,
-    Drawing,
-    Panel,
-    Series,
-    Style,
-    style_number,
-)
+from gelora_viz.plots.description import GREY, LEVEL, SKY, VERMILLION, Drawing, Panel, Series, Style
 from gelora_viz.plots.frames import floats, require_columns
+from gelora_viz.plots.looks import estimator_style, estimator_title, interval_caption
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,14 +40,6 @@ class Tabled(Protocol):
         """One row per adapted matrix, named in column module."""
 
 
-# One look per estimator in every figure of a paper, whichever of them a figure shows.
-ESTIMATOR_STYLES = {
-    "twonn": Style(BLUE, "solid", "circle"),
-    "mle": Style(GREEN, "dash", "square"),
-    "twonn_ml": Style(ORANGE, "dashdot", "triangle-up"),
-    "lpca_participation_ratio": Style(PURPLE, "dot", "diamond"),
-    "lpca_maxgap": Style(GREY, "dashdot", "triangle-down"),
-}
 RANK_STYLE = Style(SKY)
 BOUND_STYLE = Style(GREY, marker=LEVEL)
 EFFECTIVE_STYLE = Style(VERMILLION, marker="circle")
@@ -121,7 +100,7 @@ def describe_rank_profile(
         if matrices is not None:
             lower.append(_rank_panel(matrices, depths, first=first, n_columns=len(stacks)))
 
-    caption = f"Pooling: {profile.pooling}. {_interval_caption(profile.confidence)}"
+    caption = f"Pooling: {profile.pooling}. {interval_caption(profile.confidence)}"
     if ranks is not None:
         caption += " Ranks are means over a block's matrices; whiskers run from the smallest to the largest."
     title = "Intrinsic dimension by layer" if ranks is None else "Intrinsic dimension and rank by layer"
@@ -160,7 +139,7 @@ def describe_dimensions(profiles: Mapping[str, Profile]) -> Drawing:
                 )
             )
     confidences = {profile.confidence for profile in profiles.values()}
-    caption = _interval_caption(confidences.pop()) if len(confidences) == 1 else "Bands are confidence intervals."
+    caption = interval_caption(confidences.pop()) if len(confidences) == 1 else "Bands are confidence intervals."
     return Drawing("Intrinsic dimension by estimator", tuple(panels), caption, columns=columns)
 
 
@@ -241,8 +220,8 @@ def _dimension_panel(
                 kind="line",
                 x=floats(rows["depth"]),
                 y=floats(rows["dimension"]),
-                label=_estimator_title(estimator),
-                style=ESTIMATOR_STYLES.get(estimator, style_number(len(ESTIMATOR_STYLES) + index)),
+                label=estimator_title(estimator),
+                style=estimator_style(estimator, index),
                 low=floats(rows["ci_low"].clip(lower=floor)) if known else None,
                 high=floats(rows["ci_high"]) if known else None,
                 details=tuple(
@@ -319,13 +298,6 @@ def _over_blocks(
     )
 
 
-def _estimator_title(name: str) -> str:
-    """As the estimator calls itself; a name of the user's own stands for itself."""
-    from gelora_viz.dimension.formulas import ESTIMATORS  # here, since it loads torch
-
-    return ESTIMATORS[name].title if name in ESTIMATORS else name
-
-
 def _depth_ticks(depths: Sequence[int], at_most: int) -> tuple[tuple[float, ...], tuple[str, ...]]:
     """Embeddings and evenly spaced blocks, few enough to stay apart at the width of a column."""
     last, first = max(depths), min(depths)
@@ -347,10 +319,6 @@ def _spans_widely(frames: Iterable[pd.DataFrame]) -> bool:
     """Whether the dimensions ask for a logarithmic axis, and are all positive, as it needs."""
     dimensions = [value for frame in frames for value in floats(frame["dimension"]) if math.isfinite(value)]
     return bool(dimensions) and min(dimensions) > 0 and max(dimensions) / min(dimensions) > WIDE_RATIO
-
-
-def _interval_caption(confidence: float) -> str:
-    return f"Bands are {100 * confidence:g} % confidence intervals."
 
 
 def _stack_name(stack: str) -> str:

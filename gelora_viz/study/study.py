@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -148,6 +149,8 @@ class Study:
         poolings: Sequence[str] = POOLINGS,
         estimators: Sequence[str] | None = None,
         k: int = DEFAULT_K,
+        correct: bool = False,
+        plateau: bool = False,
         max_points: int | None = None,
         max_length: int | None = None,
         device: str | None = None,
@@ -160,6 +163,8 @@ class Study:
             poolings: "mean", "last", "cls", "tokens".
             estimators: as in `estimate_dimension`.
             k: as in `estimate_dimension`.
+            correct: as in `estimate_dimension`.
+            plateau: as in `estimate_dimension`.
             max_points: as in `capture`.
             max_length: as in `capture`.
             device: where the model runs and neighbours are searched; by default the CPU.
@@ -190,10 +195,13 @@ class Study:
                 "texts": file_digest(self.path / "data.jsonl"), "version": __version__,
             }  # fmt: skip
             folder, file = self.path / "activations" / pooling, self.path / "profiles" / f"{pooling}.json"
-            settings = {**seen, "estimators": names, "k": k}
+            settings = {**seen, "estimators": names, "k": k, "correct": correct, "plateau": plateau}
             if not self._memory.is_done(f"profile {pooling}", settings, file):
                 activations = self._capture(seen, folder, device, progress=progress)
-                profile = estimate_dimension(activations, names, k=k, seed=seed, device=device, progress=progress)
+                profile = estimate_dimension(
+                    activations, names, k=k, correct=correct, plateau=plateau, seed=seed, device=device,
+                    progress=progress,
+                )  # fmt: skip
                 profile.save(file)
                 self._memory.remember(f"profile {pooling}", settings)
             profiles[pooling] = DimensionProfile.load(file)
@@ -207,7 +215,11 @@ class Study:
                 self.loaded.model.to(where)
             options = {name: seen[name] for name in ("pooling", "max_points", "max_length", "seed")}
             model, tokenizer, _ = self.loaded
-            capture(model, tokenizer, self.data.texts("train"), **options, progress=progress).save(folder)
+            if not self._memory.is_done(f"{step}, begun", seen):
+                shutil.rmtree(folder, ignore_errors=True)
+                self._memory.remember(f"{step}, begun", seen)
+            # An interrupted capture with these settings goes on where it stopped.
+            capture(model, tokenizer, self.data.texts("train"), **options, store=folder, progress=progress)
             self._memory.remember(step, seen)
         return Activations.load(folder)
 

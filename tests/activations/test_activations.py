@@ -1,9 +1,13 @@
 """The captured points as an object: rows that belong together, saved and loaded unchanged."""
 
+import json
+import time
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from gelora_viz.activations import Activations, capture
 from gelora_viz.errors import InputError, StudyError
@@ -86,7 +90,7 @@ def test_saving_again_replaces_what_was_there(captured, tmp_path):
 
 def test_nothing_saved_is_a_pickle(captured, tmp_path):
     captured.save(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["activations.json", "points.safetensors"]
+    assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".safetensors"}
 
 
 def test_a_save_that_was_cut_off_does_not_load(captured, tmp_path):
@@ -98,11 +102,49 @@ def test_a_save_that_was_cut_off_does_not_load(captured, tmp_path):
 
 def test_missing_or_damaged_points_are_named(captured, tmp_path):
     captured.save(tmp_path)
+    file = tmp_path / "000-encoder.embeddings.safetensors"
+    file.write_bytes(b"damaged")
+    with pytest.raises(StudyError, match=r"cannot read .*000-encoder.*capture again"):
+        Activations.load(tmp_path)
+    file.unlink()
+    with pytest.raises(StudyError, match=r"cannot read .*000-encoder"):
+        Activations.load(tmp_path)
+
+
+def test_points_replaced_after_loading_are_not_mistaken_for_those_that_were_loaded(captured, tmp_path):
+    captured.save(tmp_path)
+    loaded = Activations.load(tmp_path)
+    time.sleep(0.01)
+    captured.save(tmp_path)
+    with pytest.raises(StudyError, match="has changed since these activations were loaded; load them again"):
+        loaded[loaded.layers[0]]
+
+
+def test_what_was_loaded_can_be_saved_elsewhere_and_onto_itself(captured, tmp_path):
+    loaded = Activations.load(captured.save(tmp_path / "one"))
+    loaded.save(tmp_path / "one")
+    again = Activations.load(loaded.save(tmp_path / "two"))
+    assert all(torch.equal(again[layer], captured[layer]) for layer in captured)
+
+
+def test_saving_touches_no_file_of_others(captured, tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"a model")
+    captured.save(tmp_path)
+    captured.save(tmp_path)
+    assert (tmp_path / "model.safetensors").read_bytes() == b"a model"
+
+
+def test_all_layers_in_one_file_as_they_were_saved_before_still_load(captured, tmp_path):
+    captured.save(tmp_path)
+    document = json.loads((tmp_path / "activations.json").read_text())
+    for name in document.pop("files").values():
+        (tmp_path / name).unlink()
+    (tmp_path / "activations.json").write_text(json.dumps(document))
+    save_file({layer: captured[layer] for layer in captured}, tmp_path / "points.safetensors")
+    again = Activations.load(tmp_path)
+    assert all(torch.equal(again[layer], captured[layer]) for layer in captured)
     (tmp_path / "points.safetensors").write_bytes(b"damaged")
     with pytest.raises(StudyError, match=r"cannot read .*points\.safetensors.*capture again"):
-        Activations.load(tmp_path)
-    (tmp_path / "points.safetensors").unlink()
-    with pytest.raises(StudyError, match=r"points\.safetensors"):
         Activations.load(tmp_path)
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from tiny_models import ARCHITECTURES, N_BLOCKS
+from tiny_models import ARCHITECTURES, FURTHER_ARCHITECTURES, N_BLOCKS
 from torch import nn
 from transformers import AutoModelForSequenceClassification, GPT2LMHeadModel, T5ForConditionalGeneration
 
@@ -17,6 +17,15 @@ STACKS = {
     "gpt2": [("h", "")],
     "llama": [("layers", "")],
     "t5": [("encoder.block", "encoder"), ("decoder.block", "decoder")],
+    "distilbert": [("transformer.layer", "")],
+    "electra": [("encoder.layer", "")],
+    "gpt-neox": [("layers", "")],
+    "qwen2": [("layers", "")],
+    "qwen3": [("layers", "")],
+    "mistral": [("layers", "")],
+    "gemma": [("layers", "")],
+    "phi": [("layers", "")],
+    "bart": [("encoder.layers", "encoder"), ("decoder.layers", "decoder")],
 }
 
 
@@ -32,7 +41,7 @@ def block():
     return nn.Sequential(nn.Linear(4, 4), nn.GELU(), nn.Linear(4, 4))
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", [*ARCHITECTURES, *FURTHER_ARCHITECTURES])
 def test_every_family_has_its_blocks_with_stack_and_depth(tiny, architecture):
     assert find_blocks(tiny(architecture)[0]) == expected(architecture)
 

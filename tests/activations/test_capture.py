@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from tiny_models import ARCHITECTURES, N_BLOCKS
+from tiny_models import ARCHITECTURES, FURTHER_ARCHITECTURES, N_BLOCKS
 from torch import nn
 from transformers import AutoModelForSequenceClassification, GPT2LMHeadModel
 
@@ -20,8 +20,15 @@ FINAL_NORMS = {
     "gpt2": {"": "ln_f"},
     "llama": {"": "norm"},
     "t5": {"encoder": "encoder.final_layer_norm", "decoder": "decoder.final_layer_norm"},
+    "gpt-neox": {"": "final_layer_norm"},
+    "qwen2": {"": "norm"},
+    "qwen3": {"": "norm"},
+    "mistral": {"": "norm"},
+    "gemma": {"": "norm"},
+    "phi": {"": "final_layernorm"},
 }
-each_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
+each_architecture = pytest.mark.parametrize("architecture", [*ARCHITECTURES, *FURTHER_ARCHITECTURES])
+each_kind = pytest.mark.parametrize("architecture", ARCHITECTURES)
 CLOSE = {"atol": 1e-5, "rtol": 1e-4}
 
 
@@ -64,7 +71,7 @@ def norm_after(model, architecture, stack):
 def test_layers_are_the_embeddings_and_every_block_of_each_stack(tiny, texts, architecture):
     model, tokenizer = tiny(architecture)
     activations = capture(model, tokenizer, texts[:3], progress=False)
-    stacks = ["encoder", "decoder"] if architecture == "t5" else [""]
+    stacks = ["encoder", "decoder"] if model.config.is_encoder_decoder else [""]
     frame = activations.frame
     assert frame["stack"].tolist() == [stack for stack in stacks for _ in range(N_BLOCKS + 1)]
     assert frame["depth"].tolist() == list(range(N_BLOCKS + 1)) * len(stacks)
@@ -90,6 +97,39 @@ def test_token_points_are_the_models_hidden_states(tiny, texts, architecture):
 
 
 @each_architecture
+@pytest.mark.parametrize("pooling", ["tokens", "mean"])
+def test_hidden_states_are_the_models_own_entry_by_entry(tiny, texts, architecture, pooling):
+    """No final norm is applied here: the last entry is to be behind it already."""
+    model, tokenizer = tiny(architecture)
+    activations = capture(model, tokenizer, texts[:8], layers="hidden_states", pooling=pooling, progress=False)
+    states = [states_of(model, tokenizer, text) for text in texts[:8]]
+    assert activations.layers == capture(model, tokenizer, texts[:1], progress=False).layers
+    assert activations.settings["layers"] == "hidden_states"
+    for row in activations.layer_frame.itertuples():
+        shift = row.stack == "decoder"
+        own = [state[row.stack][row.depth] for state in states]
+        if pooling == "mean":
+            expected = torch.stack([state.mean(dim=0) for state in own])
+        else:
+            at = zip(activations.provenance["text"], activations.provenance["position"], strict=True)
+            expected = torch.stack([own[text][position + shift] for text, position in at])
+        torch.testing.assert_close(activations[row.layer], expected, **CLOSE)
+
+
+@each_architecture
+def test_blocks_and_hidden_states_differ_where_a_final_norm_follows_and_nowhere_else(tiny, texts, architecture):
+    model, tokenizer = tiny(architecture)
+    blocks, states = (
+        capture(model, tokenizer, texts[:3], layers=layers, progress=False) for layers in ("blocks", "hidden_states")
+    )
+    differing = [
+        row.layer for row in blocks.layer_frame.itertuples() if not torch.equal(blocks[row.layer], states[row.layer])
+    ]
+    lasts = blocks.layer_frame[blocks.layer_frame["depth"] == N_BLOCKS]
+    assert differing == [row.layer for row in lasts.itertuples() if row.stack in FINAL_NORMS.get(architecture, {})]
+
+
+@each_kind
 @pytest.mark.parametrize(
     ("pooling", "pool"),
     [("mean", lambda state: state.mean(dim=0)), ("last", lambda state: state[-1]), ("cls", lambda state: state[0])],
@@ -122,7 +162,7 @@ def test_a_point_does_not_depend_on_the_batch_it_travelled_in(tiny, texts, archi
     assert alone.provenance.equals(seven.provenance)
 
 
-@each_architecture
+@each_kind
 @pytest.mark.parametrize("pooling", ["mean", "last", "cls", "tokens"])
 def test_the_tokenizers_padding_side_changes_nothing(tiny, texts, architecture, pooling):
     model, tokenizer = tiny(architecture)
@@ -155,7 +195,7 @@ def test_a_model_in_half_precision_gives_single_precision_points(tiny, texts):
 # What each point is
 
 
-@each_architecture
+@each_kind
 def test_a_token_cloud_has_every_token_but_the_special_ones_under_its_name(tiny, texts, architecture):
     model, tokenizer = tiny(architecture)
     provenance = capture(model, tokenizer, texts[:8], pooling="tokens", progress=False).provenance
@@ -223,6 +263,16 @@ def test_a_seed_decides_the_points(tiny, texts):
     )
     assert first.provenance.equals(same.provenance)
     assert not first.provenance.equals(other.provenance)
+
+
+@pytest.mark.parametrize("architecture", ["bert", "t5"])
+def test_a_seeds_choice_is_numpys_over_all_tokens_in_order(tiny, texts, architecture):
+    """Pinned: figures in the documentation rest on it."""
+    model, tokenizer = tiny(architecture)
+    every = capture(model, tokenizer, texts[:20], pooling="tokens", progress=False).provenance
+    some = capture(model, tokenizer, texts[:20], pooling="tokens", max_points=30, seed=7, progress=False).provenance
+    rows = np.sort(np.random.default_rng(7).choice(len(every), size=30, replace=False))
+    assert some.equals(every.iloc[rows].reset_index(drop=True))
 
 
 def test_every_point_is_chosen_as_often_as_every_other(tiny, texts):
@@ -368,17 +418,24 @@ def test_the_model_is_left_as_it_was(tiny, texts):
     assert state_of(model) == before
 
 
-@pytest.mark.parametrize("where", ["in the pooling", "in a block"])
+@pytest.mark.parametrize("where", ["in the pooling", "in a block", "in the embeddings", "out of memory"])
 def test_the_model_is_left_as_it_was_after_an_error_too(tiny, texts, where):
     def fail(*_):
         raise ZeroDivisionError
 
+    def run_out(*_):
+        raise torch.OutOfMemoryError
+
     model, tokenizer = tiny("bert")
     if where == "in a block":
         model.encoder.layer[1].register_forward_hook(fail)
+    if where == "in the embeddings":
+        model.embeddings.register_forward_pre_hook(fail)
+    if where == "out of memory":
+        model.encoder.layer[1].register_forward_hook(run_out)
     before = state_of(in_mixed_modes(model))
-    with pytest.raises(ZeroDivisionError):
-        capture(model, tokenizer, texts[:3], pooling="mean" if where == "in a block" else fail, progress=False)
+    with pytest.raises((ZeroDivisionError, InputError)):
+        capture(model, tokenizer, texts[:3], pooling=fail if where == "in the pooling" else "mean", progress=False)
     assert state_of(model) == before
     assert torch.is_grad_enabled()
 
@@ -430,6 +487,22 @@ def test_batches_are_halved_when_memory_runs_out(tiny, texts, caplog):
         assert_equal_points(capture(model, tokenizer, texts[:40], progress=False), expected)
     assert sizes == [40, 32, 16, 16, 8]
     assert "out of memory: batches of 16 texts" in caplog.text
+
+
+def test_batches_are_halved_on_the_cpu_too(tiny, texts):
+    """torch's CPU allocator raises a plain RuntimeError."""
+    model, tokenizer = tiny("bert")
+    expected = capture(model, tokenizer, texts[:10], progress=False)
+    refused = []
+
+    def check(_module, _args, kwargs):
+        if len(kwargs["input_ids"]) > 5:
+            refused.append(len(kwargs["input_ids"]))
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+
+    model.register_forward_pre_hook(check, with_kwargs=True)
+    assert_equal_points(capture(model, tokenizer, texts[:10], progress=False), expected)
+    assert refused == [10, 10, 10, 8]
 
 
 @pytest.mark.parametrize(("batch_size", "fitting"), [(8, 4), ("auto", 0)])

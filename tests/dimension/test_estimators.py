@@ -61,8 +61,8 @@ REFERENCES = {
     "danco": lambda points: skdim.id.DANCo(random_state=0).fit(points),
     "ph": lambda points: skdim.id.PH(random_state=0, nsteps=10).fit(points),
 }
-OTHERWISE_SHOWN = {"mind_ml", "fishers", "knn"}
-"""Compared below: their peers stop an optimiser early, count in another precision, or fit other sample sizes."""
+OTHERWISE_SHOWN = {"mind_ml", "fishers", "knn", "calibrated"}
+"""Compared below or in test_correction: peers stop an optimiser early, fit other sample sizes, or do not exist."""
 
 
 def test_every_estimator_has_a_reference():

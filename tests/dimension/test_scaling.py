@@ -6,9 +6,9 @@ import pytest
 
 from gelora_viz.activations import Activations
 from gelora_viz.dimension import DimensionScaling, dimension_scaling, estimate_dimension, neighbor_graph
-from gelora_viz.dimension.estimate import _plateau
 from gelora_viz.dimension.formulas import choose_estimators
 from gelora_viz.dimension.halving import count_levels, halve, text_orders
+from gelora_viz.dimension.layer import _plateau
 from gelora_viz.dimension.ratios import gride, mle, twonn_ml
 from gelora_viz.errors import InputError
 

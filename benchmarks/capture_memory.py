@@ -1,0 +1,77 @@
+"""Does memory grow with the corpus? Peak resident memory of captures into a store, each in a process of its own.
+
+The model is small, so that what would grow is seen beside it. Texts are made of ICD-10-CM descriptions, joined with a
+running number, and held as a list of strings: they are the caller's, and counted.
+
+    python benchmarks/capture_memory.py [numbers of texts, 5000 40000 by default]
+"""
+
+from __future__ import annotations
+
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+from datetime import UTC, datetime
+
+import pandas as pd
+import torch
+import transformers
+
+POOLINGS = ("mean", "tokens")
+MODES = ("store", "memory")
+
+
+def measure(n_texts: int, pooling: str, mode: str) -> None:
+    """Capture in this process; print points, bytes of the points, and the peak of resident memory in kilobytes."""
+    from transformers import BertConfig, BertModel
+
+    from gelora_viz.activations import capture
+    from gelora_viz.sources import load_model, load_texts
+
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    tokenizer = load_model("minilm").tokenizer
+    config = BertConfig(hidden_size=256, num_hidden_layers=4, num_attention_heads=8, intermediate_size=256)
+    model = BertModel(config).eval()
+    descriptions = load_texts("icd10cm").texts("train")
+    texts = [f"{descriptions[number % len(descriptions)]}, case {number}" for number in range(n_texts)]
+    with tempfile.TemporaryDirectory() as folder:
+        store = f"{folder}/store" if mode == "store" else None
+        activations = capture(model, tokenizer, texts, pooling=pooling, store=store, progress=False)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # before any layer is read
+        n_bytes = sum(4 * points.numel() for points in map(activations.__getitem__, activations))
+    print(activations.n_points, n_bytes, peak)
+
+
+def main(*sizes: int) -> None:
+    """Print one row per pooling and mode."""
+    rows = []
+    for mode in MODES:
+        for pooling in POOLINGS:
+            row: dict[str, object] = {"points in": mode, "pooling": pooling}
+            peaks = []
+            for n_texts in sizes:
+                command = [sys.executable, __file__, "measure", str(n_texts), pooling, mode]
+                output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+                n_points, n_bytes, peak = map(int, output.split())
+                peaks.append(peak / 1024)
+                row |= {
+                    f"{n_texts} texts: points": n_points,
+                    f"{n_texts}: MB of points": n_bytes / 2**20,
+                    f"{n_texts}: peak MB": peaks[-1],
+                }
+            rows.append(row | {"growth": peaks[-1] / peaks[0] - 1})
+    print(
+        f"# {datetime.now(UTC).date()}, CPU ({platform.machine()}, 1 thread), Python {platform.python_version()}, "
+        f"torch {torch.__version__}, transformers {transformers.__version__}"
+    )
+    print(pd.DataFrame(rows).round(3).to_string(index=False))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["measure"]:
+        measure(int(sys.argv[2]), *sys.argv[3:])
+    else:
+        main(*map(int, sys.argv[1:] or ["5000", "40000"]))

@@ -1,0 +1,47 @@
+"""Memory of the exact neighbour graph of a large layer on the CPU: what it needs beyond the points themselves.
+
+python benchmarks/graph_memory.py [points] [features] [k]
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import resource
+import sys
+import time
+
+import numpy as np
+from machine import describe_machine
+
+from gelora_viz import neighbor_graph
+
+
+def peak_gib() -> float:
+    """Largest resident memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def main(n_points: int = 100_000, n_features: int = 4096, k: int = 100) -> None:
+    """Print the memory of the points, the peak beyond it, and the time."""
+    rng = np.random.default_rng(0)
+    mixing = rng.standard_normal((20, n_features), dtype=np.float32)
+    points = np.empty((n_points, n_features), dtype=np.float32)
+    for start in range(0, n_points, 1000):
+        rows = points[start : start + 1000]
+        rows[:] = np.tanh(0.3 * rng.standard_normal((len(rows), 20), dtype=np.float32) @ mixing)
+    neighbor_graph(points[:300], k)  # compiles, loads
+    before = peak_gib()
+    start_time = time.perf_counter()
+    neighbor_graph(points, k)
+    print(describe_machine("numpy", "numba"))
+    print(
+        f"{n_points:,} points x {n_features:,} features (float32), k = {k}: {points.nbytes / 2**30:.2f} GiB of points"
+    )
+    print(f"{peak_gib() - before:.2f} GiB of working memory, {time.perf_counter() - start_time:.0f} s")
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

@@ -1,0 +1,224 @@
+"""Batches through the model: the longest texts first, each layer reduced to its points as it is reached."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from gelora_viz.activations.corpus import Batch, Corpus
+from gelora_viz.activations.layers import Layer, Stop, evaluating, hooks
+from gelora_viz.activations.offload import input_device, put_back
+from gelora_viz.activations.pooling import pool_texts
+from gelora_viz.activations.sample import Sample
+from gelora_viz.activations.storage import check_width, narrow
+from gelora_viz.errors import InputError, StudyError
+
+logger = logging.getLogger("gelora_viz")
+
+_AUTO_BATCH_SIZE = 64
+_PIECE = 512
+"""Texts read at a time where the model does not run."""
+
+
+class Destination(Protocol):
+    """Where points go: `MemoryPoints`, or a `Journal` on disk.
+
+    Attributes:
+        n_done: texts, in the order of the sample, whose points are there already.
+    """
+
+    n_done: int
+
+    def write(self, layer: str, rows: np.ndarray, points: torch.Tensor) -> None:
+        """Take points (n_rows, n_features) of a layer."""
+
+    def note(self, n_done: int, *, last: bool = False) -> None:
+        """All points of the first `n_done` texts have been written."""
+
+
+class MemoryPoints(dict[str, torch.Tensor]):
+    """Layer -> points (n_points, n_features), in memory."""
+
+    n_done = 0
+
+    def __init__(self, n_points: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        self._n_points, self._dtype = n_points, dtype
+
+    def write(self, layer: str, rows: np.ndarray, points: torch.Tensor) -> None:
+        """Put points to their rows."""
+        if layer not in self:
+            self[layer] = torch.empty((self._n_points, points.shape[1]), dtype=self._dtype)
+        check_width(layer, points.shape[1], self[layer].shape[1])
+        self[layer][torch.as_tensor(rows)] = narrow(points, self._dtype, layer)
+
+    def note(self, n_done: int, *, last: bool = False) -> None:
+        """Nothing to do: what is in memory is lost with the process."""
+
+
+def run(
+    model: nn.Module,
+    transformer: nn.Module,
+    corpus: Corpus,
+    sample: Sample,
+    layers: Sequence[Layer],
+    destination: Destination,
+    *,
+    pooling: Any,  # noqa: ANN401 - checked before
+    batch_size: int | str,
+    progress: bool,
+) -> None:
+    """Send the sample's points of every layer to `destination`, from where it stopped last time."""
+    order = sample.order(corpus)
+    done = destination.n_done
+    for start in range(0, done, _PIECE):
+        members = order[start : min(start + _PIECE, done)]
+        sample.fill_in(members, corpus.load(members, tensors=False))
+    size = _AUTO_BATCH_SIZE if batch_size == "auto" else int(batch_size)
+    bar = tqdm(total=len(order), initial=done, desc="capturing", unit="text", disable=not progress)
+    try:
+        with evaluating(model), bar:
+            while done < len(order):
+                members = order[done : done + size]
+                batch = corpus.load(members)
+                sample.fill_in(members, batch)
+                rows, places = sample.rows(members)
+                reduce = _Reduction(pooling, batch, places, sample.position[rows])
+                points = _forward_if_it_fits(model, transformer, layers, batch, reduce)
+                if points is None:
+                    size = _smaller(size, len(members), batch_size)
+                    continue
+                for layer, found in points.items():
+                    destination.write(layer, rows, found)
+                done += len(members)
+                destination.note(done)
+                bar.update(len(members))
+        destination.note(done, last=True)
+    except BaseException:
+        with suppress(StudyError):  # whose cause is what is being raised already
+            destination.note(done, last=True)
+        raise
+
+
+def _smaller(size: int, n_members: int, batch_size: int | str) -> int:
+    if batch_size != "auto" or size == 1:
+        raise InputError(f"out of memory with batches of {n_members} texts; lower batch_size or max_length")
+    size = max(1, size // 2)
+    logger.warning("out of memory: batches of %d texts from here on", size)
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return size
+
+
+def _forward_if_it_fits(
+    model: nn.Module, transformer: nn.Module, layers: Sequence[Layer], batch: Batch, reduce: _Reduction
+) -> dict[str, torch.Tensor] | None:
+    """Points by layer; None where memory ran out, once the exception and all it held are gone."""
+    try:
+        return _forward(model, transformer, layers, batch, reduce)
+    except RuntimeError as error:
+        # CUDA and MPS say "out of memory", torch's CPU allocator "can't allocate memory".
+        message = str(error)
+        if isinstance(error, torch.OutOfMemoryError) or "out of memory" in message or "allocate memory" in message:
+            return None
+        raise
+
+
+def _forward(
+    model: nn.Module, transformer: nn.Module, layers: Sequence[Layer], batch: Batch, reduce: _Reduction
+) -> dict[str, torch.Tensor]:
+    """Points of the wanted layers for one batch, from a forward pass that ends at the last of them."""
+    found: dict[str, torch.Tensor] = {}
+
+    def keep(layer: Layer, states: Any) -> None:  # noqa: ANN401
+        if layer.name in found:
+            return  # a module may run again for something else, as DeBERTa's projections do for relative positions
+        found[layer.name] = reduce(layer, states)
+        if len(found) == len(layers):
+            raise Stop
+
+    device = input_device(model)
+    inputs: dict[str, Any] = {name: tensor.to(device) for name, tensor in batch.tensors.items()}
+    if "use_cache" in inspect.signature(transformer.forward).parameters:
+        inputs["use_cache"] = False  # keys and values of past tokens are for generating text
+    try:
+        with hooks(model, transformer, layers, keep), suppress(Stop):
+            model(**inputs)
+    finally:
+        put_back(model)
+    missing = [layer.name for layer in layers if layer.name not in found]
+    if missing:
+        raise InputError(f"the forward pass never reached {', '.join(missing)}; choose layers that run")
+    return found
+
+
+class _Reduction:
+    """From a layer's hidden states of a batch to the points wanted of it, while they are still in the cache.
+
+    Args:
+        pooling: as in `capture`.
+        batch: the texts or images.
+        places: with pooling "tokens", for each point its text's place in the batch.
+        positions: with pooling "tokens", for each point its token's position.
+    """
+
+    def __init__(self, pooling: Any, batch: Batch, places: np.ndarray, positions: np.ndarray) -> None:  # noqa: ANN401 - checked before
+        self._pooling, self._batch = pooling, batch
+        self._places, self._positions = torch.as_tensor(places), torch.as_tensor(positions)
+        self._widths: dict[str, int] = {}
+
+    def __call__(self, layer: Layer, states: Any) -> torch.Tensor:  # noqa: ANN401
+        self._check(layer, states)
+        if self._pooling == "tokens":
+            at = self._positions + self._shift(layer, states)
+            return states[self._places.to(states.device), at.to(states.device)]
+        mask = self._batch.mask
+        if mask is None:
+            mask = torch.ones(states.shape[:2], dtype=torch.long)
+        return pool_texts(states, mask.to(states.device), self._pooling)
+
+    def _shift(self, layer: Layer, states: torch.Tensor) -> int:
+        """How far behind its position a token's state stands."""
+        if self._batch.n_patches is not None:
+            return states.shape[1] - self._batch.n_patches  # class and register tokens come first
+        return int(layer.stack == "decoder" and "decoder_input_ids" in self._batch.tensors)
+
+    def _check(self, layer: Layer, states: Any) -> None:  # noqa: ANN401
+        mask = self._batch.mask
+        shape: object = tuple(states.shape) if isinstance(states, torch.Tensor) else type(states).__name__
+        wanted = (len(self._batch.positions), *(() if mask is None else mask.shape[1:]))
+        if not isinstance(shape, tuple) or len(shape) != 3 or shape[: len(wanted)] != wanted:
+            verb = "reads" if layer.side == "input" else "gives"
+            raise InputError(
+                f"module {layer.module!r} {verb} {shape}, not hidden states of shape (texts, tokens, features); "
+                "choose other layers"
+            )
+        width = self._widths.setdefault(layer.stack, shape[2])
+        behind_norm = layer.side == "output" and layer.module != layer.name
+        if behind_norm and shape[2] != width:
+            raise InputError(
+                f"module {layer.module or 'the model'!r} owns the blocks, but gives {shape[2]} features and they "
+                f'{width}, so no hidden states; choose layers="blocks"'
+            )
+        if self._batch.n_patches is not None:
+            self._check_image_tokens(layer, shape[1], self._batch.n_patches)
+
+    def _check_image_tokens(self, layer: Layer, n_tokens: int, n_patches: int) -> None:
+        if self._pooling == "tokens" and n_tokens < n_patches:
+            raise InputError(
+                f"layer {layer.name!r} has {n_tokens} tokens for {n_patches} patches, so not every patch has one; "
+                "choose pooling mean"
+            )
+        if self._pooling == "cls" and n_tokens == n_patches:
+            raise InputError(
+                f"layer {layer.name!r} has {n_tokens} tokens for {n_patches} patches, so there is no class token; "
+                "choose pooling mean or tokens"
+            )

@@ -1,0 +1,86 @@
+"""Corrected beside raw values in a profile, and the estimator that fits all scales with an interval of its own."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from gelora_viz.activations import Activations
+from gelora_viz.dimension import DimensionProfile, estimate_dimension
+from gelora_viz.dimension.estimate import CORRECTED_COLUMNS
+from gelora_viz.errors import InputError
+
+
+def ball(d, n_points=1500, seed=0, n_features=None):
+    rng = np.random.default_rng(seed)
+    points = rng.normal(size=(n_points, d))
+    points *= rng.uniform(size=(n_points, 1)) ** (1 / d) / np.linalg.norm(points, axis=1, keepdims=True)
+    return points @ np.linalg.qr(rng.normal(size=(n_features or 2 * d, d)))[0].T
+
+
+def profile_of(points, names, **options):
+    return estimate_dimension(Activations.from_arrays({"x": points}), names, progress=False, **options)
+
+
+def test_corrected_values_stand_beside_the_raw_ones_and_are_nearer_the_truth():
+    names = ["twonn", "mle", "mom", "gride", "mada", "mind_ml", "mle_levina_bickel", "twonn_ml"]
+    frame = profile_of(ball(15), names, correct=True).frame
+    raw = profile_of(ball(15), names).frame
+    pd.testing.assert_frame_equal(frame[raw.columns], raw)
+    assert ((frame["corrected"] - 15).abs() < (frame["dimension"] - 15).abs()).all()
+    assert frame["corrected"].between(13.5, 16.5).all()
+    assert frame["corrected_low"].le(15).all()
+    assert frame["corrected_high"].ge(15).all()
+
+
+def test_the_interval_of_a_corrected_value_is_wider_than_the_raw_one():
+    row = profile_of(ball(10), "mle", correct=True).frame.iloc[0]
+    assert row["corrected_high"] - row["corrected_low"] > row["ci_high"] - row["ci_low"]
+    assert row["corrected_low"] < row["corrected"] < row["corrected_high"]
+
+
+def test_estimators_that_read_more_than_distances_stay_uncorrected():
+    frame = profile_of(ball(4), ["tle", "lpca_ratio", "knn", "calibrated"], correct=True).frame
+    assert frame[CORRECTED_COLUMNS].isna().all(axis=None)
+
+
+def test_without_being_asked_for_there_are_no_corrected_columns():
+    assert not set(CORRECTED_COLUMNS) & set(profile_of(ball(3), "mle").frame)
+
+
+def test_a_corrected_profile_is_saved_and_loaded_whole(tmp_path):
+    profile = profile_of(ball(3), ["mle", "knn"], correct=True)
+    again = DimensionProfile.load(profile.save(tmp_path / "profile.json"))
+    pd.testing.assert_frame_equal(again.frame, profile.frame)
+
+
+def test_no_corrected_dimension_is_larger_than_the_number_of_features():
+    rng = np.random.default_rng(0)
+    frame = profile_of(rng.normal(size=(400, 8)) ** 3, ["twonn", "mle"], correct=True).frame
+    assert (frame["corrected"] <= 8).all()
+    assert (frame["corrected_high"] <= 8).all()
+
+
+@pytest.mark.parametrize("d", [2, 8, 20])
+def test_all_scales_at_once_find_the_dimension_within_their_own_interval(d):
+    row = profile_of(ball(d), "calibrated").frame.iloc[0]
+    assert row["dimension"] == pytest.approx(d, rel=0.08)
+    assert row["ci_low"] < d < row["ci_high"]
+
+
+def test_the_interval_of_all_scales_is_wider_than_halves_of_the_texts_show():
+    profile = profile_of(ball(8), "calibrated")
+    from_halves = np.sqrt(np.square(profile.half_gaps["x", "calibrated"]).mean()) / 2
+    assert profile.frame["std_error"].item() > 1.5 * from_halves
+
+
+def test_differences_between_layers_of_all_scales_are_paired():
+    points = ball(6)
+    profile = estimate_dimension(
+        Activations.from_arrays({"a": points, "b": 5 * points}), "calibrated", progress=False
+    )
+    assert profile.differences("calibrated")["std_error"].item() == pytest.approx(0, abs=1e-4)
+
+
+def test_a_correction_on_the_plateau_is_refused():
+    with pytest.raises(InputError, match="choose correct or plateau"):
+        profile_of(ball(3), "mle", correct=True, plateau=True)
