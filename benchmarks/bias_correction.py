@@ -15,16 +15,13 @@ manifolds are a development set. The single corrected estimators had nothing to 
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import warnings
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
-import scipy
 import skdim
+from machine import describe_machine
 
 from gelora_viz.dimension.calibration import calibrate, correct
 from gelora_viz.dimension.distance_laws import FAMILIES
@@ -51,11 +48,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=40)
     options = parser.parse_args()
     warnings.filterwarnings("ignore", module="skdim")
-    print(
-        f"# {datetime.now(UTC):%Y-%m-%d}, CPU ({platform.machine()}, {os.cpu_count()} cores), "
-        f"Python {platform.python_version()}, numpy {np.__version__}, scipy {scipy.__version__}, "
-        f"scikit-dimension {skdim.__version__}"
-    )
+    print(describe_machine("numpy", "scipy", "scikit-dimension"))
     estimates = pd.DataFrame(_benchmark_estimates(options.points, options.seeds))
     print(f"\n(a) BenchmarkManifolds, {options.points} points, seeds 0 to {options.seeds - 1}, k = {K}:")
     print("mean |estimate - true| by group of true dimension, mean over seeds ± its standard error")

@@ -8,23 +8,20 @@ running number, and held as a list of strings: they are the caller's, and counte
 
 from __future__ import annotations
 
-import platform
-import resource
 import subprocess
 import sys
 import tempfile
-from datetime import UTC, datetime
 
 import pandas as pd
 import torch
-import transformers
+from machine import describe_machine, peak_mib
 
 POOLINGS = ("mean", "tokens")
 MODES = ("store", "memory")
 
 
 def measure(n_texts: int, pooling: str, mode: str) -> None:
-    """Capture in this process; print points, bytes of the points, and the peak of resident memory in kilobytes."""
+    """Capture in this process; print points, bytes of the points, and the peak of resident memory in MiB."""
     from transformers import BertConfig, BertModel
 
     from gelora_viz.activations import capture
@@ -40,7 +37,7 @@ def measure(n_texts: int, pooling: str, mode: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = f"{folder}/store" if mode == "store" else None
         activations = capture(model, tokenizer, texts, pooling=pooling, store=store, progress=False)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # before any layer is read
+        peak = peak_mib()  # before any layer is read
         n_bytes = sum(4 * points.numel() for points in map(activations.__getitem__, activations))
     print(activations.n_points, n_bytes, peak)
 
@@ -55,18 +52,15 @@ def main(*sizes: int) -> None:
             for n_texts in sizes:
                 command = [sys.executable, __file__, "measure", str(n_texts), pooling, mode]
                 output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-                n_points, n_bytes, peak = map(int, output.split())
-                peaks.append(peak / 1024)
+                n_points, n_bytes, peak = map(float, output.split())
+                peaks.append(peak)
                 row |= {
-                    f"{n_texts} texts: points": n_points,
+                    f"{n_texts} texts: points": int(n_points),
                     f"{n_texts}: MB of points": n_bytes / 2**20,
                     f"{n_texts}: peak MB": peaks[-1],
                 }
             rows.append(row | {"growth": peaks[-1] / peaks[0] - 1})
-    print(
-        f"# {datetime.now(UTC).date()}, CPU ({platform.machine()}, 1 thread), Python {platform.python_version()}, "
-        f"torch {torch.__version__}, transformers {transformers.__version__}"
-    )
+    print(describe_machine("torch", "transformers"))
     print(pd.DataFrame(rows).round(3).to_string(index=False))
 
 

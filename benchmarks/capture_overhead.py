@@ -11,17 +11,15 @@ words) shows what is saved where the forward pass stops at the last block and th
 
 from __future__ import annotations
 
-import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import NamedTuple
 
 import pandas as pd
 import torch
-import transformers
+from machine import describe_machine
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from gelora_viz.activations import capture
@@ -100,10 +98,7 @@ def main(n_texts: int = 192, n_repetitions: int = 7) -> None:
         *compare("MiniLM (BERT, 6 blocks)", load_model("minilm").model, texts, n_repetitions),
         *compare("Llama with head (6 blocks)", LlamaForCausalLM(config).eval(), texts, n_repetitions),
     ]
-    print(
-        f"# {datetime.now(UTC).date()}, CPU ({platform.machine()}, {torch.get_num_threads()} threads), Python "
-        f"{platform.python_version()}, torch {torch.__version__}, transformers {transformers.__version__}"
-    )
+    print(describe_machine("torch", "transformers"))
     print(f"{len(texts)} texts, batches of {BATCH_SIZE}, {n_repetitions} repetitions; ratio: capture / plain forward")
     print(pd.DataFrame(rows).round(3).to_string(index=False))
 

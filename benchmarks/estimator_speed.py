@@ -12,7 +12,6 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import resource
 import subprocess
 import sys
 import time
@@ -23,7 +22,7 @@ from importlib.util import find_spec
 import numpy as np
 import pandas as pd
 import skdim
-from machine import describe_machine
+from machine import describe_machine, peak_mib
 from sklearn.neighbors import NearestNeighbors
 
 from gelora_viz import Activations, estimate_dimension, neighbor_graph
@@ -49,7 +48,7 @@ def product(points: np.ndarray, *, half: bool) -> None:
 
 def values_of(points: np.ndarray, names: tuple[str, ...]) -> list[float]:
     """One graph, then every estimate, without intervals."""
-    graph = neighbor_graph(points, max(ESTIMATORS[name].neighbors(K) for name in names))
+    graph = neighbor_graph(points, max(K, *(ESTIMATORS[name].neighbors(K) for name in names)))
     return [ESTIMATORS[name].apply(graph, K, points[graph.kept]) for name in names]
 
 
@@ -112,9 +111,9 @@ def peak_memory(name: str, n_points: int, n_features: int) -> float:
 def print_peak_memory(name: str, points: np.ndarray) -> None:
     """In a process of its own."""
     ITEMS[name](points[:300])
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_mib()
     ITEMS[name](points)
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print(peak_mib() - before)
 
 
 def main(n_points: int = 10_000, n_features: int = 384, n_rounds: int = 5) -> None:

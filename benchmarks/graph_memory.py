@@ -9,19 +9,13 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import resource
 import sys
 import time
 
 import numpy as np
-from machine import describe_machine
+from machine import describe_machine, peak_mib
 
 from gelora_viz import neighbor_graph
-
-
-def peak_gib() -> float:
-    """Largest resident memory of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def main(n_points: int = 100_000, n_features: int = 4096, k: int = 100) -> None:
@@ -33,14 +27,14 @@ def main(n_points: int = 100_000, n_features: int = 4096, k: int = 100) -> None:
         rows = points[start : start + 1000]
         rows[:] = np.tanh(0.3 * rng.standard_normal((len(rows), 20), dtype=np.float32) @ mixing)
     neighbor_graph(points[:300], k)  # compiles, loads
-    before = peak_gib()
+    before = peak_mib()
     start_time = time.perf_counter()
     neighbor_graph(points, k)
     print(describe_machine("numpy", "numba"))
     print(
         f"{n_points:,} points x {n_features:,} features (float32), k = {k}: {points.nbytes / 2**30:.2f} GiB of points"
     )
-    print(f"{peak_gib() - before:.2f} GiB of working memory, {time.perf_counter() - start_time:.0f} s")
+    print(f"{(peak_mib() - before) / 1024:.2f} GiB of working memory, {time.perf_counter() - start_time:.0f} s")
 
 
 if __name__ == "__main__":

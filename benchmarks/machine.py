@@ -1,4 +1,4 @@
-"""One line that says where a benchmark ran."""
+"""Where a benchmark ran, and the memory it took."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import datetime as dt
 import importlib.metadata
 import os
 import platform
+from pathlib import Path
 
 import torch
 
@@ -19,3 +20,12 @@ def describe_machine(*packages: str) -> str:
         f"# {today}, {platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {device}, "
         f"Python {platform.python_version()}, {versions}"
     )
+
+
+def peak_mib() -> float:
+    """Largest resident memory of this process so far, in MiB.
+
+    From /proc: what getrusage reports begins at the size of the process that started this one.
+    """
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024

@@ -19,7 +19,7 @@ from gelora_viz import __version__
 from gelora_viz.finetuning import attach
 from gelora_viz.finetuning.folder import RunFolder
 
-COMMANDS = ("demo", "fetch", "profile", "allocate", "finetune", "compare", "report")
+COMMANDS = ("demo", "fetch", "profile", "estimators", "allocate", "finetune", "compare", "report")
 PROGRAM = [sys.executable, "-m", "gelora_viz.cli"]
 MANY_CALLS = """
 import json, sys, traceback
@@ -87,6 +87,11 @@ def good(folder, tiny_folder, labelled_texts):
                 "profile", study, "--model", tiny_folder("bert"), "--data", data, "--quiet",
                 "--pooling", "mean", "--estimator", "twonn", "--estimator", "mle", "--k", "5",
             ],
+            "profile corrected": [
+                "profile", folder / "corrected", "--model", tiny_folder("bert"), "--data", data, "--quiet",
+                "--pooling", "mean", "--estimator", "all", "--correct", "--k", "5",
+            ],
+            "estimators": ["estimators"],
             "uniform": ["allocate", study, "--name", "uniform", "--strategy", "uniform", "--budget-rank", "2"],
             "gelora": ["allocate", study, "--budget-rank", "2"],
             "report": ["report", study],
@@ -195,6 +200,23 @@ def test_profile_prints_every_layer_with_intervals(good, folder):
     assert all(f"encoder.layer.{depth}" in answer.out for depth in range(3))
     assert "twonn" in answer.out
     assert (folder / "study" / "profiles" / "mean.json").exists()
+
+
+def test_corrected_dimensions_are_printed_below_the_raw_ones(good):
+    answer = good["profile corrected"]
+    assert answer.code == 0, answer.err
+    raw, corrected = answer.out.split("Corrected for finite-sample bias, pooling mean")
+    for name in ("twonn", "tle", "lpca_ratio", "corrint", "calibrated"):
+        assert name in raw
+    assert "twonn" in corrected
+    assert "lpca_ratio" not in corrected
+    assert "nan" not in corrected
+
+
+def test_estimators_are_listed_with_what_they_need_and_cost(good):
+    answer = good["estimators"]
+    assert answer.code == 0, answer.err
+    assert all(name in answer.out for name in ("twonn", "danco", "k neighbours", "n k^2 D", "Levina & Bickel 2004"))
 
 
 @pytest.mark.parametrize("name", ["uniform", "gelora"])

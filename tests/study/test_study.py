@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from small_study import PROFILING, QUICK, WORK
 
-from gelora_viz import Run, Study
+from gelora_viz import Activations, Run, Study
 from gelora_viz.errors import InputError, RunError, SourceError, StudyError
 from gelora_viz.study import study as study_module
 
@@ -116,6 +116,47 @@ def test_an_interrupted_capture_leaves_a_study_that_goes_on(tiny_folder, csv_fil
             study.profile(**PROFILING)
     assert study.profiles() == {}
     assert list(Study(tmp_path / "study").profile(**PROFILING)) == ["mean", "tokens"]
+
+
+def test_a_capture_interrupted_in_the_middle_goes_on_where_it_stopped(tiny_folder, csv_file, tmp_path, monkeypatch):
+    options = {**PROFILING, "poolings": ["mean"]}
+    whole = Study(tmp_path / "whole", model=str(tiny_folder("bert")), data=csv_file).profile(**options)["mean"]
+    study = Study(tmp_path / "study", model=str(tiny_folder("bert")), data=csv_file)
+    texts_read = []
+    forward = type(study.loaded.model).forward
+
+    def counting(model, *args, **inputs):
+        if len(texts_read) == 2 and not interrupted:
+            interrupted.append(True)
+            raise KeyboardInterrupt
+        texts_read.append(len(inputs["input_ids"]))
+        return forward(model, *args, **inputs)
+
+    interrupted: list[bool] = []
+    monkeypatch.setattr(type(study.loaded.model), "forward", counting)
+    with pytest.raises(KeyboardInterrupt):
+        study.profile(**options)
+    profile = Study(tmp_path / "study").profile(**options)["mean"]
+    assert sum(texts_read) == len(study.data.texts("train"))
+    pd.testing.assert_frame_equal(profile.frame, whole.frame)
+
+
+def test_points_of_other_settings_make_way_for_those_asked_for_now(tiny_folder, csv_file, tmp_path):
+    study = Study(tmp_path / "study", model=str(tiny_folder("bert")), data=csv_file)
+    options = {**PROFILING, "poolings": ["mean"]}
+    assert study.profile(**{**options, "max_points": 100})["mean"].frame["n_points"].max() <= 100
+    assert study.profile(**{**options, "max_points": 90})["mean"].frame["n_points"].max() <= 90
+    assert Activations.load(study.path / "activations" / "mean").n_points == 90
+
+
+def test_a_profile_can_be_corrected_and_on_a_plateau(tiny_folder, labelled_texts, tmp_path):
+    texts, _ = labelled_texts
+    study = Study(
+        tmp_path / "study", model=str(tiny_folder("bert")), data=[*texts, *(f"{text} Again." for text in texts)]
+    )
+    options = {"poolings": ["mean"], "estimators": "mle", "k": 10, "progress": False}
+    assert study.profile(**options, correct=True)["mean"].frame["corrected"].notna().all()
+    assert study.profile(**options, plateau=True)["mean"].settings["plateau"]
 
 
 def test_an_interrupted_estimation_does_not_capture_again(tiny_folder, csv_file, tmp_path, monkeypatch, forbid):
