@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 from tqdm.auto import tqdm
+from transformers import PreTrainedModel
 
 from gelora_viz.activations.corpus import Batch, Corpus
 from gelora_viz.activations.layers import Layer, Stop, evaluating, hooks
@@ -79,8 +80,9 @@ def run(
     """Send the sample's points of every layer to `destination`, from where it stopped last time."""
     order = sample.order(corpus)
     done = destination.n_done
-    for start in range(0, done, _PIECE):
-        members = order[start : min(start + _PIECE, done)]
+    read_again = done if pooling == "tokens" else 0  # points of whole texts have no position or token to name
+    for start in range(0, read_again, _PIECE):
+        members = order[start : min(start + _PIECE, read_again)]
         sample.fill_in(members, corpus.load(members, tensors=False))
     size = _AUTO_BATCH_SIZE if batch_size == "auto" else int(batch_size)
     bar = tqdm(total=len(order), initial=done, desc="capturing", unit="text", disable=not progress)
@@ -147,8 +149,7 @@ def _forward(
 
     device = input_device(model)
     inputs: dict[str, Any] = {name: tensor.to(device) for name, tensor in batch.tensors.items()}
-    if "use_cache" in inspect.signature(transformer.forward).parameters:
-        inputs["use_cache"] = False  # keys and values of past tokens are for generating text
+    inputs |= _switched_off(transformer)
     try:
         with hooks(model, transformer, layers, keep), suppress(Stop):
             model(**inputs)
@@ -158,6 +159,16 @@ def _forward(
     if missing:
         raise InputError(f"the forward pass never reached {', '.join(missing)}; choose layers that run")
     return found
+
+
+def _switched_off(transformer: nn.Module) -> dict[str, bool]:
+    """What a model may collect during a forward pass, if its config says so, and nobody here reads."""
+    parameters = inspect.signature(transformer.forward).parameters
+    accepted = {"use_cache", "output_hidden_states", "output_attentions"} & parameters.keys()
+    any_keyword = any(each.kind == each.VAR_KEYWORD for each in parameters.values())
+    if any_keyword and isinstance(transformer, PreTrainedModel):
+        accepted |= {"output_hidden_states", "output_attentions"}
+    return dict.fromkeys(sorted(accepted), False)
 
 
 class _Reduction:

@@ -15,9 +15,10 @@ import transformers
 from torch import nn
 
 from gelora_viz._cache import cache_folder
+from gelora_viz.activations.functions import UnreadableError, write_out
 from gelora_viz.activations.images import is_image_processor
 from gelora_viz.activations.layers import Layer
-from gelora_viz.activations.offload import named_weights
+from gelora_viz.activations.offload import input_device, named_weights
 from gelora_viz.errors import InputError
 
 _METHOD = 1
@@ -36,6 +37,9 @@ def describe_capture(
     part of it, because a release may change how a model computes, and old points beside new ones would be a mistake
     that nobody sees. The batch size and the device are not: they move points by rounding only.
 
+    Of what a module computes, its config, its weights and the epsilon of its norms are seen. Other attributes changed
+    in place beside the config, such as a block's own scale, and a method replaced on an instance are not.
+
     Args:
         model: as it is called.
         transformer: as it is hooked.
@@ -46,12 +50,15 @@ def describe_capture(
     """
     images = is_image_processor(processor)
     return {
-        "model": _digest_json([type(transformer).__name__, _config(getattr(transformer, "config", None))]),
+        "model": _digest_json(
+            [type(transformer).__name__, _config(getattr(transformer, "config", None)), _epsilons(transformer)]
+        ),
         "weights": _digest_weights(model),
         "adapters": _digest_json(_adapters(model)),
         "images" if images else "texts": _digest(map(_image_bytes, data) if images else map(_text_bytes, data)),
         "image processor" if images else "tokenizer": _digest_processor(processor),
         "layers": [f"{layer.name} <- {layer.module}:{layer.side}" for layer in layers],
+        "autocast": _autocast(model),
         **options,
         "transformers": transformers.__version__,
         "method": _METHOD,
@@ -59,12 +66,28 @@ def describe_capture(
 
 
 def name_of_pooling(pooling: object) -> str:
-    """A pooling by its name; a function by its own and a digest of its code."""
+    """A pooling by its name; a function by its own and a digest of what it computes, where that can be told."""
     if isinstance(pooling, str):
         return pooling
-    code = getattr(pooling, "__code__", None)
-    name = getattr(pooling, "__qualname__", type(pooling).__qualname__)
-    return f"{getattr(pooling, '__module__', '')}.{name}" + (f" {_digest([code.co_code])}" if code else "")
+    name = f"{getattr(pooling, '__module__', '')}.{getattr(pooling, '__qualname__', type(pooling).__qualname__)}"
+    try:
+        return f"{name} {_digest([write_out(pooling).encode('utf-8', 'surrogatepass')])}"
+    except UnreadableError:
+        return name
+
+
+def check_repeatable(pooling: object, folder: Path) -> None:
+    """Raise `InputError` where nobody can tell whether a pooling is the one whose points `folder` holds."""
+    if isinstance(pooling, str):
+        return
+    try:
+        write_out(pooling)
+    except UnreadableError as error:
+        raise InputError(
+            f"{folder} holds a capture, and whether this pooling ({name_of_pooling(pooling)}) made it cannot be "
+            f"told, for it depends on {error}; give a plain function of (hidden, mask) that reads numbers, "
+            "texts, tensors and functions only, or a new folder as store"
+        ) from error
 
 
 def folder_in_cache(cache: bool | str | os.PathLike[str], identity: Mapping[str, Any]) -> Path:
@@ -124,6 +147,22 @@ def _config(config: Any) -> dict[str, Any]:  # noqa: ANN401
     return {name: value for name, value in content.items() if name not in _WHERE_FROM}
 
 
+def _epsilons(transformer: nn.Module) -> dict[str, object]:
+    """What norms add to the variance: held by each norm itself, where it can be changed without the config."""
+    return {
+        f"{name}.{attribute}": vars(module)[attribute]
+        for name, module in transformer.named_modules()
+        for attribute in ("eps", "variance_epsilon")
+        if attribute in vars(module)
+    }
+
+
+def _autocast(model: nn.Module) -> str | None:
+    """The type that torch.autocast computes in where the model is; None where it is off."""
+    device = input_device(model).type
+    return str(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else None
+
+
 def _adapters(model: nn.Module) -> list[Any]:
     """Settings of PEFT adapters, and for each adapted module which are active, merged or scaled."""
     configs = getattr(model, "peft_config", None)
@@ -140,7 +179,10 @@ def _adapters(model: nn.Module) -> list[Any]:
 
 
 def _digest_processor(processor: Any) -> str:  # noqa: ANN401
-    """Of a tokenizer's rules and vocabulary, or an image processor's settings."""
+    """Of a tokenizer's rules and vocabulary, or an image processor's settings.
+
+    A tokenizer in Python has no rules to read: of it, the vocabulary and the settings that it was made with are seen.
+    """
     if is_image_processor(processor):
         return _digest_json([type(processor).__name__, _config(processor)])
     backend: Any = getattr(processor, "backend_tokenizer", None)
@@ -149,8 +191,15 @@ def _digest_processor(processor: Any) -> str:  # noqa: ANN401
         # Before its tokens stands what the last call set for truncation and padding; every call of ours sets it anew.
         rules = rules[max(0, rules.find('"added_tokens"')) :]
     else:
-        rules = json.dumps(processor.get_vocab(), sort_keys=True)
-    own = [type(processor).__name__, processor.special_tokens_map, processor.model_max_length]
+        made_with = {
+            name: value
+            for name, value in getattr(processor, "init_kwargs", {}).items()
+            if name not in _WHERE_FROM | {"padding_side"} and not name.endswith("_file")
+        }
+        rules = json.dumps([processor.get_vocab(), made_with], sort_keys=True, default=_plain)
+    own = [
+        type(processor).__name__, processor.special_tokens_map, processor.model_max_length, processor.truncation_side,
+    ]  # fmt: skip
     return _digest([rules.encode(), json.dumps(own, sort_keys=True, default=_plain).encode()])
 
 

@@ -90,10 +90,9 @@ class Journal:
 
     def _read_widths(self) -> dict[str, int]:
         """Number of features by layer where a capture is under way, nothing where one begins."""
-        path = self._folder / _JOURNAL
-        if not path.exists():
+        document = read_journal(self._folder)
+        if document is None:
             return {}
-        document = read_json(path, _KIND)
         check_identity(self._folder, document["identity"], self._identity)
         self.n_done = int(document["n_done"])
         widths = {layer: int(width) for layer, width in document["n_features"].items()}
@@ -135,6 +134,22 @@ def check_identity(folder: Path, there: Mapping[str, Any], here: Mapping[str, An
         )
 
 
+def read_journal(folder: Path) -> dict[str, Any] | None:
+    """The entries of a capture under way; None where there is none.
+
+    Raises:
+        StudyError: if they are damaged.
+    """
+    path = folder / _JOURNAL
+    if not path.exists():
+        return None
+    document = read_json(path, _KIND)
+    lacking = {"identity", "n_done", "n_features"} - document.keys()
+    if lacking:
+        raise StudyError(f"{path} lacks {', '.join(sorted(lacking))}; delete {folder} and capture again")
+    return document
+
+
 def finished_identity(folder: Path) -> dict[str, Any] | None:
     """Whose complete capture a folder holds; None where it holds none.
 
@@ -143,7 +158,9 @@ def finished_identity(folder: Path) -> dict[str, Any] | None:
     """
     if (folder / DOCUMENT).exists():
         return dict(read_json(folder / DOCUMENT, KIND).get("identity") or {})
-    others = [each.name for each in folder.iterdir() if each.name != _LOCK] if folder.is_dir() else []
+    # A process killed in its very first entry leaves that entry's temporary file, ".capture.json.…".
+    own = (_LOCK, f".{_JOURNAL}.")
+    others = [each.name for each in folder.iterdir() if not each.name.startswith(own)] if folder.is_dir() else []
     if others and not (folder / _JOURNAL).exists():
         raise StudyError(f"{folder} is not empty ({others[0]}, …) and holds no capture; choose a new folder")
     return None

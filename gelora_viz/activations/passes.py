@@ -17,9 +17,15 @@ from transformers import PreTrainedTokenizerBase
 from gelora_viz._checks import check_seed
 from gelora_viz.activations.corpus import Corpus, TextCorpus
 from gelora_viz.activations.forward import Destination, MemoryPoints, run
-from gelora_viz.activations.identity import check_cacheable, describe_capture, folder_in_cache, name_of_pooling
+from gelora_viz.activations.identity import (
+    check_cacheable,
+    check_repeatable,
+    describe_capture,
+    folder_in_cache,
+    name_of_pooling,
+)
 from gelora_viz.activations.images import ImageCorpus, check_images, is_image_processor
-from gelora_viz.activations.journal import Journal, alone, check_identity, finished_identity
+from gelora_viz.activations.journal import Journal, alone, check_identity, finished_identity, read_journal
 from gelora_viz.activations.layers import Layer, find_layers, unwrap
 from gelora_viz.activations.pooling import Pooling, PoolingFunction, check_pooling
 from gelora_viz.activations.result import Activations
@@ -78,7 +84,8 @@ def capture(
         dtype: how points are kept, in memory and on disk: "float32", "float16" or "bfloat16". `activations[layer]` is
             float32 always.
         store: a folder for points too many for memory, whose use then does not grow with the corpus. A capture that
-            was killed is continued by the same call, one that is complete is returned at once. Each layer is a
+            was killed is continued by the same call, one that is complete is returned at once; with a pooling
+            function whose content cannot be told (a functools.partial, an object), neither. Each layer is a
             safetensors file, read when it is asked for.
         cache: True keeps the capture in the user's cache (`$GELORA_VIZ_CACHE`, else gelora_viz in
             `$XDG_CACHE_HOME` or ~/.cache), a path in that folder. The same weights, data and options are then never
@@ -231,6 +238,8 @@ def _capture_in_folder(
     with alone(folder):
         try:
             there = finished_identity(folder)
+            if there is not None or read_journal(folder) is not None:
+                check_repeatable(request.pooling, folder)
             if there is not None:
                 check_identity(folder, there, identity)
                 return Activations.load(folder)

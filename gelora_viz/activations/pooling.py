@@ -33,7 +33,7 @@ def pool_texts(hidden: torch.Tensor, mask: torch.Tensor, pooling: Pooling | Pool
             mask).
 
     Returns:
-        (n_texts, n_features); "mean" is summed in float32.
+        (n_texts, n_features), no view of `hidden`; "mean" is summed in float32.
 
     Example:
         >>> pool_texts(torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([[1, 1, 0]]))
@@ -45,7 +45,7 @@ def pool_texts(hidden: torch.Tensor, mask: torch.Tensor, pooling: Pooling | Pool
             raise InputError(
                 f"the pooling function returned shape {tuple(pooled.shape)}; it must return (n_texts, n_features)"
             )
-        return pooled
+        return pooled.clone()  # a view would keep all hidden states, and follow what later modules write into them
     rows = torch.arange(len(hidden), device=hidden.device)
     match pooling:
         case "mean":

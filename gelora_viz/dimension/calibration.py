@@ -163,26 +163,31 @@ def correct(
     if np.isnan(corrected):
         return corrected, corrected, corrected
     low, high = calibration.corrected(ci_low), calibration.corrected(ci_high)
-    if 0 < corrected < np.inf:
+    if corrected > 0:
         others = [calibrate(estimator, n_points, k, family=each, seed=seed) for each in FAMILIES if each != family]
-        shape = max(largest_distance(calibration, other, corrected) for other in others)
-        own_error = 1.96 * calibration.relative_error(value)
-        low, high = (
-            corrected * np.exp(-shape - np.hypot(own_error, _log_ratio(corrected, low))),
-            corrected * np.exp(shape + np.hypot(own_error, _log_ratio(high, corrected))),
-        )
+        # Beyond the table nothing is known but that the dimension is at least its end.
+        within = min(corrected, float(calibration.dimensions[-1]))
+        shape = max(largest_distance(calibration, other, within) for other in others)
+        own_error = 1.96 * calibration.relative_error(min(value, float(calibration.expected[-1])))
+        low = within * np.exp(-shape - np.hypot(own_error, _log_ratio(within, min(low, within))))
+        high = corrected * np.exp(shape + np.hypot(own_error, _log_ratio(high, corrected)))
     return min(corrected, n_features), float(min(low, n_features)), float(min(high, n_features))
 
 
 def largest_distance(one: Calibration, other: Calibration, dimension: float) -> float:
     """The largest difference of what two calibrations make of one estimate, in logarithms, up to this dimension."""
     log_dimensions = np.log(one.dimensions)
+    dimension = max(dimension, float(one.dimensions[0]))  # below, both are proportional to the estimate
     up_to = np.append(one.dimensions[one.dimensions < dimension], dimension)
     estimates = np.exp(np.interp(np.log(up_to), log_dimensions, np.log(one.expected)))
-    return max(abs(np.log(other.corrected(raw) / true)) for raw, true in zip(estimates, up_to, strict=True))
+    pairs = [(other.corrected(raw), true) for raw, true in zip(estimates, up_to, strict=True)]
+    # Where the other's table has ended, there is nothing to compare.
+    return max(abs(float(np.log(made / true))) for made, true in pairs if np.isfinite(made))
 
 
 def _log_ratio(larger: float, smaller: float) -> float:
+    if larger == smaller:
+        return 0.0
     return float(np.log(larger / smaller)) if smaller > 0 else float("inf")
 
 

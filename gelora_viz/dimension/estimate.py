@@ -193,6 +193,9 @@ def split_texts(texts: np.ndarray, seed: int) -> np.ndarray:
 
 def _levels_of_plateau(texts: np.ndarray, chosen: Sequence[Estimator], k: int) -> int:
     """How often the texts are halved for the plateau rule; each half needs two sizes to choose from."""
+    own = [each.name for each in chosen if each.own_interval]
+    if own:
+        raise InputError(f"{', '.join(own)} chooses its scale itself; leave it out, or plateau=False")
     slow = [each.name for each in chosen if each.kind == "external"]
     if slow:
         raise InputError(f"{', '.join(slow)} would take hours on so many parts; leave it out, or plateau=False")

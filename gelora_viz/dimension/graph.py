@@ -24,6 +24,10 @@ _ROWS = 4096
 """Rows of one block where all points are read once."""
 
 
+class GraphTooSmallError(InputError):
+    """A graph has too few neighbours to be halved; one with more may do."""
+
+
 @dataclass(frozen=True, eq=False)
 class NeighborGraph:
     """The k nearest neighbours of each point, near-duplicates dropped.
@@ -70,8 +74,8 @@ class NeighborGraph:
         """
         distances, indices = np.empty((self.n_points, k)), np.empty((self.n_points, k), dtype=self.indices.dtype)
         if not pick_own_side(self.distances, self.indices, side, distances, indices):
-            raise InputError(f"a graph of {self.k} neighbours is too small to find {k} within each half")
-        renumbered = np.where(side, np.cumsum(side), np.cumsum(~side)) - 1
+            raise GraphTooSmallError(f"a graph of {self.k} neighbours is too small to find {k} within each half")
+        renumbered = (np.where(side, np.cumsum(side), np.cumsum(~side)) - 1).astype(np.int32)
         first, second = (
             NeighborGraph(distances[half], renumbered[indices[half]], self.kept[half], self.n_duplicates)
             for half in (~side, side)
@@ -92,7 +96,7 @@ def neighbor_graph(x: Any, k: int, *, device: str | None = None) -> NeighborGrap
         x: (n_points, n_features) array or tensor.
         k: neighbours of each point, at least 1.
         device: None or "cpu" for the CPU; a torch device such as "cuda" for blocked products and top-k there, in
-            smaller blocks where memory runs out.
+            smaller blocks where memory runs out. Apple's "mps" knows no float64, so that the CPU searches for it.
 
     Raises:
         InputError: for NaN or infinite values, for points that are all equal, where k is not smaller than the
@@ -115,6 +119,8 @@ def build_graph(x: Any, k: int, *, at_least: int, device: str | None = None) -> 
         raise InputError(f"k is {at_least}; it must be at least 1")
     check_finite(points)
     where = resolve_device(device)
+    if where.type == "mps":
+        where = resolve_device("cpu")  # Apple's devices know no float64
     kept = _first_of_equal_rows(points)
     while True:
         if len(kept) == 1:
@@ -168,6 +174,10 @@ def _first_of_equal_rows(points: np.ndarray) -> np.ndarray:
 
 
 def _later_twins(distances: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    """True for each point that lies within the near-duplicate radius of an earlier point."""
+    """True for each point within the near-duplicate radius of an earlier point that stays."""
     close = distances < NEAR_DUPLICATE * np.median(distances[:, 0])
-    return np.any(close & (indices < np.arange(len(indices))[:, None]), axis=1)
+    twins = np.zeros(len(indices), dtype=bool)
+    for row in np.flatnonzero(close.any(axis=1)):
+        earlier = indices[row, close[row]]
+        twins[row] = bool((~twins[earlier[earlier < row]]).any())
+    return twins

@@ -10,6 +10,7 @@ import numpy as np
 from gelora_viz.dimension.covariance import eigenvalues_of
 from gelora_viz.dimension.formulas import Estimator
 from gelora_viz.dimension.graph import build_graph
+from gelora_viz.dimension.search import one_blas_thread
 
 N_HALVINGS = 6
 """Random orders in which texts are halved; each costs about as much as one graph of all points."""
@@ -98,7 +99,8 @@ def estimate_all(points: np.ndarray, chosen: Sequence[Estimator], k: int, device
     furthest = max(max(each.neighbors(k) for each in chosen), 1)
     graph = build_graph(points, furthest, at_least=furthest, device=device)
     distinct = points[graph.kept]
-    eigenvalues = eigenvalues_of(distinct) if any(each.kind == "covariance" for each in chosen) else None
+    with one_blas_thread():
+        eigenvalues = eigenvalues_of(distinct) if any(each.kind == "covariance" for each in chosen) else None
     values = [
         each.compute(eigenvalues) if each.kind == "covariance" else each.apply(graph, k, distinct) for each in chosen
     ]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numba
 import numpy as np
 
@@ -9,7 +12,19 @@ _FAST = {"reassoc", "contract"}
 """Sums in any order, so that they use the processor's vectors; nothing else of fast mathematics."""
 
 
-@numba.njit(nogil=True, cache=True)
+def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:  # noqa: ANN401 - numba's own
+    """Compile without Python's lock, and keep what was compiled where there is a folder to keep it in."""
+
+    def compile_loop(loop: Callable[..., Any]) -> Callable[..., Any]:
+        try:
+            return numba.njit(nogil=True, cache=True, **options)(loop)
+        except RuntimeError:  # neither the package's folder nor the user's can be written, as in some containers
+            return numba.njit(nogil=True, **options)(loop)
+
+    return compile_loop
+
+
+@_compiled()
 def keep_nearest_in_rows(
     products: np.ndarray, squares: np.ndarray, first: int, heaps: np.ndarray, indices: np.ndarray
 ) -> None:
@@ -23,7 +38,7 @@ def keep_nearest_in_rows(
                 worst = heaps[row, 0]
 
 
-@numba.njit(nogil=True, cache=True)
+@_compiled()
 def keep_nearest_in_columns(
     products: np.ndarray, squares: np.ndarray, first: int, heaps: np.ndarray, indices: np.ndarray
 ) -> None:
@@ -38,7 +53,7 @@ def keep_nearest_in_columns(
                 worst[column] = heaps[column, 0]
 
 
-@numba.njit(nogil=True, cache=True)
+@_compiled()
 def _replace_worst(heap: np.ndarray, members: np.ndarray, value: float, member: int) -> None:
     """Put a value in the place of a max-heap's largest."""
     size = heap.shape[0]
@@ -58,7 +73,7 @@ def _replace_worst(heap: np.ndarray, members: np.ndarray, value: float, member: 
     members[at] = member
 
 
-@numba.njit(nogil=True, cache=True, fastmath=_FAST)
+@_compiled(fastmath=_FAST)
 def write_distances(points: np.ndarray, rows: np.ndarray, others: np.ndarray, out: np.ndarray) -> None:
     """Euclidean distances of some rows to others, from coordinate differences in float64."""
     for at in range(len(rows)):
@@ -72,7 +87,7 @@ def write_distances(points: np.ndarray, rows: np.ndarray, others: np.ndarray, ou
             out[at, column] = np.sqrt(total)
 
 
-@numba.njit(nogil=True, cache=True)
+@_compiled()
 def pick_own_side(
     distances: np.ndarray,
     indices: np.ndarray,
@@ -95,7 +110,7 @@ def pick_own_side(
     return True
 
 
-@numba.njit(nogil=True, cache=True)
+@_compiled()
 def thinned_over_whole(distances: np.ndarray, indices: np.ndarray, side: np.ndarray, n_neighbors: int) -> float:
     """Length of the edges to two neighbours where half of the points are gone, over that of the whole graph.
 
@@ -117,7 +132,7 @@ def thinned_over_whole(distances: np.ndarray, indices: np.ndarray, side: np.ndar
     return thinned / whole
 
 
-@numba.njit(nogil=True, cache=True, fastmath=_FAST)
+@_compiled(fastmath=_FAST)
 def write_skewness(points: np.ndarray, indices: np.ndarray, out: np.ndarray) -> None:
     """Sum of the areas that pairs of neighbours span with their centre, over the sum of products of their lengths."""
     k, n_features = indices.shape[1], points.shape[1]
@@ -148,7 +163,7 @@ def write_skewness(points: np.ndarray, indices: np.ndarray, out: np.ndarray) -> 
         out[at, 0] = area / weight
 
 
-@numba.njit(nogil=True, cache=True, fastmath=_FAST)
+@_compiled(fastmath=_FAST)
 def write_tight_estimates(
     points: np.ndarray, distances: np.ndarray, indices: np.ndarray, out: np.ndarray, epsilon: float
 ) -> None:
@@ -182,7 +197,7 @@ def write_tight_estimates(
         out[at, 0] = -2 * n_measured / logs if logs < 0 else 0.0
 
 
-@numba.njit(nogil=True, cache=True)
+@_compiled()
 def _tight(u_i: float, u_j: float, squared: float, r: float) -> float:
     """Distance of j from i, scaled to the ball through i that touches the neighbourhood's sphere from within."""
     gap = r * r - u_i * u_i

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from gelora_viz.dimension.covariance import eigenvalues, moments
 from gelora_viz.dimension.formulas import Estimator
-from gelora_viz.dimension.graph import NeighborGraph, build_graph
+from gelora_viz.dimension.graph import GraphTooSmallError, NeighborGraph, build_graph
 from gelora_viz.dimension.halving import halve
 from gelora_viz.dimension.profile import interval, split_half_error
+from gelora_viz.dimension.search import one_blas_thread
 from gelora_viz.errors import InputError
 
 N_SPLITS_DEAR = 6
@@ -59,54 +62,72 @@ def estimate_layer(
         confidence: of intervals that are the estimator's own.
         device: of the neighbour search.
     """
-    wanted = max(each.neighbors(k) for each in chosen)
+    furthest = max(each.neighbors(k) for each in chosen)
+    on_graph = [each for each in chosen if each.neighbors(k)]
+
+    def gaps_between(split: int, one: NeighborGraph, other: NeighborGraph) -> list[float]:
+        """NaN after the last split of an estimator that reads coordinates."""
+        return [
+            _gap(each, one, other, k, points) if each.kind == "distances" or split < N_SPLITS_DEAR else np.nan
+            for each in on_graph
+        ]
+
     # Duplicates do not break a covariance, but an estimate must not depend on which others are asked for.
-    graph, halves = (
-        graph_and_halves(points, sides, wanted, device)
-        if wanted
-        else (build_graph(points, 1, at_least=1, device=device), None)
+    graph, gaps = (
+        graph_and_gaps(points, sides, furthest, device, gaps_between)
+        if furthest
+        else (build_graph(points, 1, at_least=1, device=device), np.empty((0, 0)))
     )
     result: dict[str, Estimate] = {}
+    for each, of_each in zip(on_graph, gaps.T, strict=True):
+        n_splits = len(sides) if each.kind == "distances" else N_SPLITS_DEAR
+        result[each.name] = _estimate(each, graph, of_each[:n_splits], k, points, confidence)
     on_covariance = [each for each in chosen if each.kind == "covariance"]
     if on_covariance:
         n_splits = len(sides) if points.shape[1] <= _WIDE else N_SPLITS_DEAR
         spectrum, spectra = _spectra(points[graph.kept], sides[:n_splits, graph.kept])
         for each in on_covariance:
-            gaps = np.array([each.compute(one) - each.compute(other) for one, other in spectra])
-            result[each.name] = Estimate(each.compute(spectrum), gaps, graph.n_points)
+            between = np.array([each.compute(one) - each.compute(other) for one, other in spectra])
+            result[each.name] = Estimate(each.compute(spectrum), between, graph.n_points)
     for each in chosen:
-        if each.kind == "distances":
-            gaps = np.array([each.apply(one, k) - each.apply(other, k) for one, other in halves or ()])
-            if each.own_interval is None:
-                result[each.name] = Estimate(each.apply(graph, k), gaps, graph.n_points)
-            else:
-                nearest = graph.nearest(each.neighbors(k))
-                value, *own = each.own_interval(nearest, points.shape[1], confidence)
-                result[each.name] = Estimate(value, gaps, graph.n_points, (own[0], own[1], own[2]))
-        elif each.kind in ("neighbourhoods", "pairs", "external"):
-            result[each.name] = _estimate_dearly(each, graph, halves, points, sides, k)
+        if each.name not in result:
+            result[each.name] = _estimate_without_neighbors(each, graph, points, sides, k)
     return {each.name: result[each.name] for each in chosen}
 
 
-def _estimate_dearly(
-    each: Estimator,
-    graph: NeighborGraph,
-    halves: Sequence[tuple[NeighborGraph, NeighborGraph]] | None,
-    points: np.ndarray,
-    sides: np.ndarray,
-    k: int,
+def _gap(each: Estimator, one: NeighborGraph, other: NeighborGraph, k: int, points: np.ndarray) -> float:
+    """The estimate from one half minus that from the other; NaN where one is beyond what the estimator can tell."""
+    if each.kind == "distances":
+        gap = each.apply(one, k) - each.apply(other, k)
+    else:
+        gap = each.apply(one, k, points[one.kept]) - each.apply(other, k, points[other.kept])
+    return gap if np.isfinite(gap) else float("nan")
+
+
+def _estimate(
+    each: Estimator, graph: NeighborGraph, gaps: np.ndarray, k: int, points: np.ndarray, confidence: float
 ) -> Estimate:
-    """An estimator that reads coordinates: few splits, and few points where scikit-dimension does the work."""
+    """From the layer's graph, with an interval of the estimator's own where it has one."""
+    if each.own_interval is None:
+        return Estimate(each.apply(graph, k, points[graph.kept]), gaps, graph.n_points)
+    value, *own = each.own_interval(graph.nearest(each.neighbors(k)), points.shape[1], confidence)
+    return Estimate(value, gaps, graph.n_points, (own[0], own[1], own[2]))
+
+
+def _estimate_without_neighbors(
+    each: Estimator, graph: NeighborGraph, points: np.ndarray, sides: np.ndarray, k: int
+) -> Estimate:
+    """An estimator that reads all points: few splits, and few points where scikit-dimension does the work."""
     kept, n_splits = graph.kept, N_SPLITS_DEAR
     if each.kind == "external":
-        kept, n_splits = np.sort(np.random.default_rng(0).permutation(kept)[:_MOST_EXTERNAL]), N_SPLITS_EXTERNAL
-    value = each.apply(graph, k, points[kept])
+        # The same rows in every layer, but for those that are dropped there, so that differences are paired.
+        order = np.random.default_rng(0).permutation(len(points))
+        kept, n_splits = np.sort(order[np.isin(order, kept)][:_MOST_EXTERNAL]), N_SPLITS_EXTERNAL
     gaps = []
-    for split, side in enumerate(sides[:n_splits]):
-        one, other = halves[split] if halves else (graph, graph)
-        first, second = (kept[side[kept] == wanted] for wanted in (False, True))
-        gaps.append(each.apply(one, k, points[first]) - each.apply(other, k, points[second]))
-    return Estimate(value, np.array(gaps), len(kept))
+    for side in sides[:n_splits]:
+        first, second = (each.apply(graph, k, points[kept[side[kept] == half]]) for half in (False, True))
+        gaps.append(first - second)
+    return Estimate(each.apply(graph, k, points[kept]), np.array(gaps), len(kept))
 
 
 def on_plateau(
@@ -130,48 +151,68 @@ def on_plateau(
 
 def _plateau(dimensions: np.ndarray) -> float:
     """Mean of the adjacent pair that differs least, of (n_sizes,) estimates from all points, half of them, ..."""
-    flattest = int(np.abs(np.diff(dimensions)).argmin())
+    steps = np.abs(np.diff(dimensions))
+    if np.isnan(steps).all():
+        return float("nan")
+    flattest = int(np.nanargmin(steps))
     return float(dimensions[flattest : flattest + 2].mean())
 
 
-def graph_and_halves(
-    points: np.ndarray, sides: np.ndarray, k: int, device: str | None
-) -> tuple[NeighborGraph, list[tuple[NeighborGraph, NeighborGraph]]]:
-    """The layer's graph and the graphs of both halves of every split, with k neighbours each, all from one search.
+def graph_and_gaps(
+    points: np.ndarray,
+    sides: np.ndarray,
+    k: int,
+    device: str | None,
+    gaps_between: Callable[[int, NeighborGraph, NeighborGraph], Sequence[float]],
+) -> tuple[NeighborGraph, np.ndarray]:
+    """The layer's graph, and what `gaps_between` makes of both halves of every split, all from one search.
 
-    Half of a point's neighbours fall to the other side, so the search finds 3k + 30 (one point in 10^8 then has
-    too few); a token cloud whose neighbours mostly belong to one text can need more, and is searched again with twice
-    as many.
+    Half of a point's neighbours fall to the other side, so the search finds 3k + 30: with k = 20 about one layer of
+    10,000 points in a hundred has a point with too few. That, or a token cloud whose neighbours mostly belong to one
+    text, is searched again with twice as many. Halves are made and read one split at a time.
+
+    Args:
+        points: (n_points, n_features).
+        sides: (n_splits, n_points) which half each point falls into.
+        k: neighbours in each half.
+        device: of the search.
+        gaps_between: from the number of a split and the graphs of its halves to the gaps wanted.
+
+    Returns:
+        The graph, and (n_splits, n_gaps).
     """
     wide = 3 * k + 30
     while True:
         graph = build_graph(points, wide, at_least=2 * k, device=device)
         try:
-            return graph, [graph.halves(side[graph.kept], k) for side in sides]
-        except InputError as error:
+            gaps = [gaps_between(split, *graph.halves(side[graph.kept], k)) for split, side in enumerate(sides)]
+        except GraphTooSmallError as error:
             if graph.k < wide or wide >= len(points) - 1:
                 raise InputError(
                     f"{graph.n_points} distinct points of {len(points)} are too few for {k} neighbours in each half; "
                     "give more texts, or a smaller k"
                 ) from error
-        wide *= 2
+            wide *= 2
+        else:
+            return graph, np.array(gaps)
 
 
 def _spectra(points: np.ndarray, sides: np.ndarray) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
     """Covariance eigenvalues, descending, of all points and of both halves of every split.
 
-    Only one half's moments are summed for each split; the other's are what is left of the whole.
+    Only one half's moments are summed for each split; the other's are what is left of the whole. Splits run on
+    threads of their own: two BLAS threads inside one eigenvalue problem took up to eight times as long as one.
     """
     mean = points.mean(axis=0, dtype=np.float64)
-    moment, total = moments(points, mean)
-    spectra = []
-    for side in sides:
+
+    def of_halves(side: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         half, sum_half = moments(points[side], mean)
         n_half = int(side.sum())
-        spectra.append(
-            (
-                eigenvalues(half, sum_half, n_half),
-                eigenvalues(moment - half, total - sum_half, len(points) - n_half),
-            )
+        return (
+            eigenvalues(half, sum_half, n_half),
+            eigenvalues(moment - half, total - sum_half, len(points) - n_half),
         )
-    return eigenvalues(moment, total, len(points)), spectra
+
+    with one_blas_thread(), ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        moment, total = moments(points, mean)
+        return eigenvalues(moment, total, len(points)), list(pool.map(of_halves, sides))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from sklearn.neighbors import NearestNeighbors
 from tqdm.auto import tqdm
 
 from gelora_viz._checks import resolve_device
@@ -76,6 +77,8 @@ def _for_every_row(values: np.ndarray, points: np.ndarray, distinct: np.ndarray,
     """Values of the kept points at their rows; each dropped row has that of the nearest kept point."""
     every = np.empty(len(points))
     every[kept] = values
-    for row in np.setdiff1d(np.arange(len(points)), kept):
-        every[row] = values[np.square(distinct - points[row]).sum(axis=1).argmin()]
+    dropped = np.setdiff1d(np.arange(len(points)), kept)
+    if len(dropped):
+        nearest = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(distinct)
+        every[dropped] = values[nearest.kneighbors(points[dropped], return_distance=False)[:, 0]]
     return every

@@ -8,11 +8,10 @@ import numpy as np
 from scipy.special import lambertw
 
 from gelora_viz.dimension.graph import NeighborGraph
+from gelora_viz.dimension.search import ROUNDING, centred_in_single, exact_distances
 from gelora_viz.errors import InputError
 
 _BLOCK = 1024
-_NEAR_RADIUS = 1e-4
-"""Squared distances this close to a squared radius, as a fraction of it, are recomputed from coordinates."""
 _FISHER_CONDITION = 10.0
 """FisherS keeps principal directions with more than a tenth of the largest variance."""
 _FISHER_MARGINS = np.arange(0.6, 1.0, 0.02)
@@ -37,11 +36,13 @@ def corrint(graph: NeighborGraph, points: np.ndarray) -> float:
 
 
 def _pairs_within(points: np.ndarray, radii: np.ndarray) -> np.ndarray:
-    """How many pairs of points are strictly closer than each radius; exact, half of the matrix product."""
-    centred = points - points.mean(axis=0, dtype=np.float64)
-    single = centred.astype(np.float32)
+    """How many pairs of points are strictly closer than each radius; exact, half of the matrix product.
+
+    Where rounding of the product could have moved a pair across a radius, coordinates decide.
+    """
+    single, unit = centred_in_single(points)
     squares = np.einsum("ij,ij->i", single, single)
-    squared = np.square(radii)
+    norms, rounding = np.sqrt(squares), ROUNDING * np.sqrt(points.shape[1])
     counts = np.zeros(len(radii), dtype=np.int64)
     starts = range(0, len(points), _BLOCK)
     for first, second in combinations_with_replacement(starts, 2):
@@ -49,11 +50,14 @@ def _pairs_within(points: np.ndarray, radii: np.ndarray) -> np.ndarray:
         block = squares[rows, None] + squares[columns] - 2 * (single[rows] @ single[columns].T)
         if first == second:
             block[np.tril_indices(len(block))] = np.inf
-        for at, limit in enumerate(squared):
-            counts[at] += np.count_nonzero(block < limit * (1 - _NEAR_RADIUS))
-            near = np.argwhere(np.abs(block - limit) <= limit * _NEAR_RADIUS)
-            exact = np.square(centred[first + near[:, 0]] - centred[second + near[:, 1]]).sum(axis=1)
-            counts[at] += np.count_nonzero(exact < limit)
+        error = float(rounding * (norms[rows].max() + norms[columns].max()) ** 2)
+        for at, radius in enumerate(radii):
+            limit = (radius / unit) ** 2
+            counts[at] += np.count_nonzero(block < limit - error)
+            near = np.argwhere(np.abs(block - limit) <= error)
+            if len(near):
+                exact = exact_distances(points, first + near[:, 0], second + near[:, 1:])
+                counts[at] += np.count_nonzero(exact < radius)
     return counts
 
 

@@ -69,7 +69,8 @@ class DimensionProfile:
 
         Returns:
             One row per block: layer (the block), stack, depth (1 = first block), dimension_in, dimension_out,
-            difference (out - in), std_error, ci_low, ci_high, within_noise (whether the interval holds 0).
+            difference (out - in), std_error, ci_low, ci_high, within_noise (whether the interval holds 0, or is
+            unknown).
         """
         rows = []
         for _, stack in self.of(estimator).groupby("stack", sort=False):
@@ -96,7 +97,7 @@ class DimensionProfile:
                         "std_error": std_error,
                         "ci_low": low,
                         "ci_high": high,
-                        "within_noise": bool(low <= 0 <= high),
+                        "within_noise": not (low > 0 or high < 0),  # also where the interval is unknown
                     }
                 )
         return pd.DataFrame(rows)

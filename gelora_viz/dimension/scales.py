@@ -47,7 +47,7 @@ class ScaleFit:
 
     Attributes:
         dimension: the fitted dimension; the number of features (inf where not given) for estimates beyond those of
-            the largest dimension in the tables, and then with an infinite error.
+            the largest dimension in the tables, and then with an unknown error (NaN).
         std_error: of its logarithm: sampling, the shape of the cloud, and whether and how the dimension changes with
             scale.
         slope_probability: how sure it is that the dimension changes with scale beyond the finite-sample bias, as on a
@@ -65,7 +65,7 @@ class ScaleFit:
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
         """Two-sided, symmetric in the logarithm."""
         if not np.isfinite(self.std_error):
-            return 0.0, self.dimension
+            return float("nan"), float("nan")
         reach = float(stats.norm.ppf(0.5 + confidence / 2)) * self.std_error
         return self.dimension * float(np.exp(-reach)), self.dimension * float(np.exp(reach))
 
@@ -90,7 +90,8 @@ def calibrated_dimension(graph: NeighborGraph, n_features: int | None = None, *,
 def interval_of_fit(graph: NeighborGraph, n_features: int, confidence: float) -> tuple[float, float, float, float]:
     """The fitted dimension, its standard error, and the ends of its interval, which also covers the unknown shape."""
     fit = fit_scales(graph, n_features)
-    return fit.dimension, fit.dimension * fit.std_error, *fit.interval(confidence)
+    low, high = fit.interval(confidence)
+    return fit.dimension, fit.dimension * fit.std_error, low, min(high, float(n_features))
 
 
 def fit_scales(graph: NeighborGraph, n_features: int | None = None, *, seed: int = 0) -> ScaleFit:
@@ -135,7 +136,7 @@ def fit_scales(graph: NeighborGraph, n_features: int | None = None, *, seed: int
     )
     limit = float("inf") if n_features is None else float(n_features)
     if not (np.isfinite(ball).all() and np.isfinite(gaussian).all()):
-        return ScaleFit(limit, float("inf"), 0.0, len(ball), tuple(ball.tolist()))
+        return ScaleFit(limit, float("nan"), 0.0, len(ball), tuple(ball.tolist()))
     gains = np.array([table.gain(raw) for table, raw in zip(tables["ball"], estimates, strict=True)])
     sizes = np.diff(_shell_edges(graph.k))
     variances = _SHARED_NEIGHBORS / (graph.n_points * sizes) * gains**2 + _SHAPE_ERROR**2

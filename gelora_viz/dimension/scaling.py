@@ -17,9 +17,9 @@ from gelora_viz._results import frame_html, frame_to_records, read_json, records
 from gelora_viz.activations import Activations
 from gelora_viz.dimension.estimate import DEFAULT_K, check_confidence, check_points, naming_layer, split_texts
 from gelora_viz.dimension.formulas import Estimator, choose_estimators
-from gelora_viz.dimension.graph import as_array
+from gelora_viz.dimension.graph import NeighborGraph, as_array
 from gelora_viz.dimension.halving import SMALLEST_PART, count_levels, estimate_all, halve, text_orders
-from gelora_viz.dimension.layer import graph_and_halves
+from gelora_viz.dimension.layer import graph_and_gaps
 from gelora_viz.dimension.profile import interval, split_half_error
 from gelora_viz.errors import InputError
 
@@ -129,7 +129,7 @@ def dimension_scaling(
             that read a fixed number of neighbours, or no distances, have no steps along "scale".
         layers: names of layers; None takes all. Six orders cost about as much as seven profiles.
         k: neighbours along "points".
-        scales: neighbours along "scale"; those above a quarter of the points are left out.
+        scales: neighbours along "scale"; those above a quarter of the distinct points are left out.
         smallest: texts of the smallest part.
         confidence: of the intervals.
         seed: of the random halves.
@@ -164,7 +164,7 @@ def dimension_scaling(
         where = {"layer": layer.layer, "stack": layer.stack, "depth": layer.depth}
         with naming_layer(str(layer.layer)):
             steps = _by_points(points, orders, chosen, k, n_levels, device)
-            steps += _by_scale(points, sides, chosen, scales, device)
+            steps += _by_scale(points, sides, chosen, scales, int(steps[0]["n_points"]), device)
         for step in steps:
             gaps = step.pop("gaps")
             std_error = split_half_error(gaps) if len(gaps) else float("nan")
@@ -223,21 +223,35 @@ def _by_points(
 
 
 def _by_scale(
-    points: np.ndarray, sides: np.ndarray, chosen: Sequence[Estimator], scales: Sequence[int], device: str | None
+    points: np.ndarray,
+    sides: np.ndarray,
+    chosen: Sequence[Estimator],
+    scales: Sequence[int],
+    n_distinct: int,
+    device: str | None,
 ) -> list[dict[str, Any]]:
     """One row for each number of neighbours, of the estimators whose neighbourhood can grow."""
     growing = [each for each in chosen if each.kind == "distances" and each.needs_k is None]
-    possible = sorted({scale for scale in scales if scale <= len(points) // 4})
+    possible = sorted({scale for scale in scales if scale <= n_distinct // 4})
     if not growing or not possible:
         return []
-    graph, halves = graph_and_halves(points, sides, possible[-1], device)
-    rows = []
-    for each in growing:
-        for scale in possible:
-            if scale == 2 and each.name != "gride":
-                continue  # a likelihood of one ratio: TwoNN's own, under another name
-            gaps = [each.apply(one, scale) - each.apply(other, scale) for one, other in halves]
-            row = {"estimator": each.name, "axis": "scale", "n_points": graph.n_points, "k": scale}
-            radius = float(graph.distances[:, scale - 1].mean())
-            rows.append({**row, "radius": radius, "dimension": each.apply(graph, scale), "gaps": np.array(gaps)})
-    return rows
+    steps = [
+        (each, scale)
+        for each in growing
+        for scale in possible
+        # With two neighbours, the likelihood of one ratio is TwoNN's own, under another name.
+        if scale > 2 or each.name == "gride"
+    ]
+
+    def gaps_between(_split: int, one: NeighborGraph, other: NeighborGraph) -> list[float]:
+        return [each.apply(one, scale) - each.apply(other, scale) for each, scale in steps]
+
+    graph, gaps = graph_and_gaps(points, sides, possible[-1], device, gaps_between)
+    radii = graph.distances.mean(axis=0)
+    return [
+        {
+            "estimator": each.name, "axis": "scale", "n_points": graph.n_points, "k": scale,
+            "radius": float(radii[scale - 1]), "dimension": each.apply(graph, scale), "gaps": of_step,
+        }
+        for (each, scale), of_step in zip(steps, gaps.T, strict=True)
+    ]  # fmt: skip

@@ -27,8 +27,10 @@ _SPARE_SHARE = 0.1
 """Neighbours found beyond k before distances are recomputed, so that rounding seldom calls for a second look."""
 _BLOCK = 1024
 """Rows and columns of one block of products: 4 MB, what stays in a core's cache."""
-_ROUNDING = 4 * float(np.finfo(np.float32).eps)
-"""Bound on the rounding error of a float32 product, over sqrt(n_features) times the norms of its factors."""
+ROUNDING = 4 * float(np.finfo(np.float32).eps)
+"""Rounding error of a float32 product, over sqrt(n_features) times the norms of its factors; errors add up like a
+random walk, and four times its step was never reached in trials."""
+_BLAS_LOCK = Lock()
 _SECOND_LOOK = 16 * _BLOCK**2
 """Distances held at once where points are searched again: 128 MB."""
 _PRODUCT_BYTES = 512 * 2**20
@@ -37,11 +39,12 @@ _SMALLEST_PRODUCT_BYTES = 8 * 2**20
 
 
 def nearest(points: np.ndarray, k: int, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
-    """Distances and indices (n_points, k) of the k nearest other points, ascending, ties by index.
+    """Distances and indices (n_points, k) of the k nearest other points, ascending.
 
     Candidates come from float32 products of the centred points; the distances of the candidates are recomputed from
     coordinate differences in float64. Where rounding of the products could have hidden a neighbour, that point is
-    searched again in float64, so the result is exact.
+    searched again among all in float64, so the result is exact; for points that crowd together far from the others
+    this second look costs more than the search. Of equally far candidates at the k-th place, any may be taken.
 
     Args:
         points: (n_points, n_features) float32 or float64, distinct.
@@ -52,7 +55,7 @@ def nearest(points: np.ndarray, k: int, device: torch.device) -> tuple[np.ndarra
         InputError: if the accelerator's memory does not hold the points and one small block.
     """
     n_candidates = min(k + max(_FEWEST_SPARE, round(_SPARE_SHARE * k)), len(points) - 1)
-    centred = _centred(points)
+    centred, unit = centred_in_single(points)
     if device.type == "cpu":
         candidates, furthest = _candidates(centred, n_candidates)
         distances = exact_distances(points, np.arange(len(points)), candidates)
@@ -61,9 +64,10 @@ def nearest(points: np.ndarray, k: int, device: torch.device) -> tuple[np.ndarra
     distances, indices = _sorted(distances, candidates, k)
     if n_candidates < len(points) - 1:
         norms = np.sqrt(np.einsum("ij,ij->i", centred, centred, dtype=np.float64))
-        reach = distances[:, -1]
-        error = _ROUNDING * np.sqrt(points.shape[1]) * norms * (norms + 2 * reach)
-        doubtful = np.flatnonzero(reach**2 > furthest + norms**2 - error)
+        reach = distances[:, -1] / unit
+        error = ROUNDING * np.sqrt(points.shape[1]) * (norms + reach) ** 2
+        sure = reach**2 <= furthest + norms**2 - error
+        doubtful = np.flatnonzero(~sure)
         n_rows = max(1, _SECOND_LOOK // len(points))
         for start in range(0, len(doubtful), n_rows):
             rows = doubtful[start : start + n_rows]
@@ -71,13 +75,20 @@ def nearest(points: np.ndarray, k: int, device: torch.device) -> tuple[np.ndarra
     return distances, indices
 
 
-def _centred(points: np.ndarray) -> np.ndarray:
-    """The points minus their mean in float32: a large offset in some coordinate would cost the products precision."""
+def centred_in_single(points: np.ndarray) -> tuple[np.ndarray, float]:
+    """The points minus their mean in float32, and the power of two that they were divided by.
+
+    A large offset in some coordinate would cost the products precision, and squares of very large or very small
+    coordinates would leave the range of float32.
+    """
     mean = points.mean(axis=0, dtype=np.float64)
+    blocks = [slice(start, start + _BLOCK) for start in range(0, len(points), _BLOCK)]
+    largest = max(float(np.abs(points[block] - mean).max()) for block in blocks)
+    unit = float(2.0 ** np.floor(np.log2(largest)))
     centred = np.empty(points.shape, dtype=np.float32)
-    for start in range(0, len(points), _BLOCK):
-        centred[start : start + _BLOCK] = points[start : start + _BLOCK] - mean
-    return centred
+    for block in blocks:
+        centred[block] = (points[block] - mean) / unit
+    return centred, unit
 
 
 def _sorted(distances: np.ndarray, indices: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -91,8 +102,8 @@ def _search_in_double(points: np.ndarray, rows: np.ndarray, k: int) -> tuple[np.
     every = np.broadcast_to(np.arange(len(points), dtype=np.int32), (len(rows), len(points)))
     distances = exact_distances(points, rows, every)
     distances[np.arange(len(rows)), rows] = np.inf
-    near = np.sort(np.argpartition(distances, k - 1, axis=1)[:, :k], axis=1)
-    return _sorted(np.take_along_axis(distances, near, axis=1), near.astype(np.int32), k)
+    near = np.argsort(distances, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(distances, near, axis=1), near.astype(np.int32)
 
 
 # On the CPU
@@ -121,10 +132,20 @@ def _candidates(centred: np.ndarray, n_candidates: int) -> tuple[np.ndarray, np.
 
     pairs = list(combinations_with_replacement(range(len(blocks)), 2))
     # Each thread multiplies a block of its own; threads inside the product would stand in each other's way.
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(torch.get_num_threads()) as pool:
+    with one_blas_thread(), ThreadPoolExecutor(torch.get_num_threads()) as pool:
         list(pool.map(one_pair, pairs))
     indices.sort(axis=1)
     return indices, heaps[:, 0].astype(np.float64)
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Matrix products and eigenvalues on one thread each, for work that runs on several threads of its own.
+
+    The number of threads belongs to the process: one at a time sets it, and sets it back.
+    """
+    with _BLAS_LOCK, threadpool_limits(1, user_api="blas"):
+        yield
 
 
 def on_threads(work: Callable[[slice], None], n_points: int) -> None:

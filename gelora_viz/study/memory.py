@@ -74,6 +74,13 @@ class Memory:
         }
         self._write()
 
+    def withdraw(self, step: str) -> None:
+        """A step is about to be taken anew: what was recorded of it is no longer so."""
+        if step in self._content["steps"]:
+            self._content = read_json(self._path / "study.json", _KIND)
+            self._content["steps"].pop(step, None)
+            self._write()
+
     def _write(self) -> None:
         content = {
             name: value

@@ -215,11 +215,17 @@ class Study:
                 self.loaded.model.to(where)
             options = {name: seen[name] for name in ("pooling", "max_points", "max_length", "seed")}
             model, tokenizer, _ = self.loaded
-            if not self._memory.is_done(f"{step}, begun", seen):
-                shutil.rmtree(folder, ignore_errors=True)
-                self._memory.remember(f"{step}, begun", seen)
-            # An interrupted capture with these settings goes on where it stopped.
-            capture(model, tokenizer, self.data.texts("train"), **options, store=folder, progress=progress)
+            self._memory.withdraw(step)
+            texts = self.data.texts("train")
+            try:
+                # An interrupted capture of the same points goes on where it stopped.
+                capture(model, tokenizer, texts, **options, store=folder, progress=progress)
+            except (InputError, StudyError):
+                if not folder.exists():
+                    raise
+                # Points of other settings, weights or library versions make way, and a damaged folder.
+                shutil.rmtree(folder)
+                capture(model, tokenizer, texts, **options, store=folder, progress=progress)
             self._memory.remember(step, seen)
         return Activations.load(folder)
 

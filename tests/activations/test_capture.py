@@ -3,6 +3,7 @@
 The source of truth is the model itself: every text alone, without padding, with `output_hidden_states=True`.
 """
 
+import functools
 import logging
 
 import numpy as np
@@ -416,6 +417,22 @@ def test_the_model_is_left_as_it_was(tiny, texts):
     before = state_of(in_mixed_modes(model))
     capture(model, tokenizer, texts[:3], progress=False)
     assert state_of(model) == before
+
+
+@each_kind
+@pytest.mark.parametrize("setting", ["output_hidden_states", "output_attentions"])
+def test_a_config_that_asks_for_all_states_makes_the_model_collect_none(tiny, texts, architecture, setting):
+    model, tokenizer = tiny(architecture)
+    expected = capture(model, tokenizer, texts[:3], layers="hidden_states", progress=False)
+    model.set_attn_implementation("eager")
+    setattr(model.config, setting, True)
+    asked, before = [], hooks_of(model)
+    forward = model.forward
+    model.forward = functools.wraps(forward)(lambda **inputs: asked.append(inputs.get(setting)) or forward(**inputs))
+    found = capture(model, tokenizer, texts[:3], layers="hidden_states", progress=False)
+    assert hooks_of(model) == before
+    assert asked == [False]
+    assert_equal_points(found, expected)
 
 
 @pytest.mark.parametrize("where", ["in the pooling", "in a block", "in the embeddings", "out of memory"])

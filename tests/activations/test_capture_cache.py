@@ -7,6 +7,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from gelora_viz.activations import capture
+from gelora_viz.activations.identity import describe_capture
 from gelora_viz.errors import InputError
 
 
@@ -35,12 +36,19 @@ def test_the_second_call_does_not_run_the_model(bert, texts, tmp_path, monkeypat
 
 
 @pytest.mark.parametrize(
-    "name", ["texts", "order", "a weight", "a buffer", "config", "vocabulary", "limit", "sample"]
-)
+    "name",
+    [
+        "texts", "order", "a weight", "a buffer", "config", "an epsilon", "vocabulary", "truncation side", "limit",
+        "sample", "autocast", "type of autocast",
+    ],
+)  # fmt: skip
 def test_whatever_changes_the_points_makes_a_capture_of_its_own(bert, texts, tmp_path, name, monkeypatch):
     model, tokenizer = bert
-    chosen, options = texts[:10], {"cache": tmp_path, "progress": False, "pooling": "tokens"}
-    capture(model, tokenizer, chosen, **options)
+    chosen = texts[:10]
+    options = {"cache": tmp_path, "progress": False, "pooling": "tokens", "max_length": 6}
+    autocast = [torch.autocast("cpu", torch.bfloat16, enabled=name == "type of autocast")] * 2
+    with autocast[0]:
+        capture(model, tokenizer, chosen, **options)
     match name:
         case "texts":
             chosen = [*texts[:9], texts[11]]
@@ -52,14 +60,34 @@ def test_whatever_changes_the_points_makes_a_capture_of_its_own(bert, texts, tmp
             model.embeddings.token_type_ids[0, 0] = 1
         case "config":
             model.config.hidden_act = "relu"
+        case "an epsilon":
+            model.encoder.layer[1].output.LayerNorm.eps = 0.1
+        case "truncation side":
+            tokenizer.truncation_side = "left"
+        case "autocast":
+            autocast[1] = torch.autocast("cpu", torch.bfloat16)
+        case "type of autocast":
+            autocast[1] = torch.autocast("cpu", torch.float16)
         case "vocabulary":
             tokenizer.add_tokens(["rain"])
         case "limit":
             monkeypatch.setattr("gelora_viz.activations.passes.MAX_TOKEN_POINTS", 20)
         case "sample":
             options["seed"] = 3
-    capture(model, tokenizer, chosen, **options)
+    with autocast[1]:
+        capture(model, tokenizer, chosen, **options)
     assert n_captures(tmp_path) == 2
+
+
+def test_a_tokenizer_in_python_is_known_by_the_settings_it_was_made_with(bert, texts, tmp_path):
+    from transformers import CanineTokenizer
+
+    first, same, other = (
+        describe_capture(bert[0], bert[0], CanineTokenizer(**made_with), texts[:2], [], {})["tokenizer"]
+        for made_with in ({}, {"padding_side": "left", "vocab_file": "moved"}, {"add_prefix_space": True})
+    )
+    assert first == same
+    assert first != other
 
 
 def test_what_does_not_change_the_points_changes_no_key(bert, texts, tmp_path):
@@ -111,6 +139,18 @@ def test_a_damaged_capture_in_the_cache_is_made_anew(bert, texts, tmp_path):
     (folder / "001-encoder.layer.0.safetensors").write_bytes(b"damaged")
     again = capture(*bert, texts[:5], cache=tmp_path, progress=False)
     assert all(torch.equal(again[layer], expected[layer]) for layer in expected)
+
+
+@pytest.mark.parametrize("content", ["damaged", '{"kind": "unfinished capture", "schema_version": 1}'])
+def test_a_damaged_unfinished_capture_in_the_cache_is_made_anew(bert, texts, tmp_path, content):
+    first = capture(*bert, texts[:5], cache=tmp_path, progress=False)
+    expected = {layer: first[layer].clone() for layer in first}
+    (folder,) = tmp_path.iterdir()
+    (folder / "activations.json").unlink()
+    (folder / "capture.json").write_text(content)
+    again = capture(*bert, texts[:5], cache=tmp_path, progress=False)
+    assert all(torch.equal(again[layer], expected[layer]) for layer in expected)
+    assert n_captures(tmp_path) == 1
 
 
 def test_a_store_and_a_cache_are_refused_together(bert, texts, tmp_path):

@@ -92,6 +92,15 @@ def test_points_are_taken_before_a_later_module_writes_over_the_states(tiny, tex
     assert torch.equal(found["encoder.layer.0"], expected["encoder.layer.0"])
 
 
+def test_a_pooling_function_may_give_a_view_that_a_later_module_writes_over(tiny, texts):
+    model, tokenizer = tiny("bert")
+    options = {"pooling": lambda hidden, _: hidden[:, 0], "progress": False}
+    expected = capture(model, tokenizer, texts[:4], layers="encoder.layer.0", pooling="cls", progress=False)
+    model.encoder.layer[1].register_forward_pre_hook(lambda _module, args: args[0].zero_())
+    found = capture(model, tokenizer, texts[:4], **options)
+    assert torch.equal(found["encoder.layer.0"], expected["encoder.layer.0"])
+
+
 def test_an_owner_of_blocks_that_gives_no_hidden_states_is_refused(tiny, texts):
     """A model that holds its blocks itself and gives scores for every word of the vocabulary."""
 

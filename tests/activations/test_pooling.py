@@ -35,6 +35,11 @@ def test_a_function_may_change_the_number_of_features():
     assert pool_texts(HIDDEN, MASK, lambda hidden, _: hidden.flatten(1)).shape == (2, 4)
 
 
+def test_a_functions_view_does_not_keep_the_hidden_states():
+    pooled = pool_texts(HIDDEN, MASK, lambda hidden, _: hidden[:, 0])
+    assert pooled.untyped_storage().nbytes() == pooled.nbytes
+
+
 @pytest.mark.parametrize(
     "pooling", [lambda hidden, _: hidden, lambda hidden, _: hidden[:1, 0], lambda hidden, _: hidden[:, 0, 0]]
 )

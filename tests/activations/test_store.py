@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
 from gelora_viz.activations import Activations, capture, journal, storage
+from gelora_viz.activations.corpus import TextCorpus
 from gelora_viz.errors import InputError, StudyError
 
 KILLED = """
@@ -193,6 +194,31 @@ def test_a_capture_that_lost_a_file_begins_anew(bert, texts, interrupted):
     sizes = sizes_seen(model)
     capture(model, tokenizer, texts[:40], batch_size=20, store=interrupted, progress=False)
     assert sizes == [20, 20]
+
+
+def test_a_resumed_capture_of_whole_texts_reads_no_finished_text_again(bert, texts, interrupted, monkeypatch):
+    read = []
+    load = TextCorpus.load
+    monkeypatch.setattr(
+        TextCorpus,
+        "load",
+        lambda self, members, **options: read.append(len(members)) or load(self, members, **options),
+    )
+    capture(*bert, texts[:40], batch_size=10, store=interrupted, progress=False)
+    assert read == [10, 10]
+
+
+@pytest.mark.parametrize("content", ["damaged", '{"kind": "unfinished capture", "schema_version": 1}'])
+def test_a_damaged_journal_of_a_store_is_an_error_that_names_it(bert, texts, interrupted, content):
+    (interrupted / "capture.json").write_text(content)
+    with pytest.raises(StudyError, match=r"capture\.json.*delete"):
+        capture(*bert, texts[:40], store=interrupted, progress=False)
+
+
+def test_a_capture_killed_in_its_very_first_entry_is_begun_anew(bert, texts, tmp_path):
+    (tmp_path / ".lock").touch()
+    (tmp_path / ".capture.json.x1y2z3").write_text('{"kind": "unfin')
+    assert capture(*bert, texts[:5], store=tmp_path, progress=False).n_points == 5
 
 
 def test_a_complete_capture_is_returned_without_a_forward_pass(bert, texts, tmp_path):

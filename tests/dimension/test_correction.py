@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from gelora_viz.activations import Activations
-from gelora_viz.dimension import DimensionProfile, estimate_dimension
+from gelora_viz.dimension import ESTIMATORS, DimensionProfile, estimate_dimension
+from gelora_viz.dimension.calibration import correct
 from gelora_viz.dimension.estimate import CORRECTED_COLUMNS
 from gelora_viz.errors import InputError
 
@@ -84,3 +85,39 @@ def test_differences_between_layers_of_all_scales_are_paired():
 def test_a_correction_on_the_plateau_is_refused():
     with pytest.raises(InputError, match="choose correct or plateau"):
         profile_of(ball(3), "mle", correct=True, plateau=True)
+
+
+def test_a_dimension_beyond_the_tables_is_saved_with_an_unknown_interval_and_is_noise(tmp_path):
+    rng = np.random.default_rng(0)
+    cloud = Activations.from_arrays({"a": rng.normal(size=(150, 1500)), "b": rng.normal(size=(150, 1500))})
+    profile = estimate_dimension(cloud, ["calibrated", "twonn"], correct=True, progress=False)
+    again = DimensionProfile.load(profile.save(tmp_path / "profile.json"))
+    row = again.of("calibrated").iloc[0]
+    assert row["dimension"] <= 1500
+    assert np.isnan(row["std_error"]) or row["ci_high"] <= 1500
+    difference = again.differences("calibrated").iloc[0]
+    assert difference["within_noise"]
+
+
+def test_a_corrected_value_beyond_the_table_has_an_interval_that_opens_downwards():
+    value, low, high = correct(ESTIMATORS["twonn"], 300, 280, 320, n_points=100, k=2, n_features=4096)
+    assert (value, high) == (4096, 4096)
+    assert low < 1024
+
+
+def test_an_interval_below_dimension_one_is_no_wider_than_sampling_makes_it():
+    _, low, high = correct(ESTIMATORS["twonn"], 0.30, 0.29, 0.31, n_points=1000, k=2, n_features=10)
+    assert 0.25 < low < high < 0.36
+
+
+def test_differences_are_paired_where_layers_drop_different_duplicates():
+    """Copies of other rows in each layer: what stays is the same halves of the same texts."""
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(600, 4))
+    one, other = points.copy(), 3 * points
+    one[rng.choice(300, 20, replace=False)] = one[400:420]
+    other[rng.choice(300, 20, replace=False)] = other[500:520]
+    layers = {"a": one, "b": other}
+    differences = estimate_dimension(Activations.from_arrays(layers), "mle", progress=False).differences("mle")
+    unpaired = estimate_dimension(Activations.from_arrays(layers), "mle", progress=False).frame["std_error"]
+    assert differences["std_error"].item() < 0.6 * np.hypot(*unpaired)

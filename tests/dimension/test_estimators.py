@@ -5,6 +5,7 @@ import pytest
 import skdim
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.distance import pdist
 
 from gelora_viz.activations import Activations
 from gelora_viz.dimension import ESTIMATORS, estimate_dimension, estimators, neighbor_graph
@@ -107,6 +108,17 @@ def test_mind_is_at_the_top_of_its_likelihood_and_near_scikit_dimensions(cloud):
     rho, n = distances[:, 0] / distances[:, -1], len(points)
     around = [reference._lld(d, rho, n) for d in (found * 0.9999, found, found * 1.0001)]
     assert np.argmax(around) == 1
+
+
+@pytest.mark.parametrize("apart", [10, 1000, 1e5])
+def test_pairs_are_counted_exactly_in_clusters_far_apart(apart):
+    rng = np.random.default_rng(0)
+    points = apart * rng.normal(size=(6, 5))[rng.integers(0, 6, 400)] + 0.1 * rng.normal(size=(400, 5))
+    graph = neighbor_graph(points, NEIGHBOURS)
+    radii = np.median(graph.distances[:, [NEIGHBOURS // 2 - 1, NEIGHBOURS - 1]], axis=0)
+    counts = [(pdist(points) < radius).sum() for radius in radii]
+    expected = np.log(counts[1] / counts[0]) / np.log(radii[1] / radii[0])
+    assert estimate("corrint", points) == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("cloud", clouds())

@@ -131,6 +131,17 @@ def test_points_that_are_merely_close_stay():
     assert neighbor_graph(points, 5).n_duplicates == 0
 
 
+@pytest.mark.parametrize("k", [1, 2, 5])
+def test_a_chain_of_near_duplicates_loses_every_second_and_not_its_far_end(k):
+    """Each link lies within the radius of the next, the ends far apart: who is dropped does not depend on k."""
+    spread = curved(400)
+    radius = 1e-3 * np.median(brute_force(spread, 1)[0])
+    chain = spread[:1] + 0.7 * radius * np.arange(1, 20)[:, None] * np.eye(12)[0]
+    graph = neighbor_graph(np.concatenate([spread, chain]), k)
+    assert graph.n_duplicates == 10
+    assert graph.kept[-1] == 417  # the last but one of the chain
+
+
 # What is refused
 
 

@@ -116,6 +116,13 @@ def test_what_was_saved_is_loaded(tmp_path, scaling):
     assert "twonn_ml" in again._repr_html_()
 
 
+def test_a_layer_of_many_duplicates_has_fewer_scales_and_stops_no_other():
+    few = noisy_plane(192)
+    cloud = Activations.from_arrays({"a": np.concatenate([few] * 4)[:600], "b": noisy_plane(600)})
+    steps = dimension_scaling(cloud, "mle", scales=(8, 32, 128), progress=False).along("scale")
+    assert steps.groupby("layer")["k"].apply(list).to_dict() == {"a": [8, 32], "b": [8, 32, 128]}
+
+
 def test_layers_can_be_chosen():
     cloud = Activations.from_arrays({"a": noisy_plane(300), "b": noisy_plane(300, 1)})
     assert dimension_scaling(cloud, "mle", layers=["b"], progress=False).layers == ["b"]
@@ -174,6 +181,7 @@ def test_differences_between_layers_on_the_plateau_are_paired():
         (300, {}, "300 texts cannot be halved twice with 128 left"),
         (600, {"k": 127}, "k is 127; the plateau rule goes down to 128 texts"),
         (600, {"estimators": "ph"}, "ph would take hours"),
+        (600, {"estimators": "calibrated"}, "calibrated chooses its scale itself"),
     ],
 )
 def test_what_has_no_plateau_is_refused_in_words(n_points, options, message):

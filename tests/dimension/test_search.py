@@ -3,10 +3,13 @@
 The source of truth is scipy's full distance matrix in float64.
 """
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
 from scipy.spatial.distance import cdist
+from threadpoolctl import threadpool_info
 
 from gelora_viz.dimension import neighbor_graph, search
 from gelora_viz.errors import InputError
@@ -60,7 +63,7 @@ def test_neighbours_that_rounding_hides_are_found_in_double_precision(k):
 
 def test_without_the_second_look_they_would_be_missed(monkeypatch):
     """The control: the case above needs it."""
-    monkeypatch.setattr(search, "_ROUNDING", -np.inf)
+    monkeypatch.setattr(search, "ROUNDING", -np.inf)
     points = tight_clusters()
     _, indices = search.nearest(points, 2, CPU)
     assert (indices != brute_force(points, 2)[1]).mean() > 0.1
@@ -71,10 +74,31 @@ def test_well_spread_points_need_no_second_look(monkeypatch):
     assert_exact(search.nearest(curved(), 20, CPU), curved(), 20)
 
 
-def test_equal_distances_are_ordered_by_index():
-    points = np.stack(np.meshgrid(*[np.arange(5.0)] * 2), -1).reshape(-1, 2)
-    _, indices = search.nearest(points, 3, CPU)
-    assert (np.diff(indices[[0, 4, 20, 24], :2], axis=1) > 0).all()
+def test_equally_far_neighbours_are_ordered_by_index_and_their_distances_are_right():
+    points = np.stack(np.meshgrid(*[np.arange(6.0)] * 3), -1).reshape(-1, 3)
+    distances, indices = search.nearest(points, 10, CPU)
+    np.testing.assert_allclose(distances, brute_force(points, 10)[0], rtol=1e-12)
+    tied = np.diff(distances, axis=1) == 0
+    assert tied.any()
+    assert (np.diff(indices, axis=1)[tied] > 0).all()
+
+
+@pytest.mark.parametrize("log_scale", [-100, -22, 19, 100])
+def test_coordinates_beyond_single_precision_lose_no_neighbour(log_scale):
+    points = curved() * 10.0**log_scale
+    distances, indices = search.nearest(points, 20, CPU)
+    np.testing.assert_array_equal(indices, brute_force(curved(), 20)[1])
+    np.testing.assert_allclose(distances / 10.0**log_scale, brute_force(curved(), 20)[0], rtol=1e-9)
+
+
+def test_searches_in_two_threads_leave_the_number_of_blas_threads_as_it_was():
+    def blas_threads():
+        return [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
+
+    before = blas_threads()
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda seed: search.nearest(curved(seed=seed), 5, CPU), range(8)))
+    assert blas_threads() == before
 
 
 # The accelerator's path, run on the CPU

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from small_study import PROFILING, QUICK, WORK
 
-from gelora_viz import Activations, Run, Study
+from gelora_viz import Activations, Run, Study, capture
 from gelora_viz.errors import InputError, RunError, SourceError, StudyError
 from gelora_viz.study import study as study_module
 
@@ -139,6 +139,30 @@ def test_a_capture_interrupted_in_the_middle_goes_on_where_it_stopped(tiny_folde
     profile = Study(tmp_path / "study").profile(**options)["mean"]
     assert sum(texts_read) == len(study.data.texts("train"))
     pd.testing.assert_frame_equal(profile.frame, whole.frame)
+
+
+def test_a_capture_begun_with_other_weights_or_another_library_makes_way(tiny_folder, csv_file, tmp_path):
+    options = {**PROFILING, "poolings": ["mean"]}
+    expected = Study(tmp_path / "one", model=str(tiny_folder("bert")), data=csv_file).profile(**options)["mean"]
+    study = Study(tmp_path / "two", model=str(tiny_folder("bert")), data=csv_file)
+    stored = study.path / "activations" / "mean"
+    capture(*study.loaded[:2], study.data.texts("train")[:50], pooling="last", store=stored, progress=False)
+    pd.testing.assert_frame_equal(study.profile(**options)["mean"].frame, expected.frame)
+
+
+def test_after_an_interrupted_first_capture_a_study_can_begin_with_other_data(
+    tiny_folder, csv_file, labelled_texts, tmp_path, monkeypatch
+):
+    def interrupt(*_args, **_options):
+        raise KeyboardInterrupt
+
+    study = Study(tmp_path / "study", model=str(tiny_folder("bert")), data=csv_file)
+    with monkeypatch.context() as patch:
+        patch.setattr(study_module, "capture", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            study.profile(**PROFILING)
+    other = Study(tmp_path / "study", model=str(tiny_folder("bert")), data=labelled_texts[0])
+    assert len(other.data.frame) == len(labelled_texts[0])
 
 
 def test_points_of_other_settings_make_way_for_those_asked_for_now(tiny_folder, csv_file, tmp_path):
