@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from gelora_viz import Activations, Study, dimension_scaling
+from gelora_viz import Activations, Study, capture, dimension_scaling, estimate_dimension, load_model, load_texts
+from gelora_viz.errors import SourceError
 from gelora_viz.plots import (
     Drawing,
     Panel,
@@ -50,6 +51,20 @@ def describe_costs() -> Drawing:
     return Drawing("What an analysis costs as it grows", tuple(panels), columns=2)
 
 
+def describe_decoder() -> Drawing | None:
+    """SmolLM2-135M on 300 texts, last tokens and token clouds; None where it has not been fetched."""
+    try:
+        model, tokenizer, _ = load_model("smollm2")
+    except SourceError as error:
+        sys.stderr.write(f"{error}\n")
+        return None
+    texts = load_texts("icd10cm", max_texts=300).texts("train")
+    profiles = {}
+    for pooling in ("last", "tokens"):
+        profiles[pooling] = estimate_dimension(capture(model, tokenizer, texts, pooling=pooling), ["twonn", "mle"])
+    return describe_dimensions(profiles)
+
+
 def main(folder: str) -> None:
     """Write the main picture, estimators, scales, runs and costs as PNG."""
     study = Study(folder)
@@ -63,6 +78,9 @@ def main(folder: str) -> None:
         "comparison": describe_comparison(study.compare()),
         "cost": describe_costs(),
     }
+    decoder = describe_decoder()
+    if decoder is not None:
+        drawings["smollm2"] = decoder
     for name, drawing in drawings.items():
         save_paper_figure(drawing, PICTURES / f"{name}.png", venue="icml2024", width="text")
 
