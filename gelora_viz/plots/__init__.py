@@ -17,7 +17,7 @@ from gelora_viz.plots.latex import latex_table
 from gelora_viz.plots.layer_pictures import Profile, Tabled, describe_dimensions, describe_rank_profile
 from gelora_viz.plots.paper import save_drawing, to_matplotlib
 from gelora_viz.plots.run_pictures import describe_comparison, describe_training
-from gelora_viz.plots.scaling_pictures import Scaling, describe_scaling
+from gelora_viz.plots.scaling_pictures import describe_scaling
 from gelora_viz.plots.screen import to_plotly
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def dimensions(profiles: Mapping[str, Profile]) -> go.Figure:
     return to_plotly(describe_dimensions(profiles))
 
 
-def scaling(scaling: Scaling, *, layers: Sequence[str] | None = None) -> go.Figure:
+def scaling(scaling: Profile, *, layers: Sequence[str] | None = None) -> go.Figure:
     """Intrinsic dimension against the number of points and the size of neighbourhoods, layer by layer.
 
     Args:

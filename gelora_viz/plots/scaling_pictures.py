@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from gelora_viz.errors import InputError
 from gelora_viz.plots.description import Drawing, Panel, Series
 from gelora_viz.plots.frames import floats, require_columns
+from gelora_viz.plots.layer_pictures import Profile
 from gelora_viz.plots.looks import estimator_style, estimator_title, interval_caption
 
 if TYPE_CHECKING:
@@ -19,23 +20,7 @@ _MOST_LAYERS = 3
 _COLUMNS = ["layer", "estimator", "axis", "n_points", "k", "dimension", "ci_low", "ci_high"]
 
 
-class Scaling(Protocol):
-    """What a picture reads of a dimension scaling: a row per layer, estimator and step, and the intervals' level."""
-
-    @property
-    def frame(self) -> pd.DataFrame:
-        """Columns layer, estimator, axis ("points" or "scale"), n_points, k, dimension, ci_low, ci_high."""
-
-    @property
-    def confidence(self) -> float:
-        """The level of the intervals, such as 0.95."""
-
-    @property
-    def pooling(self) -> str:
-        """How texts became points, such as "mean"."""
-
-
-def describe_scaling(scaling: Scaling, *, layers: Sequence[str] | None = None) -> Drawing:
+def describe_scaling(scaling: Profile, *, layers: Sequence[str] | None = None) -> Drawing:
     """Whether a dimension depends on how many points there are, and on how far their neighbours lie.
 
     One row per layer: on the left fewer and fewer points are read with the same number of neighbours, on the right
@@ -43,7 +28,7 @@ def describe_scaling(scaling: Scaling, *, layers: Sequence[str] | None = None) -
     are flat, the dimension means something.
 
     Args:
-        scaling: from `dimension_scaling`.
+        scaling: from `dimension_scaling`; has a frame, a confidence and a pooling, as a profile does.
         layers: which layers to show; by default the first, the middle and the last.
 
     Raises:
