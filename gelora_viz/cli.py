@@ -193,7 +193,10 @@ def _print_dimensions(frame: pd.DataFrame, columns: tuple[str, str, str], title:
 
 @app.command()
 def estimators() -> None:
-    """List the estimators of intrinsic dimension: what each reads and costs, and where it comes from."""
+    """List the estimators of intrinsic dimension: what each reads and costs, and where it comes from.
+
+    Example: gelora-viz estimators
+    """
     from gelora_viz import estimators as catalogue
 
     _print_table(
