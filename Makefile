@@ -23,8 +23,8 @@ demo: $(VENV)/.installed-demo ## the whole walk on the embedded model and data s
 lab: $(VENV)/.installed-demo ## JupyterLab on the notebooks, for this machine only
 	$(BIN)/python -m jupyterlab --ip=127.0.0.1 $(ARGS) notebooks
 
-test: $(VENV)/.installed-dev ## run the tests, for example make test ARGS="tests/ranks -x"
-	$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.installed-dev ## run the tests on all cores, for example make test ARGS="tests/ranks -x"
+	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 lint: $(VENV)/.installed-dev ## ruff, its formatter, and who may import whom
 	$(BIN)/ruff check .

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from gelora_viz.activations import Activations as Activations
     from gelora_viz.activations import capture as capture
     from gelora_viz.activations import find_blocks as find_blocks
+    from gelora_viz.adapters import GenLoraConfig as GenLoraConfig
     from gelora_viz.adapters import add_adapter as add_adapter
     from gelora_viz.dimension import DimensionProfile as DimensionProfile
     from gelora_viz.dimension import DimensionScaling as DimensionScaling
@@ -65,7 +66,7 @@ _ROOMS = {
         "estimators", "local_dimension", "neighbor_graph",
     ),
     "ranks": ("RankPlan", "allocate_ranks", "find_matrices", "uniform_budget"),
-    "adapters": ("add_adapter",),
+    "adapters": ("GenLoraConfig", "add_adapter"),
     "spectra": ("UpdateSpectrum", "measure_spectra"),
     "finetuning": ("Run", "RunResult", "RunSpec", "attach", "compare_runs", "launch"),
     "study": ("Study", "run_demo"),

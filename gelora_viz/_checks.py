@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+import numpy as np
 import torch
 
 from gelora_viz.errors import InputError
@@ -27,3 +31,20 @@ def check_seed(seed: object) -> int:
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise InputError(f"seed is {seed!r}; give a whole number from 0 to {2**32 - 1}")
     return seed
+
+
+def check_whole(number: object, name: str, *, at_least: int = 1) -> int:
+    """The whole number, numpy's too, as a plain one; raises `InputError` with its name for anything else or less."""
+    if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < at_least:
+        raise InputError(f"{name} is {number!r}; give a whole number of at least {at_least}")
+    return int(number)
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """The end of an error message about an unknown name: the nearest known ones, or else a few of them."""
+    names = list(dict.fromkeys(known))
+    near = get_close_matches(given, names, n=3, cutoff=0.5)
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    more = f" and {len(names) - 12} more" if len(names) > 12 else ""
+    return f"there is {', '.join(names[:12])}{more}"

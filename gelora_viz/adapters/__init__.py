@@ -1,5 +1,6 @@
-"""A rank plan or a PEFT configuration onto a model: checked first, then handed to PEFT."""
+"""A rank plan or a PEFT configuration onto a model; GenLoRA, in our reconstruction, as one more PEFT method."""
 
-from gelora_viz.adapters.attach import add_adapter
+from gelora_viz.adapters.attach import add_adapter, config_from_dict
+from gelora_viz.adapters.genlora import GenLoraConfig, GenLoraModel
 
-__all__ = ["add_adapter"]
+__all__ = ["GenLoraConfig", "GenLoraModel", "add_adapter", "config_from_dict"]

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from peft import PeftConfig
-from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
-from peft.utils import PeftType
 
 from gelora_viz._checks import check_seed
 from gelora_viz._results import read_json, write_json
+from gelora_viz.adapters import config_from_dict
 from gelora_viz.errors import InputError
 from gelora_viz.ranks import RankPlan
 
@@ -113,8 +112,8 @@ class RunSpec:
         match values.get("adapter"):
             case {"plan": plan}:
                 values["adapter"] = RankPlan.from_dict(plan)
-            case {"peft": {"peft_type": method} as config}:
-                values["adapter"] = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(method)].from_peft_type(**config)  # type: ignore[no-untyped-call]
+            case {"peft": config}:
+                values["adapter"] = config_from_dict(config)
         return cls(**values)
 
     def save(self, path: str | os.PathLike[str]) -> Path:

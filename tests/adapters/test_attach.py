@@ -10,6 +10,7 @@ from transformers import AutoModelForSequenceClassification
 
 from gelora_viz import RankPlan, add_adapter, allocate_ranks, uniform_budget
 from gelora_viz.activations import collate, tokenize
+from gelora_viz.adapters import config_from_dict
 from gelora_viz.errors import InputError
 
 each_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -101,8 +102,40 @@ def test_a_refused_plan_leaves_the_model_as_it_was(tiny):
     assert list(trainable(model)) == before
 
 
-@pytest.mark.parametrize("config", [LoraConfig(target_modules=["nowhere"]), LoKrConfig(target_modules=["nowhere"])])
-def test_target_modules_that_match_nothing_are_refused_in_one_line(tiny, config):
-    with pytest.raises(InputError, match=r"PEFT refuses the adapter \(.*nowhere.*check its target_modules") as caught:
-        add_adapter(tiny("bert")[0], config)
+@pytest.mark.parametrize("method", [LoraConfig, LoKrConfig])
+@pytest.mark.parametrize("targets", [["qery"], ["qery", "value"]], ids=["alone", "beside one that matches"])
+def test_a_target_module_that_matches_nothing_is_refused_with_the_nearest_names(tiny, method, targets):
+    model, _ = tiny("bert")
+    before = list(trainable(model))
+    with pytest.raises(
+        InputError, match=r"target_modules has 'qery', which no module .*did you mean query"
+    ) as caught:
+        add_adapter(model, method(target_modules=targets))
     assert "\n" not in str(caught.value)
+    assert list(trainable(model)) == before
+
+
+def test_a_pattern_of_target_modules_that_matches_nothing_is_refused_in_one_line(tiny):
+    with pytest.raises(InputError, match=r"PEFT refuses the adapter \(.*nowhere.*check its target_modules") as caught:
+        add_adapter(tiny("bert")[0], LoraConfig(target_modules=r"nowhere\..*"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("attribute", ["rank_pattern", "alpha_pattern"])
+def test_a_pattern_that_matches_nothing_is_refused_although_peft_would_pass_over_it(tiny, attribute):
+    config = LoraConfig(target_modules=["query"], **{attribute: {"encoder.layer.7.attention.self.query": 2}})
+    with pytest.raises(InputError, match=f"{attribute} has 'encoder.layer.7.*did you mean encoder.layer.2"):
+        add_adapter(tiny("bert")[0], config)
+
+
+def test_a_lora_rank_above_the_matrix_s_own_is_refused_with_both_numbers(tiny):
+    with pytest.raises(InputError, match=r"r = 33 exceeds min\(in, out\) = 32 of encoder.layer.0.*query, a 32 x 32"):
+        add_adapter(tiny("bert")[0], LoraConfig(target_modules=["query"], r=33))
+    key = r"encoder\.layer\.1\.attention\.self\.query"
+    with pytest.raises(InputError, match=r"r = 40 exceeds .* of encoder.layer.1"):
+        add_adapter(tiny("bert")[0], LoraConfig(target_modules=["query"], r=4, rank_pattern={key: 40}))
+
+
+def test_a_configuration_of_a_method_that_peft_does_not_know_is_refused():
+    with pytest.raises(InputError, match="PEFT knows no method 'FUTURELORA'"):
+        config_from_dict({"peft_type": "FUTURELORA", "r": 4})

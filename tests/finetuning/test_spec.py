@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from peft import IA3Config, LoraConfig, VeraConfig
 
-from gelora_viz import RunSpec
+from gelora_viz import GenLoraConfig, RunSpec
 from gelora_viz.errors import InputError, StudyError
 
 
@@ -31,8 +31,9 @@ def test_a_run_with_a_plan_survives_json(spec_of, tmp_path):
         LoraConfig(r=3, target_modules=["query", "value"], rank_pattern={"query": 5}, use_dora=True),
         VeraConfig(r=8, target_modules=["query"]),
         IA3Config(target_modules=["query"], feedforward_modules=[]),
+        GenLoraConfig(r=6, num_groups=4, num_rbfs=3, target_modules=["query"], train_widths=False),
     ],
-    ids=["lora", "vera", "ia3"],
+    ids=["lora", "vera", "ia3", "genlora"],
 )
 def test_a_run_with_a_peft_configuration_survives_json(spec_of, config, tmp_path):
     spec = spec_of(adapter=config)
