@@ -2,7 +2,8 @@
 
 from gelora_viz.finetuning.comparison import compare_runs
 from gelora_viz.finetuning.folder import RunResult
+from gelora_viz.finetuning.probe import fit_probe, sample_batches
 from gelora_viz.finetuning.run import Run, attach, launch
 from gelora_viz.finetuning.spec import RunSpec
 
-__all__ = ["Run", "RunResult", "RunSpec", "attach", "compare_runs", "launch"]
+__all__ = ["Run", "RunResult", "RunSpec", "attach", "compare_runs", "fit_probe", "launch", "sample_batches"]
