@@ -23,12 +23,12 @@ from gelora_viz.plots import (
 from gelora_viz.plots.description import style_number
 
 PICTURES = Path(__file__).parent / "pictures"
-COSTS = Path(__file__).parents[1] / "benchmarks" / "results" / "cost_profile.csv"
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 
 
 def describe_costs() -> Drawing:
     """Seconds of the graph and of the whole analysis, one panel for each quantity that grows."""
-    table = pd.read_csv(COSTS, comment="#")
+    table = pd.read_csv(RESULTS / "cost_profile.csv", comment="#")
     panels = []
     for axis, rows in table.groupby("axis", sort=False):
         positions = tuple(math.log2(value) for value in rows["value"])
@@ -49,6 +49,45 @@ def describe_costs() -> Drawing:
             )
         )
     return Drawing("What an analysis costs as it grows", tuple(panels), columns=2)
+
+
+def describe_ablation() -> Drawing:
+    """Accuracy and effective rank against trained parameters: means over seeds, whiskers from worst to best."""
+    table = pd.read_csv(RESULTS / "genlora_ablation.csv", comment="#")
+    table = table[table["chosen"]]
+    kinds = {"LoRA": "lora-", "GenLoRA, fixed grid": "grid-", "GenLoRA, own RBFs": "full-"}
+    ends = [table["n_parameters"].min(), table["n_parameters"].max()]
+    ticks = [2.0**power for power in range(math.ceil(math.log2(ends[0])), math.floor(math.log2(ends[1])) + 1)]
+    panels = []
+    for column, label in (("accuracy", "Accuracy"), ("entropy_rank", "Mean effective rank")):
+        series = []
+        for index, (kind, prefix) in enumerate(kinds.items()):
+            rows = table[table["method"].str.startswith(prefix)].groupby("method")
+            found = rows[column].agg(["mean", "min", "max"]).assign(x=rows["n_parameters"].first()).sort_values("x")
+            series.append(
+                Series(
+                    "markers",
+                    tuple(math.log2(x) for x in found["x"]),
+                    tuple(found["mean"]),
+                    kind,
+                    style_number(index),
+                    low=tuple(found["min"]),
+                    high=tuple(found["max"]),
+                    details=tuple(str(method) for method in found.index),
+                )
+            )
+        panels.append(
+            Panel(
+                title="",
+                x_label="Trained parameters",
+                y_label=label,
+                series=tuple(series),
+                x_ticks=tuple(math.log2(tick) for tick in ticks),
+                x_tick_labels=tuple(f"{tick / 1000:.0f}k" for tick in ticks),
+                y_from_zero=column == "entropy_rank",
+            )
+        )
+    return Drawing("GenLoRA in our reconstruction, and LoRA", tuple(panels), columns=2)
 
 
 def describe_decoder() -> Drawing | None:
@@ -77,6 +116,7 @@ def main(folder: str) -> None:
         "scaling": describe_scaling(scaling),
         "comparison": describe_comparison(study.compare()),
         "cost": describe_costs(),
+        "genlora_ablation": describe_ablation(),
     }
     decoder = describe_decoder()
     if decoder is not None:

@@ -54,6 +54,7 @@ def _root(
         print(f"gelora-viz {__version__}")
         raise typer.Exit
     logging.getLogger("gelora_viz").setLevel(logging.DEBUG if verbose else logging.WARNING)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # PEFT loads it, and it warns of faster kernels
 
 
 @app.command()
