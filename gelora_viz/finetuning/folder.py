@@ -4,8 +4,8 @@ spec.json          what to do, written by `launch`
 status.json        queued | running | finished | failed | cancelled, the worker's process, and the cause of a failure
 metrics.jsonl      one line per logged step
 cancel             its presence asks the worker to stop after the current step
-adapter/           the adapter in PEFT's format, head.safetensors beside it
-predictions.json   label and prediction of every test text
+adapter/           the adapter in PEFT's format, head.safetensors beside it; of a full fine-tuning, the whole model
+predictions.json   label and prediction of every test text, or its tokens and how likely they were
 spectrum.json      effective rank of every update
 result.json        the final numbers; written last, so that its presence means everything else is there
 log.txt            whatever the worker printed
@@ -32,6 +32,11 @@ from gelora_viz.spectra import UpdateSpectrum
 _STATUS = "run status"
 _RESULT = "run result"
 _PREDICTIONS = "predictions"
+METRICS = (
+    "step", "loss", "learning_rate", "seconds", "eval_loss", "eval_accuracy", "eval_f1", "eval_perplexity",
+    "tokens_per_second", "memory_mb", "gpu_memory_mb", "eta_seconds",
+)  # fmt: skip
+"""Columns of the metrics, NaN where a row has no such number."""
 ENDED = ("finished", "failed", "cancelled")
 
 
@@ -41,9 +46,12 @@ class RunResult:
 
     Attributes:
         spec: what was asked for.
-        numbers: accuracy and macro F1 on the test texts, n_train, n_test, n_parameters (of the adapter),
-            n_head_parameters, steps, seconds (of training), device, threads, versions.
-        predictions: one row per test text: label, predicted, group.
+        numbers: accuracy and macro_f1 on the test texts, or perplexity and n_test_tokens; n_train, n_test,
+            n_parameters (trainable ones of the backbone), n_parameters_kept (fewer where a method gives some up),
+            n_head_parameters, steps, learning_rate, seconds (of training), tokens_per_second, peak_memory_mb,
+            micro_batch_size (texts at a time), precision, device, threads, versions.
+        predictions: one row per test text: label, predicted, group; of a causal language model n_tokens, nll
+            (summed over them), group.
         spectrum: effective ranks of the updates; None for a frozen probe.
         test_texts: fingerprint of the test texts; runs on other texts are not compared.
     """
@@ -71,14 +79,18 @@ class RunResult:
         return cls(
             RunSpec.load(folder / "spec.json"),
             document["numbers"],
-            pd.DataFrame({name: predictions[name] for name in ("label", "predicted", "group")}),
+            pd.DataFrame({name: values for name, values in predictions.items() if isinstance(values, list)}),
             UpdateSpectrum.load(spectrum) if spectrum.exists() else None,
             predictions["texts"],
         )
 
     def __repr__(self) -> str:
-        accuracy, n_test = self.numbers["accuracy"], self.numbers["n_test"]
-        return f"RunResult({self.spec.name!r}: accuracy {accuracy:.3f} on {n_test} texts)"
+        score = (
+            f"accuracy {self.numbers['accuracy']:.3f}"
+            if "accuracy" in self.numbers
+            else f"perplexity {self.numbers['perplexity']:.4g}"
+        )
+        return f"RunResult({self.spec.name!r}: {score} on {self.numbers['n_test']} texts)"
 
     def _repr_html_(self) -> str:
         return frame_html(self.frame.drop(columns=["versions"], errors="ignore"), caption=repr(self))
@@ -133,22 +145,29 @@ class RunFolder:
             stream.write(json.dumps(finite) + "\n")
 
     def read_metrics(self) -> pd.DataFrame:
-        """All complete lines of metrics.jsonl: step, loss, learning_rate, seconds, eval_loss, eval_accuracy."""
-        columns = ["step", "loss", "learning_rate", "seconds", "eval_loss", "eval_accuracy"]
+        """All complete lines of metrics.jsonl, with the columns `METRICS`."""
         file = self.path / "metrics.jsonl"
         if not file.exists():
-            return pd.DataFrame(columns=columns)
+            return pd.DataFrame(columns=METRICS)
         text = file.read_text(encoding="utf-8")
         rows = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
-        return pd.DataFrame(rows, columns=columns)
+        return pd.DataFrame(rows, columns=METRICS)
 
     def write_predictions(
         self, texts: list[str], label: list[str], predicted: list[str], group: list[str | None]
     ) -> None:
         """Keep label and prediction of every test text, and a fingerprint of the texts."""
+        self._write_predictions(texts, {"label": label, "predicted": predicted, "group": group})
+
+    def write_likelihoods(
+        self, texts: list[str], n_tokens: list[int], nll: list[float], group: list[str | None]
+    ) -> None:
+        """Keep of every test text the number of predicted tokens and their summed negative log-likelihood."""
+        self._write_predictions(texts, {"n_tokens": n_tokens, "nll": nll, "group": group})
+
+    def _write_predictions(self, texts: list[str], columns: Mapping[str, Any]) -> None:
         digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
-        content = {"texts": digest, "label": label, "predicted": predicted, "group": group}
-        write_json(self.path / "predictions.json", _PREDICTIONS, content)
+        write_json(self.path / "predictions.json", _PREDICTIONS, {"texts": digest, **columns})
 
     def write_result(self, numbers: Mapping[str, Any]) -> None:
         """Write the final numbers; call it last."""

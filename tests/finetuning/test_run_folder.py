@@ -96,6 +96,15 @@ def test_a_result_comes_back_with_its_specification_and_predictions(folder):
     assert "<table" in result._repr_html_()
 
 
+def test_a_language_model_s_result_keeps_tokens_and_likelihoods_of_every_text(folder):
+    folder.write_likelihoods(["text one", "text two"], [3, 4], [2.5, 1.25], ["g", None])
+    folder.write_result({"perplexity": 1.708, "n_test": 2, "seconds": 1.0})
+    result = RunResult.load(folder.path)
+    assert list(result.predictions) == ["n_tokens", "nll", "group"]
+    assert result.predictions["nll"].tolist() == [2.5, 1.25]
+    assert "perplexity 1.708 on 2 texts" in repr(result)
+
+
 def test_a_folder_without_a_result_says_so(folder):
     with pytest.raises(StudyError, match="no run result at"):
         RunResult.load(folder.path)
