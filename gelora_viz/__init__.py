@@ -38,12 +38,16 @@ if TYPE_CHECKING:
     from gelora_viz.dimension import local_dimension as local_dimension
     from gelora_viz.dimension import neighbor_graph as neighbor_graph
     from gelora_viz.errors import GeloraVizError as GeloraVizError
+    from gelora_viz.finetuning import LocalExecutor as LocalExecutor
+    from gelora_viz.finetuning import RayExecutor as RayExecutor
     from gelora_viz.finetuning import Run as Run
     from gelora_viz.finetuning import RunResult as RunResult
     from gelora_viz.finetuning import RunSpec as RunSpec
     from gelora_viz.finetuning import attach as attach
     from gelora_viz.finetuning import compare_runs as compare_runs
     from gelora_viz.finetuning import launch as launch
+    from gelora_viz.finetuning import relaunch as relaunch
+    from gelora_viz.finetuning import runs as runs
     from gelora_viz.ranks import RankPlan as RankPlan
     from gelora_viz.ranks import allocate_ranks as allocate_ranks
     from gelora_viz.ranks import find_matrices as find_matrices
@@ -68,7 +72,10 @@ _ROOMS = {
     "ranks": ("RankPlan", "allocate_ranks", "find_matrices", "uniform_budget"),
     "adapters": ("GenLoraConfig", "add_adapter"),
     "spectra": ("UpdateSpectrum", "measure_spectra"),
-    "finetuning": ("Run", "RunResult", "RunSpec", "attach", "compare_runs", "launch"),
+    "finetuning": (
+        "LocalExecutor", "RayExecutor", "Run", "RunResult", "RunSpec", "attach", "compare_runs", "launch", "relaunch",
+        "runs",
+    ),
     "study": ("Study", "run_demo"),
     "errors": ("GeloraVizError",),
 }  # fmt: skip
