@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, VeraConfig
+from peft import PeftModel
 from safetensors.torch import load_file
 from sklearn.metrics import f1_score
 from transformers import AutoModel
@@ -281,66 +281,3 @@ def test_a_folder_that_cannot_be_written_is_refused_before_a_worker_starts(spec_
 def test_an_unknown_executor_is_refused(spec_of, tmp_path):
     with pytest.raises(InputError, match=r"unknown executor 'cloud'; there is \"local\""):
         launch(spec_of(), run_dir=tmp_path / "run", executor="cloud")
-
-
-# What makes runs comparable
-
-
-@pytest.fixture
-def batches_of(spec_of, tmp_path, monkeypatch):
-    """`batches_of("lora", adapter)`: the token ids and labels of every training batch, as the classifier got them."""
-
-    def record(name, adapter):
-        batches = []
-
-        class Recording(training.TextClassifier):
-            def forward(self, input_ids, attention_mask, labels=None, **rest):
-                if self.training:
-                    batches.append((input_ids.tolist(), labels.tolist()))
-                return super().forward(input_ids, attention_mask, labels, **rest)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(training, "TextClassifier", Recording)
-            train_here(spec_of(name, adapter=adapter, steps=20), tmp_path / name)
-        return batches
-
-    return record
-
-
-def test_every_method_reads_the_same_texts_in_the_same_order(batches_of, bert_plan):
-    # 129 texts in batches of 16: the second pass begins at step 10, the third at 19, so later shuffles count.
-    frozen = batches_of("frozen", "frozen")
-    assert len(frozen) == 20
-    assert frozen[9] != frozen[0], "no new order in the second pass"
-    assert batches_of("plan", bert_plan) == frozen
-    assert batches_of("dropout", LoraConfig(target_modules=["query"], lora_dropout=0.3)) == frozen
-    assert batches_of("vera", VeraConfig(target_modules=["query"], r=4)) == frozen
-
-
-def test_every_method_starts_from_the_same_head(spec_of, bert_plan, tiny):
-    heads = [
-        training._build(spec_of(adapter=adapter), tiny("bert")[0], 3).head.weight
-        for adapter in ("frozen", bert_plan, VeraConfig(target_modules=["query"], r=4))
-    ]
-    assert all(torch.equal(heads[0], head) for head in heads[1:])
-    other = training._build(spec_of(adapter="frozen", seed=1), tiny("bert")[0], 3).head.weight
-    assert not torch.equal(heads[0], other)
-
-
-def test_the_frozen_probe_trains_the_head_alone_and_has_no_spectrum(spec_of, tmp_path, tiny_folder):
-    result = train_here(spec_of("frozen", adapter="frozen", steps=3), tmp_path / "frozen")
-    assert result.numbers["n_parameters"] == 0
-    assert result.numbers["n_head_parameters"] == 99
-    assert result.numbers["learning_rate"] is None
-    assert result.spectrum is None
-    assert not (tmp_path / "frozen" / "spectrum.json").exists()
-    assert [path.name for path in (tmp_path / "frozen" / "adapter").iterdir()] == ["head.safetensors"]
-
-
-def test_another_peft_method_trains_and_is_measured_too(spec_of, tmp_path):
-    result = train_here(
-        spec_of("vera", adapter=VeraConfig(target_modules=["query"], r=4), steps=3), tmp_path / "vera"
-    )
-    assert result.spec.method == "VERA"
-    assert result.numbers["n_parameters"] == 3 * (4 + 32)
-    assert (result.spectrum.frame["entropy_rank"] > 0).all()
