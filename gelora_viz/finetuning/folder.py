@@ -7,6 +7,7 @@ cancel             its presence asks the worker to stop after the current step
 adapter/           the adapter in PEFT's format, head.safetensors beside it; of a full fine-tuning, the whole model
 predictions.json   label and prediction of every test text, or its tokens and how likely they were
 spectrum.json      effective rank of every update
+spectra.json       the same while it trained, where the specification asks for it
 result.json        the final numbers; written last, so that its presence means everything else is there
 log.txt            whatever the worker printed
 lock               held by whoever launches into the folder or trains in it, so that there is one at a time
@@ -46,7 +47,7 @@ METRICS = (
 ENDED = ("finished", "failed", "cancelled")
 _WRITTEN_BY_WORKER = (
     "result.json", "status.json", "metrics.jsonl", "cancel", "adapter", "predictions.json", "spectrum.json",
-    "log.txt", "trainer", ".ballast",
+    "spectra.json", "log.txt", "trainer", ".ballast",
 )  # fmt: skip
 _BALLAST_BYTES = 1 << 16
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
