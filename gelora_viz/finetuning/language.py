@@ -76,10 +76,11 @@ class LanguageModelling(Task):
 
 def _token_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Negative log-likelihood (n_texts, n_tokens - 1) of every token after the first; 0 where nothing counts."""
-    losses: torch.Tensor = nn.functional.cross_entropy(
-        logits[:, :-1].float().transpose(1, 2), labels[:, 1:], ignore_index=IGNORED, reduction="none"
+    scores, targets = logits[:, :-1].float(), labels[:, 1:]
+    losses = nn.functional.cross_entropy(
+        scores.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none"
     )
-    return losses
+    return losses.view_as(targets)
 
 
 def _perplexity(reduced: np.ndarray) -> float:

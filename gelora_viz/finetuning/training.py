@@ -21,6 +21,7 @@ from transformers import TrainingArguments
 from gelora_viz._version import __version__
 from gelora_viz.errors import InputError
 from gelora_viz.finetuning.adalora import AdaLoraCallback, is_adalora, parameters_kept
+from gelora_viz.finetuning.causes import is_out_of_memory
 from gelora_viz.finetuning.classification import Classification
 from gelora_viz.finetuning.folder import RunFolder
 from gelora_viz.finetuning.language import LanguageModelling
@@ -61,9 +62,10 @@ def train(spec: RunSpec, folder: RunFolder) -> bool:
     while True:
         try:
             return _train_once(spec, folder, size, precision)
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
             smaller = _next_smaller(size, spec.batch_size)
-            if smaller is None or n_processes > 1:  # the other processes would wait for this one
+            # Of several processes, the others would wait for this one.
+            if not _is_short_of_gpu_memory(error) or smaller is None or n_processes > 1:
                 raise
         logger.warning("out of memory with %d texts at a time; beginning again with %d", size, smaller)
         size = smaller
@@ -88,6 +90,11 @@ def choose_precision(asked: str | None) -> str:
     if asked == "bfloat16" and on_gpu and not has_bfloat16:
         raise InputError("precision bfloat16 is not supported by this GPU; choose float16 or float32")
     return asked
+
+
+def _is_short_of_gpu_memory(error: RuntimeError) -> bool:
+    """Whether it was too much for a GPU; some of its libraries say so in a plain RuntimeError."""
+    return isinstance(error, torch.OutOfMemoryError) or (torch.cuda.is_available() and is_out_of_memory(error))
 
 
 def _next_smaller(size: int, batch_size: int) -> int | None:

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from peft import LoraConfig
+from peft import AdaLoraConfig, LoraConfig
 from transformers import AutoModelForCausalLM
 
 from gelora_viz import RunResult, RunSpec
@@ -15,6 +15,7 @@ from gelora_viz.finetuning import training
 from gelora_viz.finetuning.folder import RunFolder
 
 pytestmark = pytest.mark.gpu
+LORA = LoraConfig(r=2, target_modules="all-linear")
 
 
 @pytest.fixture
@@ -27,11 +28,9 @@ def train(tiny, texts, tmp_path):
     data = tmp_path / "texts.jsonl"
     data.write_text("".join(json.dumps({"text": text}) + "\n" for text in joined))
 
-    def run(name, **differing):
-        spec = RunSpec(
-            name, LoraConfig(r=2, target_modules="all-linear"), task="causal-lm", model=str(tmp_path / "model"),
-            data=str(data), steps=4, evaluations=1, **differing,
-        )  # fmt: skip
+    def run(name, adapter=LORA, **differing):
+        options = {"task": "causal-lm", "model": str(tmp_path / "model"), "data": str(data), "steps": 4}
+        spec = RunSpec(name, adapter, evaluations=1, **options, **differing)
         folder = RunFolder(tmp_path / name)
         spec.save(folder.path / "spec.json")
         assert training.train(spec, folder)
@@ -62,6 +61,21 @@ def test_memory_is_that_of_the_run_and_of_all_that_the_device_holds(train):
     logged = metrics.dropna(subset="loss")
     assert (logged["gpu_memory_mb"] >= logged["memory_mb"] - 1).all()
     assert result.numbers["peak_memory_mb"] > occupied.numel() / 1e6
+
+
+@pytest.mark.parametrize(
+    "adapter",
+    [
+        AdaLoraConfig(init_r=4, target_r=2, total_step=4, target_modules=["q_proj"]),
+        LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights="eva"),
+        "full",
+    ],
+    ids=["adalora", "eva", "full"],
+)
+def test_what_needs_more_than_a_training_loop_trains_too(train, adapter):
+    result, metrics = train("run", adapter=adapter)
+    assert np.isfinite(metrics["loss"].dropna()).all()
+    assert result.numbers["perplexity"] > 1
 
 
 def test_the_same_specification_gives_the_same_numbers(train):
