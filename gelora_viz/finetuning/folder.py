@@ -73,13 +73,13 @@ class RunFolder:
             patience: seconds to wait for somebody who may be about to let go of it.
 
         Raises:
-            RunError: if nobody does.
+            RunError: if a living worker does not, or nobody does.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / "lock")
         deadline = time.monotonic() + patience
         while not lock.acquire():
-            if time.monotonic() > deadline:
+            if self.is_anothers or time.monotonic() > deadline:
                 raise RunError(f"a run is going on in {self.path}; cancel it, or choose another folder")
             time.sleep(0.02)
         try:
@@ -136,6 +136,14 @@ class RunFolder:
         """Whether a run waits or trains here, as far as anybody can tell."""
         document = self._status_document()
         return document is not None and not self._is_over(document)
+
+    @property
+    def is_anothers(self) -> bool:
+        """Whether a living worker other than this process is at work here."""
+        document = self._status_document()
+        if document is None or self._is_over(document) or not document["is_worker"]:
+            return False
+        return not (is_here(document) and document["pid"] == os.getpid())
 
     @property
     def worker_pid(self) -> int | None:

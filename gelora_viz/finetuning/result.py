@@ -25,7 +25,7 @@ class RunResult:
         numbers: accuracy and macro_f1 on the test texts, or perplexity and n_test_tokens; n_train, n_test,
             n_parameters (trainable ones of the backbone), n_parameters_kept (fewer where a method gives some up),
             n_head_parameters, steps, learning_rate, seconds (of training), tokens_per_second, peak_memory_mb,
-            micro_batch_size (texts at a time), precision, device, threads, versions.
+            micro_batch_size (texts at a time), precision, device, threads (of each process), processes, versions.
         predictions: one row per test text: label, predicted, group; of a causal language model n_tokens, nll
             (summed over them), group.
         spectrum: effective ranks of the updates; None for a frozen probe.

@@ -212,6 +212,7 @@ def _numbers(task: Task, trainer: CountingTrainer, seconds: float, precision: st
         "precision": precision,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({platform.machine()})",
         "threads": torch.get_num_threads(),
+        "processes": trainer.args.world_size,
         "versions": {
             "gelora_viz": __version__,
             "torch": torch.__version__,

@@ -10,40 +10,19 @@ import sys
 import time
 
 import numpy as np
-import psutil
 import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 from sklearn.metrics import f1_score
+from small_runs import train_here
 from transformers import AutoModel
+from watching import ENDLESS, PATIENCE, wait_until, wait_until_training, worker_of
 
-from gelora_viz import RunResult, attach, launch, load_texts, measure_spectra
-from gelora_viz.errors import GeloraVizError, InputError, RunError, StudyError
+from gelora_viz import LocalExecutor, attach, launch, load_texts, measure_spectra
+from gelora_viz.errors import InputError, RunError, StudyError
 from gelora_viz.finetuning import training
 from gelora_viz.finetuning.folder import RunFolder
-
-PATIENCE = 120
-"""Seconds that a worker may take on a busy machine."""
-
-
-def wait_until(condition, seconds=PATIENCE):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.05)
-
-
-def train_here(spec, path):
-    """Train in this process, as the worker would; returns the result."""
-    path.mkdir(parents=True, exist_ok=True)
-    spec.save(path / "spec.json")
-    n_threads = torch.get_num_threads()
-    try:
-        assert training.train(spec, RunFolder(path))
-    finally:
-        torch.set_num_threads(n_threads)
-    return RunResult.load(path)
 
 
 @pytest.fixture(scope="module")
@@ -52,33 +31,28 @@ def ended(spec_of, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     unlabelled = folder / "unlabelled.jsonl"
     unlabelled.write_text("".join(json.dumps({"text": f"text {number}"}) + "\n" for number in range(50)))
-    endless = {"steps": 8000, "evaluations": 1, "threads": 1}  # first logged at step 200
     specs = {
         "finished": spec_of("finished"),
         "failed": spec_of("failed", data=str(unlabelled)),
-        "cancelled": spec_of("cancelled", **endless),
-        "killed": spec_of("killed", **endless),
+        "cancelled": spec_of("cancelled", **ENDLESS),
+        "killed": spec_of("killed", **ENDLESS),
     }
-    runs = {name: launch(spec, run_dir=folder / name) for name, spec in specs.items()}
+    side_by_side = LocalExecutor(at_once=len(specs), queue=folder / "queue")
+    runs = {name: launch(spec, run_dir=folder / name, executor=side_by_side) for name, spec in specs.items()}
     cancelled, killed = runs["cancelled"], runs["killed"]
     for run in (cancelled, killed):
-        wait_until(lambda run=run: len(run.metrics) > 0 or run.status not in ("queued", "running"))
-        assert run.status == "running", run.message
+        wait_until_training(run)
     with pytest.raises(RunError, match=r"a run is going on in .*cancelled; cancel it, or choose another folder"):
         launch(spec_of("cancelled"), run_dir=cancelled.path)
     with pytest.raises(RunError, match="is still running after 0 s"):
         cancelled.wait(timeout=0, progress=False)
-    os.kill(attached_pid(killed), signal.SIGKILL)
+    os.kill(worker_of(killed).pid, signal.SIGKILL)
     started = time.monotonic()
     cancelled.cancel(grace=60)
     seconds = time.monotonic() - started
     for name in ("finished", "failed"):
         runs[name].wait(timeout=PATIENCE, progress=False)
     return runs, seconds
-
-
-def attached_pid(run):
-    return RunFolder(run.path).worker_pid
 
 
 # A run that finishes
@@ -94,7 +68,7 @@ def test_a_finished_run_leaves_the_files_of_the_protocol_and_nothing_half_writte
     names = {path.name for path in finished.path.iterdir() if path.name != "trainer"}
     assert names == {
         "spec.json", "status.json", "metrics.jsonl", "adapter", "predictions.json", "spectrum.json", "result.json",
-        "log.txt",
+        "log.txt", "lock",
     }  # fmt: skip
 
 
@@ -200,7 +174,7 @@ def test_cancel_stops_a_run_within_seconds_and_keeps_the_adapter_but_has_no_resu
     cancelled = runs["cancelled"]
     assert seconds < 20
     assert cancelled.status == "cancelled"
-    assert attached_pid(cancelled) is None or psutil.Process(attached_pid(cancelled)).status() != "running"
+    assert RunFolder(cancelled.path).worker_pid is None
     assert (cancelled.path / "adapter" / "adapter_model.safetensors").exists()
     assert not (cancelled.path / "result.json").exists()
     with pytest.raises(RunError, match="no result, it is cancelled"):
@@ -258,20 +232,6 @@ def test_a_run_can_be_started_again_in_its_folder_as_soon_as_it_has_ended(spec_o
     assert launch(spec, run_dir=tmp_path / "run").wait(timeout=PATIENCE, progress=False).status == "finished"
 
 
-def test_a_run_whose_numbers_overflow_fails_and_leaves_no_result(spec_of, tiny, tmp_path):
-    model, tokenizer = tiny("bert")
-    with torch.no_grad():
-        model.encoder.layer[2].output.LayerNorm.weight.fill_(3e38)  # the largest float32 is 3.4e38
-    model.save_pretrained(tmp_path / "model")
-    tokenizer.save_pretrained(tmp_path / "model")
-    with pytest.raises(
-        GeloraVizError,
-        match=r"became (nan|inf) by step \d+ at .*; lower the learning rate",
-    ):
-        train_here(spec_of(model=str(tmp_path / "model"), steps=3), tmp_path / "run")
-    assert not (tmp_path / "run" / "result.json").exists()
-
-
 def test_a_folder_that_cannot_be_written_is_refused_before_a_worker_starts(spec_of, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StudyError, match="cannot write"):
@@ -279,5 +239,12 @@ def test_a_folder_that_cannot_be_written_is_refused_before_a_worker_starts(spec_
 
 
 def test_an_unknown_executor_is_refused(spec_of, tmp_path):
-    with pytest.raises(InputError, match=r"unknown executor 'cloud'; there is \"local\""):
+    with pytest.raises(InputError, match="unknown executor 'cloud'; there is local, ray"):
         launch(spec_of(), run_dir=tmp_path / "run", executor="cloud")
+    with pytest.raises(InputError, match="unexpected keyword argument 'at_one'; see LocalExecutor"):
+        launch(spec_of(), run_dir=tmp_path / "run", at_one=2)
+    with pytest.raises(InputError, match="at_once belong into the executor; give them to LocalExecutor"):
+        launch(spec_of(), run_dir=tmp_path / "run", executor=LocalExecutor(), at_once=2)
+    with pytest.raises(InputError, match="at_once is 0; give a whole number of at least 1"):
+        launch(spec_of(), run_dir=tmp_path / "run", at_once=0)
+    assert not (tmp_path / "run").exists()
