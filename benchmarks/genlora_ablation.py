@@ -46,15 +46,10 @@ METHODS: dict[str, PeftConfig] = {
     "grid-r16-g1-k16": genlora(16, 1, 16, **GRID),
     "grid-r16-g4-k4": genlora(16, 4, 4, **GRID),
     "grid-r16-g16-k4": genlora(16, 16, 4, **GRID),
-    "grid-r16-g8-k2": genlora(16, 8, 2, **GRID),
     "grid-r16-g8-k8": genlora(16, 8, 8, **GRID),
     "grid-r8-g4-k4": genlora(8, 4, 4, **GRID),
-    "grid-r32-g8-k4": genlora(32, 8, 4, **GRID),
     "grid-r16-g8-k4-frozen-latent": genlora(16, 8, 4, train_latent=False, **GRID),
     "full-r16-g8-k4": genlora(16, 8, 4),
-    "full-r16-g4-k4": genlora(16, 4, 4),
-    "full-r16-g8-k4-frozen-latent": genlora(16, 8, 4, train_latent=False),
-    "centers-r16-g8-k4": genlora(16, 8, 4, train_widths=False),
 }
 
 

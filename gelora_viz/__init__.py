@@ -45,9 +45,11 @@ if TYPE_CHECKING:
     from gelora_viz.finetuning import RunSpec as RunSpec
     from gelora_viz.finetuning import attach as attach
     from gelora_viz.finetuning import compare_runs as compare_runs
+    from gelora_viz.finetuning import fit_probe as fit_probe
     from gelora_viz.finetuning import launch as launch
     from gelora_viz.finetuning import relaunch as relaunch
     from gelora_viz.finetuning import runs as runs
+    from gelora_viz.finetuning import sample_batches as sample_batches
     from gelora_viz.ranks import RankPlan as RankPlan
     from gelora_viz.ranks import allocate_ranks as allocate_ranks
     from gelora_viz.ranks import find_matrices as find_matrices
@@ -57,7 +59,13 @@ if TYPE_CHECKING:
     from gelora_viz.sources import fetch_model as fetch_model
     from gelora_viz.sources import load_model as load_model
     from gelora_viz.sources import load_texts as load_texts
+    from gelora_viz.spectra import Compression as Compression
+    from gelora_viz.spectra import DimensionHistory as DimensionHistory
+    from gelora_viz.spectra import DimensionRecorder as DimensionRecorder
+    from gelora_viz.spectra import SpectrumHistory as SpectrumHistory
+    from gelora_viz.spectra import SpectrumRecorder as SpectrumRecorder
     from gelora_viz.spectra import UpdateSpectrum as UpdateSpectrum
+    from gelora_viz.spectra import compress as compress
     from gelora_viz.spectra import measure_spectra as measure_spectra
     from gelora_viz.study import Study as Study
     from gelora_viz.study import run_demo as run_demo
@@ -71,10 +79,13 @@ _ROOMS = {
     ),
     "ranks": ("RankPlan", "allocate_ranks", "find_matrices", "uniform_budget"),
     "adapters": ("GenLoraConfig", "add_adapter"),
-    "spectra": ("UpdateSpectrum", "measure_spectra"),
+    "spectra": (
+        "Compression", "DimensionHistory", "DimensionRecorder", "SpectrumHistory", "SpectrumRecorder",
+        "UpdateSpectrum", "compress", "measure_spectra",
+    ),
     "finetuning": (
-        "LocalExecutor", "RayExecutor", "Run", "RunResult", "RunSpec", "attach", "compare_runs", "launch", "relaunch",
-        "runs",
+        "LocalExecutor", "RayExecutor", "Run", "RunResult", "RunSpec", "attach", "compare_runs", "fit_probe",
+        "launch", "relaunch", "runs", "sample_batches",
     ),
     "study": ("Study", "run_demo"),
     "errors": ("GeloraVizError",),

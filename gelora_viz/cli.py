@@ -14,6 +14,7 @@ from rich.table import Table
 
 from gelora_viz._version import __version__
 from gelora_viz.errors import GeloraVizError
+from gelora_viz.ranks.strategies import list_strategies
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -208,7 +209,7 @@ def estimators() -> None:
 def allocate(
     study: StudyFolder,
     name: Annotated[str, typer.Option(help="Name of the plan, and of its run.")] = "gelora",
-    strategy: Annotated[str, typer.Option(help="gelora or uniform.")] = "gelora",
+    strategy: Annotated[str, typer.Option(help=f"How to choose. {list_strategies()}.")] = "gelora",
     pooling: Annotated[str, typer.Option(help="Whose profile to use.")] = "mean",
     estimator: Annotated[str, typer.Option(help="Whose dimensions to use.")] = "twonn",
     budget: Annotated[
@@ -221,11 +222,20 @@ def allocate(
         list[str] | None,
         typer.Option(help="Module-name endings to adapt; repeat for several.  [dim]default: PEFT's choice[/dim]"),
     ] = None,
-    rounding: Annotated[str, typer.Option(help="Of the bare bound: ceil or round.")] = "ceil",
+    rounding: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the bounds: ceil, round or none.  [dim]default: ceil, and none where a budget scales them[/dim]"
+        ),
+    ] = None,
+    min_rank: Annotated[int, typer.Option(help="Every matrix gets at least this; 0 may leave some out.")] = 1,
     max_rank: Annotated[int | None, typer.Option(help="No matrix gets more.")] = None,
+    n_texts: Annotated[int, typer.Option(help="Training texts that eva and gradient run the model on.")] = 512,
     trust_remote_code: TrustRemoteCode = False,
+    seed: Seed = 0,
+    quiet: Quiet = False,
 ) -> None:
-    """Turn dimensions into a LoRA rank for every adapted matrix.
+    """Turn dimensions, or one of the strategies to compare them with, into a LoRA rank for every adapted matrix.
 
     Example: gelora-viz allocate my-study --name gelora --pooling tokens --budget-rank 4
     """
@@ -235,7 +245,8 @@ def allocate(
     opened = Study(_existing(study), trust_remote_code=trust_remote_code)
     plan = opened.allocate(
         name, strategy=strategy, pooling=pooling, estimator=estimator, budget=budget, budget_rank=budget_rank,
-        target_modules=target_module or None, rounding=rounding, max_rank=max_rank,
+        target_modules=target_module or None, rounding=rounding, min_rank=min_rank, max_rank=max_rank,
+        n_texts=n_texts, seed=seed, progress=not quiet,
     )  # fmt: skip
     _print_table(plan.by_layer(), repr(plan))
     print(f"plan     {opened.path / 'plans' / (name + '.json')}")

@@ -18,6 +18,7 @@ import pytest
 from gelora_viz import __version__
 from gelora_viz.finetuning import attach
 from gelora_viz.finetuning.folder import RunFolder
+from gelora_viz.ranks import STRATEGIES
 
 COMMANDS = ("demo", "fetch", "profile", "estimators", "allocate", "finetune", "compare", "report")
 PROGRAM = [sys.executable, "-m", "gelora_viz.cli"]
@@ -94,6 +95,10 @@ def good(folder, tiny_folder, labelled_texts):
             "estimators": ["estimators"],
             "uniform": ["allocate", study, "--name", "uniform", "--strategy", "uniform", "--budget-rank", "2"],
             "gelora": ["allocate", study, "--budget-rank", "2"],
+            "gradient": [
+                "allocate", study, "--name", "gradient", "--strategy", "gradient", "--budget-rank", "2",
+                "--n-texts", "40", "--min-rank", "0", "--seed", "1", "--quiet",
+            ],
             "report": ["report", study],
             "version": ["--version"],
             "help": ["--help"],
@@ -219,7 +224,7 @@ def test_estimators_are_listed_with_what_they_need_and_cost(good):
     assert all(name in answer.out for name in ("twonn", "danco", "k neighbours", "n k^2 D", "Levina & Bickel 2004"))
 
 
-@pytest.mark.parametrize("name", ["uniform", "gelora"])
+@pytest.mark.parametrize("name", ["uniform", "gelora", "gradient"])
 def test_allocate_prints_the_plan_and_where_it_is(good, folder, name):
     answer = good[name]
     assert answer.code == 0, answer.err
@@ -227,6 +232,11 @@ def test_allocate_prints_the_plan_and_where_it_is(good, folder, name):
     file = folder / "study" / "plans" / f"{name}.json"
     assert str(file) in answer.out
     assert file.exists()
+
+
+def test_help_for_allocate_lists_every_strategy_with_its_meaning(good):
+    words = " ".join(good["help allocate"].out.replace("│", " ").split())
+    assert all(f"{name}: {strategy.meaning}" in words for name, strategy in STRATEGIES.items())
 
 
 def test_report_prints_the_path_of_the_page(good, folder):
@@ -253,10 +263,10 @@ BAD = {
     "another model": "choose another folder",
     "other version": "schema version 99",
     "budget too small": "a budget of 3 parameters is below rank 1 everywhere",
-    "unknown strategy": "unknown strategy 'best'; choose gelora or uniform",
+    "unknown strategy": "unknown strategy 'best'; choose gelora, proportional, uniform, eva, gradient, random or",
     "unknown target": "query",
     "unprofiled pooling": "no profile of pooling 'tokens' (made: mean)",
-    "unknown plan": "no plan 'best' (made: gelora, uniform)",
+    "unknown plan": "no plan 'best' (made: gelora, gradient, uniform)",
     "learning rate": "learning_rate is 5.0; it must lie between 0 and 1",
     "nothing to compare": "no finished runs",
     "missing study": "gelora-viz profile",

@@ -102,38 +102,42 @@ class DimensionProfile:
                 )
         return pd.DataFrame(rows)
 
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write as JSON."""
+    def to_dict(self) -> dict[str, Any]:
+        """The content as JSON-able values, for this file and for histories."""
         half_gaps = [
             {"layer": layer, "estimator": estimator, "gaps": gaps}
             for (layer, estimator), gaps in self.half_gaps.items()
         ]
-        return write_json(
-            path,
-            _KIND,
-            {
-                "pooling": self.pooling,
-                "confidence": self.confidence,
-                "settings": dict(self.settings),
-                "estimates": frame_to_records(self.frame),
-                "half_gaps": half_gaps,
+        return {
+            "pooling": self.pooling,
+            "confidence": self.confidence,
+            "settings": dict(self.settings),
+            "estimates": frame_to_records(self.frame),
+            "half_gaps": half_gaps,
+        }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> DimensionProfile:
+        """The inverse of `to_dict`."""
+        return cls(
+            frame=records_to_frame(content["estimates"], _columns_of(content["estimates"])),
+            half_gaps={
+                (each["layer"], each["estimator"]): np.asarray(each["gaps"], dtype=np.float64)
+                for each in content["half_gaps"]
             },
+            pooling=content["pooling"],
+            confidence=content["confidence"],
+            settings=content["settings"],
         )
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write as JSON."""
+        return write_json(path, _KIND, self.to_dict())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> DimensionProfile:
         """Read what `save` wrote; raises `StudyError` where it is missing or of another version."""
-        document = read_json(path, _KIND)
-        return cls(
-            frame=records_to_frame(document["estimates"], _columns_of(document["estimates"])),
-            half_gaps={
-                (each["layer"], each["estimator"]): np.asarray(each["gaps"], dtype=np.float64)
-                for each in document["half_gaps"]
-            },
-            pooling=document["pooling"],
-            confidence=document["confidence"],
-            settings=document["settings"],
-        )
+        return cls.from_dict(read_json(path, _KIND))
 
     def __repr__(self) -> str:
         return f"DimensionProfile({len(self.layers)} layers, pooling {self.pooling!r}, {', '.join(self.estimators)})"

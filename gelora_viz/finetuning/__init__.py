@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from gelora_viz.finetuning.executors import RayExecutor as RayExecutor
     from gelora_viz.finetuning.launching import launch as launch
     from gelora_viz.finetuning.launching import relaunch as relaunch
+    from gelora_viz.finetuning.probe import fit_probe as fit_probe
+    from gelora_viz.finetuning.probe import sample_batches as sample_batches
     from gelora_viz.finetuning.result import RunResult as RunResult
     from gelora_viz.finetuning.run import Run as Run
     from gelora_viz.finetuning.run import attach as attach
@@ -24,6 +26,7 @@ _FILES = {
     "comparison": ("compare_runs",),
     "executors": ("LocalExecutor", "RayExecutor"),
     "launching": ("launch", "relaunch"),
+    "probe": ("fit_probe", "sample_batches"),
     "result": ("RunResult",),
     "run": ("Run", "attach"),
     "spec": ("RunSpec",),

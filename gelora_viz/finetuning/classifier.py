@@ -51,9 +51,15 @@ class TextClassifier(nn.Module):
         **decoder_inputs: torch.Tensor,
     ) -> SequenceClassifierOutput:
         """Class scores (n_texts, n_classes), and the cross-entropy where labels (n_texts,) are given."""
+        logits = self.head(self.features(input_ids, attention_mask, **decoder_inputs).to(self.head.weight.dtype))
+        loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
+        return SequenceClassifierOutput(loss=loss, logits=logits)
+
+    def features(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, **decoder_inputs: torch.Tensor
+    ) -> torch.Tensor:
+        """What the head reads: pooled last hidden states (n_texts, n_features)."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_frozen):
             output = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **decoder_inputs)
         mask = decoder_inputs.get("decoder_attention_mask", attention_mask)
-        logits = self.head(pool_texts(output.last_hidden_state, mask, self.pooling).to(self.head.weight.dtype))
-        loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
-        return SequenceClassifierOutput(loss=loss, logits=logits)
+        return pool_texts(output.last_hidden_state, mask, self.pooling)

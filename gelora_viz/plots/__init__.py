@@ -13,12 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 from gelora_viz.errors import InputError
 from gelora_viz.plots.description import Drawing, Panel, Series, Style
+from gelora_viz.plots.history_pictures import (
+    DepthHistory,
+    RankHistory,
+    describe_dimension_history,
+    describe_rank_growth,
+)
 from gelora_viz.plots.latex import latex_table
 from gelora_viz.plots.layer_pictures import Profile, Tabled, describe_dimensions, describe_rank_profile
 from gelora_viz.plots.paper import save_drawing, to_matplotlib
+from gelora_viz.plots.plan_pictures import describe_plans
 from gelora_viz.plots.run_pictures import describe_comparison, describe_training
 from gelora_viz.plots.scaling_pictures import describe_scaling
 from gelora_viz.plots.screen import to_plotly
+from gelora_viz.plots.spectrum_pictures import Spectrum, describe_singular_values
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,15 +41,23 @@ __all__ = [
     "Style",
     "comparison",
     "describe_comparison",
+    "describe_dimension_history",
     "describe_dimensions",
+    "describe_plans",
+    "describe_rank_growth",
     "describe_rank_profile",
     "describe_scaling",
+    "describe_singular_values",
     "describe_training",
+    "dimension_history",
     "dimensions",
     "latex_table",
+    "plans",
+    "rank_growth",
     "rank_profile",
     "save_paper_figure",
     "scaling",
+    "singular_values",
     "to_matplotlib",
     "to_plotly",
     "training",
@@ -87,6 +103,21 @@ def dimensions(profiles: Mapping[str, Profile]) -> go.Figure:
     return to_plotly(describe_dimensions(profiles))
 
 
+def plans(plans: Mapping[str, Tabled]) -> go.Figure:
+    """Rank plans for one model: the rank of each kind of matrix over the blocks, one plan or several compared.
+
+    Args:
+        plans: rank plans by name, such as {"uniform": ..., "gelora": ...}.
+
+    Returns:
+        A plotly figure. `describe_plans` says what is in it.
+
+    Raises:
+        InputError: if there is no plan, or plans are for different models.
+    """
+    return to_plotly(describe_plans(plans))
+
+
 def scaling(scaling: Profile, *, layers: Sequence[str] | None = None) -> go.Figure:
     """Intrinsic dimension against the number of points and the size of neighbourhoods, layer by layer.
 
@@ -101,6 +132,53 @@ def scaling(scaling: Profile, *, layers: Sequence[str] | None = None) -> go.Figu
         InputError: if a layer is not in the scaling.
     """
     return to_plotly(describe_scaling(scaling, layers=layers))
+
+
+def rank_growth(history: RankHistory) -> go.Figure:
+    """How the effective rank of the updates grew over the steps of a training, one panel per kind of matrix.
+
+    Args:
+        history: a `SpectrumHistory`.
+
+    Returns:
+        A plotly figure. `describe_rank_growth` says what is in it.
+
+    Raises:
+        InputError: if nothing was recorded.
+    """
+    return to_plotly(describe_rank_growth(history))
+
+
+def dimension_history(history: DepthHistory, estimator: str = "twonn") -> go.Figure:
+    """How the intrinsic dimension of the hidden states moved while a model trained.
+
+    Args:
+        history: a `DimensionHistory`.
+        estimator: one of those recorded.
+
+    Returns:
+        A plotly figure. `describe_dimension_history` says what is in it.
+
+    Raises:
+        InputError: if nothing was recorded, or not by this estimator.
+    """
+    return to_plotly(describe_dimension_history(history, estimator))
+
+
+def singular_values(spectrum: Spectrum, *, modules: Sequence[str] | None = None) -> go.Figure:
+    """How fast the singular values of updates fall, each over its largest.
+
+    Args:
+        spectrum: an `UpdateSpectrum`.
+        modules: whose updates to show; by default those of the first, the middle and the last layer.
+
+    Returns:
+        A plotly figure.
+
+    Raises:
+        InputError: if a module is not in the spectrum, or every update shown is zero.
+    """
+    return to_plotly(describe_singular_values(spectrum, modules=modules))
 
 
 def comparison(frame: pd.DataFrame) -> go.Figure:

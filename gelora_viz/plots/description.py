@@ -124,8 +124,10 @@ class Panel:
         x_notes: texts on the opposite side of the panel, one per tick; may be empty.
         notes_label: what the notes are.
         x_range: the ends of the axis of positions, so that panels line up; None fits the data.
+        y_range: the ends of the axis of values, so that panels can be compared; None fits the data.
         log_y: whether the axis of values is logarithmic; every value must then be positive.
         y_from_zero: whether the axis of values begins at zero.
+        y_whole: whether values are whole numbers, and so the numbers at their axis.
         horizontal: whether positions run downwards and values across.
     """
 
@@ -138,8 +140,10 @@ class Panel:
     x_notes: tuple[str, ...] = ()
     notes_label: str = ""
     x_range: tuple[float, float] | None = None
+    y_range: tuple[float, float] | None = None
     log_y: bool = False
     y_from_zero: bool = False
+    y_whole: bool = False
     horizontal: bool = False
 
 
@@ -170,6 +174,10 @@ class Drawing:
         """Each panel with its row and column, counted from zero."""
         for index, panel in enumerate(self.panels):
             yield index // self.columns, index % self.columns, panel
+
+    def is_lowest(self, row: int, column: int) -> bool:
+        """Whether no panel stands below this place; the last row may be short."""
+        return (row + 1) * self.columns + column >= len(self.panels)
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -230,7 +230,7 @@ def _dimension_panel(
                 ),
             )
         )
-    ticks, labels = _depth_ticks(depths, MOST_TICKS // n_columns)
+    ticks, labels = depth_ticks(depths, MOST_TICKS // n_columns)
     return Panel(
         title=title,
         x_label=DEPTH_LABEL,
@@ -238,7 +238,7 @@ def _dimension_panel(
         series=tuple(series),
         x_ticks=ticks,
         x_tick_labels=labels,
-        x_range=_depth_range(depths),
+        x_range=depth_range(depths),
         log_y=log_y,
         y_from_zero=not log_y,
     )
@@ -257,7 +257,7 @@ def _rank_panel(matrices: pd.DataFrame, depths: Sequence[int], *, first: bool, n
     if "entropy_rank" in known:
         shift = ASIDE if any(other.has_intervals for other in series) else 0.0
         series.append(_over_blocks(matrices, "entropy_rank", "markers", "Effective rank", EFFECTIVE_STYLE, shift))
-    ticks, labels = _depth_ticks(depths, MOST_TICKS // n_columns)
+    ticks, labels = depth_ticks(depths, MOST_TICKS // n_columns)
     return Panel(
         title="",
         x_label=DEPTH_LABEL,
@@ -265,7 +265,7 @@ def _rank_panel(matrices: pd.DataFrame, depths: Sequence[int], *, first: bool, n
         series=tuple(series),
         x_ticks=ticks,
         x_tick_labels=labels,
-        x_range=_depth_range(depths),
+        x_range=depth_range(depths),
         y_from_zero=True,
     )
 
@@ -298,7 +298,7 @@ def _over_blocks(
     )
 
 
-def _depth_ticks(depths: Sequence[int], at_most: int) -> tuple[tuple[float, ...], tuple[str, ...]]:
+def depth_ticks(depths: Sequence[int], at_most: int) -> tuple[tuple[float, ...], tuple[str, ...]]:
     """Embeddings and evenly spaced blocks, few enough to stay apart at the width of a column."""
     last, first = max(depths), min(depths)
     step = next(
@@ -311,7 +311,8 @@ def _depth_ticks(depths: Sequence[int], at_most: int) -> tuple[tuple[float, ...]
     return tuple(map(float, ticks)), tuple("emb." if tick == 0 else str(tick) for tick in ticks)
 
 
-def _depth_range(depths: Sequence[int]) -> tuple[float, float]:
+def depth_range(depths: Sequence[int]) -> tuple[float, float]:
+    """The ends of an axis of depth, so that panels line up."""
     return min(depths) - 0.6, max(depths) + 0.6
 
 

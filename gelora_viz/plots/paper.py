@@ -111,9 +111,10 @@ def _draw(drawing: Drawing, text: Callable[[str], str]) -> Figure:
             handle = _draw_series(axes, panel, series, pitch)
             handles.setdefault(series.label, handle)
         _set_axes(axes, panel, text)
-        if drawing.shared_x and row < drawing.rows - 1:
-            axes.tick_params(axis="x", labelbottom=False)
-            axes.set_xlabel("")
+        if drawing.shared_x:
+            lowest = drawing.is_lowest(row, column)
+            axes.tick_params(axis="x", labelbottom=lowest)
+            axes.set_xlabel(axes.get_xlabel() if lowest else "")
     for axes in grid.flat[len(drawing.panels) :]:
         axes.remove()
     figure.align_ylabels()
@@ -270,6 +271,10 @@ def _set_axes(axes: Axes, panel: Panel, text: Callable[[str], str]) -> None:
     if panel.y_from_zero:
         lowest = min((y for series in panel.series for y in series.y if math.isfinite(y)), default=0.0)
         axes.set(**{f"{values}lim": (min(lowest, 0.0), None)})
+    if panel.y_range is not None:
+        axes.set(**{f"{values}lim": panel.y_range})
+    if panel.y_whole:
+        axes.locator_params(axis="x" if panel.horizontal else "y", integer=True)
     if panel.horizontal:
         axes.tick_params(axis="y", length=0)
     if panel.x_notes:

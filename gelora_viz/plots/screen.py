@@ -25,6 +25,7 @@ CAPTION_WIDTH = 95  # letters a line: what a notebook's column shows
 CAPTION_LINE_HEIGHT = 16
 POSITION_HEIGHT = 34  # pixels per position of a horizontal panel
 LETTER_WIDTH = 7  # pixels, about
+FEW_TICKS = 8
 PANEL_WIDTH = 600  # pixels, about: how densely markers stand is known only to the browser
 
 
@@ -172,10 +173,9 @@ def _hover_texts(panel: Panel, series: Series) -> list[str]:
 def _set_axes(figure: go.Figure, drawing: Drawing, panel: Panel, row: int, column: int) -> None:
     """Labels, ticks, ranges and notes of one panel."""
     place = {"row": row + 1, "col": column + 1}
-    lowest = row == drawing.rows - 1 or (row + 1) * drawing.columns + column >= len(drawing.panels)
     plain = {"gridcolor": RULES, "linecolor": RULES, "zeroline": False, "automargin": True}
     position_axis: dict[str, Any] = plain | {"showgrid": panel.horizontal or not panel.x_ticks}
-    if lowest or not drawing.shared_x:
+    if drawing.is_lowest(row, column) or not drawing.shared_x:
         position_axis |= {"title_text": _text(panel.x_label), "showticklabels": True}
     if panel.x_ticks:
         position_axis |= {"tickvals": panel.x_ticks, "ticktext": [_text(label) for label in panel.x_tick_labels]}
@@ -187,11 +187,22 @@ def _set_axes(figure: go.Figure, drawing: Drawing, panel: Panel, row: int, colum
         value_axis |= {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
     if panel.y_from_zero:
         value_axis["rangemode"] = "tozero"
+    if panel.y_whole and _highest(panel) < FEW_TICKS:
+        value_axis["dtick"] = 1  # of larger numbers plotly labels whole ones only
+    if panel.y_range is not None:
+        value_axis["range"] = [math.log10(end) if panel.log_y else end for end in panel.y_range]
     across, upwards = (value_axis, position_axis) if panel.horizontal else (position_axis, value_axis)
     figure.update_xaxes(across, **place)
     figure.update_yaxes(upwards, **place)
     if panel.x_notes:
         _add_notes(figure, panel, place)
+
+
+def _highest(panel: Panel) -> float:
+    """How far the axis of values reaches."""
+    if panel.y_range is not None:
+        return panel.y_range[1]
+    return max((y for series in panel.series for y in series.y if math.isfinite(y)), default=0.0)
 
 
 def _add_notes(figure: go.Figure, panel: Panel, place: dict[str, int]) -> None:

@@ -1,7 +1,35 @@
-"""A dimension profile, a model and a budget in, a rank for every adapted matrix out."""
+"""A dimension profile, a model and a budget in, a rank for every adapted matrix out.
 
-from gelora_viz.ranks.allocate import STRATEGIES, allocate_ranks, uniform_budget
-from gelora_viz.ranks.matrices import Matrix, find_matrices
-from gelora_viz.ranks.plan import RankPlan
+In the order of an allocation: matrices (what can be adapted), evidence (what the profile says), strategies (a weight
+for each matrix; eva, sensitivity and batches where the model is run for it), budget (weights to ranks), plan (the
+result), editing (the result changed), peft_config. Names are imported when they are first used, so that the command
+line can list the strategies without torch.
+"""
 
-__all__ = ["STRATEGIES", "Matrix", "RankPlan", "allocate_ranks", "find_matrices", "uniform_budget"]
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gelora_viz.ranks.allocate import allocate_ranks as allocate_ranks
+    from gelora_viz.ranks.allocate import uniform_budget as uniform_budget
+    from gelora_viz.ranks.matrices import Matrix as Matrix
+    from gelora_viz.ranks.matrices import find_matrices as find_matrices
+    from gelora_viz.ranks.plan import RankPlan as RankPlan
+    from gelora_viz.ranks.strategies import STRATEGIES as STRATEGIES
+
+_MODULE_OF = {
+    "STRATEGIES": "strategies", "Matrix": "matrices", "RankPlan": "plan", "allocate_ranks": "allocate",
+    "find_matrices": "matrices", "uniform_budget": "allocate",
+}  # fmt: skip
+
+__all__ = [*_MODULE_OF]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - PEP 562
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'gelora_viz.ranks' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"gelora_viz.ranks.{_MODULE_OF[name]}"), name)
+    globals()[name] = value
+    return value

@@ -1,24 +1,27 @@
-"""From dimensions to ranks: GeLoRA's rule, bare or scaled to a budget, and the uniform control it has to beat."""
+"""From dimensions to ranks: a strategy's weights, bare or scaled to a budget, between a lowest and a highest rank."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from gelora_viz._checks import check_seed, check_whole
 from gelora_viz.dimension import DimensionProfile
 from gelora_viz.errors import InputError
-from gelora_viz.ranks.budget import apportion
+from gelora_viz.ranks.batches import Batch, check_batches
+from gelora_viz.ranks.budget import apportion, check_floors
+from gelora_viz.ranks.evidence import Evidence, read_evidence
 from gelora_viz.ranks.matrices import Matrix, find_matrices
 from gelora_viz.ranks.plan import COLUMNS, RankPlan
+from gelora_viz.ranks.sensitivity import Loss
+from gelora_viz.ranks.strategies import STRATEGIES, Inputs, Strategy, find_strategy
 
-STRATEGIES = ("gelora", "uniform")
-_ROUNDINGS: dict[str, Callable[[float], int]] = {"ceil": math.ceil, "round": round}
+_ROUNDINGS: dict[str, Callable[[float], float]] = {"ceil": math.ceil, "round": round, "none": float}
 
 
 def allocate_ranks(
@@ -28,62 +31,93 @@ def allocate_ranks(
     strategy: str = "gelora",
     budget: int | None = None,
     target_modules: str | Sequence[str] | None = None,
-    rounding: str = "ceil",
+    rounding: str | None = None,
     estimator: str = "twonn",
+    min_rank: int = 1,
     max_rank: int | None = None,
+    batches: Iterable[Batch] | None = None,
+    loss: Loss | None = None,
+    seed: int = 0,
+    progress: bool = True,
 ) -> RankPlan:
     """Choose a LoRA rank for every adapted matrix.
 
     "gelora" follows GeLoRA (arXiv 2412.09250): block i reads the hidden states at depth i - 1 and writes those at
     depth i, and all its adapted matrices get r = max(d_i - d_(i-1), 0) + 1. Without a budget that bare lower bound is
-    rounded and used. With a budget the unrounded bounds are the proportions in which it is spent (our reconstruction:
-    the paper's scaling could not be read), at least rank 1 everywhere. "uniform" gives every matrix the same rank, as
-    far as the budget goes.
+    rounded and used. With a budget the bounds are the proportions in which it is spent (our reconstruction: the
+    paper's scaling could not be read).
+
+    Two controls use the same bounds at the wrong blocks, to show what their places are worth: "random" deals them to
+    the blocks of a stack as `seed` decides, "reversed" gives the highest to the block whose dimension rises least,
+    and so on. The other strategies need a budget. "uniform" gives every matrix the same rank, as far as the budget
+    goes; "proportional" follows the dimension of the block's output. "eva" and "gradient" run the model on `batches`
+    and weigh each matrix by itself. "eva" takes PEFT's EVA (arXiv 2410.07170), which counts the directions that
+    explain most variance of the matrix's inputs; it fixes the sum of ranks, so its ranks become the proportions of
+    our budget of parameters. "gradient" takes |w dL/dw| averaged over the matrix's entries (AdaLoRA, arXiv
+    2303.10512, eq. 8) in one pass without dropout.
 
     Args:
-        profile: dimensions of embeddings and all blocks of this model; may be None for "uniform".
-        model: the model to be adapted, for the shapes of its matrices.
-        strategy: "gelora" or "uniform".
+        profile: dimensions of embeddings and all blocks of this model; "uniform", "eva" and "gradient" read none, but
+            the plan shows them beside its ranks where they are given.
+        model: the model to be adapted, for the shapes of its matrices; "eva" and "gradient" run it and leave it as it
+            was.
+        strategy: "gelora", "proportional", "uniform", "eva", "gradient", "random" or "reversed".
         budget: trainable adapter parameters, the sum of r (in + out); never exceeded, and what is left is less than
             the cheapest further rank. None gives the bare lower bound. See `uniform_budget` for one that means "as r
             = 4".
         target_modules: as in PEFT; None takes PEFT's choice for the model's type.
-        rounding: of the bare bound, "ceil" or "round": "ceil" turns any positive noise into rank 2.
+        rounding: of the bounds, "ceil", "round" or "none". None means "ceil" without a budget, although it turns any
+            positive noise into rank 2, and "none" with one: rounded before they are scaled, the bounds would turn
+            that noise into proportions. Weights that are no bounds are never rounded.
         estimator: whose dimensions to use; GeLoRA uses TwoNN.
-        max_rank: no matrix gets more; by default each matrix's own limit, min(in, out).
+        min_rank: every matrix gets at least this rank. With 0, a matrix of weight 0 (which "eva" may give) is not
+            adapted, nor one that the budget does not reach.
+        max_rank: no matrix gets more; nor more than its own limit, min(in, out).
+        batches: model inputs for "eva" and "gradient", a list of dicts of tensors; `sample_batches` makes some.
+        loss: for "gradient", a function of (model, batch) that returns a scalar; by default `model(**batch).loss`.
+        seed: of "random".
+        progress: show a bar while the model runs.
 
     Raises:
-        InputError: for an unknown strategy, estimator or rounding; a profile of another model; a budget below rank 1
-            everywhere; target modules that match nothing.
+        InputError: for an unknown strategy, estimator or rounding; a strategy without what it reads; a profile of
+            another model; a budget below `min_rank` everywhere; target modules that match nothing or are no linear
+            layers; a `min_rank` above `max_rank` or above a matrix's limit.
+
+    Example:
+        >>> from gelora_viz.sources import load_model
+        >>> model = load_model("minilm").model
+        >>> allocate_ranks(None, model, strategy="uniform", budget=40_000)
+        RankPlan('uniform': 12 matrices, ranks 4 to 5, 39,936 of 40,000 parameters)
     """
-    if strategy not in STRATEGIES:
-        raise InputError(f"unknown strategy {strategy!r}; choose {' or '.join(STRATEGIES)}")
-    if rounding not in _ROUNDINGS:
-        raise InputError(f"unknown rounding {rounding!r}; choose {' or '.join(_ROUNDINGS)}")
-    if budget is not None:
-        budget = _whole(budget, "budget")
-    if max_rank is not None:
-        max_rank = _whole(max_rank, "max_rank")
-    if profile is None and strategy == "gelora":
-        raise InputError('strategy "gelora" needs a dimension profile; estimate one, or use strategy "uniform"')
-    if strategy == "uniform" and budget is None:
-        raise InputError('strategy "uniform" needs a budget; uniform_budget(model, rank=4) gives that of rank 4')
+    chosen = find_strategy(strategy)
+    budget = None if budget is None else check_whole(budget, "budget")
+    rounding = _check_rounding(rounding, budget)
+    check_seed(seed)
+    _check_inputs(strategy, chosen, profile, budget)
+    listed = check_batches(batches, strategy) if chosen.reads == "batches" else []
     matrices = find_matrices(model, target_modules)
-    evidence = [_no_evidence()] * len(matrices) if profile is None else _evidence(profile, matrices, estimator)
-    limits = [matrix.max_rank if max_rank is None else min(matrix.max_rank, max_rank) for matrix in matrices]
-    weights = [1.0 if strategy == "uniform" else row["lower_bound"] for row in evidence]
+    floors, limits = _bounds_of_ranks(matrices, min_rank, max_rank)
+    costs = [matrix.cost for matrix in matrices]
+    evidence = read_evidence(profile, matrices, estimator)
+    if budget is not None:
+        check_floors(floors, costs, budget)  # before the model is run
+    weights = chosen.weigh(Inputs(model, matrices, evidence, budget, listed, loss, seed, progress))
+    if chosen.bounds:
+        weights = [float(_ROUNDINGS[rounding](weight)) for weight in weights]
     if budget is None:
-        ranks = [min(_ROUNDINGS[rounding](weight), limit) for weight, limit in zip(weights, limits, strict=True)]
+        wanted = zip(weights, floors, limits, strict=True)
+        ranks = [max(floor, min(int(weight), limit)) for weight, floor, limit in wanted]
     else:
-        blocks = list(dict.fromkeys(matrix.block.name for matrix in matrices))
-        groups = [0 if strategy == "uniform" else blocks.index(matrix.block.name) for matrix in matrices]
-        ranks = apportion(weights, [matrix.cost for matrix in matrices], limits, groups, budget)
-    rows = [_row(matrix, rank, row) for matrix, rank, row in zip(matrices, ranks, evidence, strict=True)]
+        ranks = apportion(weights, costs, limits, chosen.groups(matrices), budget, floors=floors)
+    rows = [_row(*each) for each in zip(matrices, ranks, weights, evidence, strict=True)]
     settings: dict[str, Any] = {
         "estimator": estimator if profile is not None else None,
         "pooling": profile.pooling if profile is not None else None,
-        "rounding": rounding if budget is None else None,
-        "max_rank": max_rank,
+        "rounding": rounding if chosen.bounds else None,
+        "min_rank": floors[0],
+        "max_rank": None if max_rank is None else int(max_rank),
+        "seed": seed if strategy == "random" else None,
+        "n_batches": len(listed) or None,
         "conv1d": any(isinstance(model.get_submodule(matrix.module), Conv1D) for matrix in matrices),
     }
     return RankPlan(pd.DataFrame(rows, columns=COLUMNS), strategy, budget, settings)
@@ -95,66 +129,50 @@ def uniform_budget(model: nn.Module, rank: int = 4, target_modules: str | Sequen
     Raises:
         InputError: if `rank` is below 1 or the target modules match nothing.
     """
-    rank = _whole(rank, "rank")
+    rank = check_whole(rank, "rank")
     return sum(min(rank, matrix.max_rank) * matrix.cost for matrix in find_matrices(model, target_modules))
 
 
-def _whole(number: object, name: str) -> int:
-    """A whole number of at least 1; numpy's count as well."""
-    if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 1:
-        raise InputError(f"{name} is {number!r}; give a whole number of at least 1")
-    return int(number)
-
-
-def _evidence(profile: DimensionProfile, matrices: Sequence[Matrix], estimator: str) -> list[dict[str, Any]]:
-    """For each matrix its block's dimension difference, interval and lower bound; met by stack and depth."""
-    differences = profile.differences(estimator)
-    known = {(str(row.stack), int(row.depth)): row for row in differences.itertuples(index=False)}
-    names = {(matrix.block.stack, matrix.block.depth): matrix.block.name for matrix in matrices}
-    missing = [name for place, name in names.items() if place not in known]
-    other = [
-        f"{known[place].layer} for {name}"
-        for place, name in names.items()
-        if place in known and _differs(known[place], name)
-    ]
-    if missing or other:
+def _check_rounding(rounding: str | None, budget: int | None) -> str:
+    if rounding is None:
+        return "ceil" if budget is None else "none"
+    if rounding not in _ROUNDINGS:
+        raise InputError(f"unknown rounding {rounding!r}; choose ceil, round or none")
+    if rounding == "none" and budget is None:
         raise InputError(
-            f"the profile was made for another model: it lacks {', '.join(missing[:3]) or 'nothing'}"
-            f"{' and has ' + ', '.join(other[:3]) if other else ''}; estimate the dimensions of this model"
+            'rounding "none" leaves fractions, which are no ranks; give a budget, or choose ceil or round'
         )
-    if not np.isfinite(differences["difference"]).all():
-        raise InputError(f"the profile's {estimator} estimates hold NaN; estimate again, or choose another estimator")
-    rows = []
+    return rounding
+
+
+def _check_inputs(name: str, chosen: Strategy, profile: DimensionProfile | None, budget: int | None) -> None:
+    """Raise `InputError` unless the strategy has what it reads, and a budget where it needs one."""
+    if chosen.reads == "profile" and profile is None:
+        others = ", ".join(other for other, strategy in STRATEGIES.items() if strategy.reads != "profile")
+        raise InputError(
+            f'strategy "{name}" needs a dimension profile; estimate one, or use a strategy that reads none: {others}'
+        )
+    if not chosen.bounds and budget is None:
+        raise InputError(f'strategy "{name}" needs a budget; uniform_budget(model, rank=4) gives that of rank 4')
+
+
+def _bounds_of_ranks(matrices: Sequence[Matrix], min_rank: int, max_rank: int | None) -> tuple[list[int], list[int]]:
+    """The lowest and the highest rank of each matrix."""
+    lowest = check_whole(min_rank, "min_rank", at_least=0)
+    highest = None if max_rank is None else check_whole(max_rank, "max_rank")
+    if highest is not None and lowest > highest:
+        raise InputError(f"min_rank is {lowest} and max_rank {highest}; lower min_rank or raise max_rank")
+    limits = [matrix.max_rank if highest is None else min(matrix.max_rank, highest) for matrix in matrices]
     for matrix in matrices:
-        found = known[matrix.block.stack, matrix.block.depth]
-        rows.append(
-            {
-                "lower_bound": max(float(found.difference), 0.0) + 1.0,
-                "difference": float(found.difference),
-                "ci_low": float(found.ci_low),
-                "ci_high": float(found.ci_high),
-                "within_noise": bool(found.within_noise),
-            }
-        )
-    return rows
+        if lowest > matrix.max_rank:
+            raise InputError(
+                f"min_rank is {lowest}, and {matrix.module} can take no more than min(in, out) = {matrix.max_rank}; "
+                "lower min_rank or adapt fewer modules"
+            )
+    return [lowest] * len(matrices), limits
 
 
-def _differs(row: Any, name: str) -> bool:  # noqa: ANN401 - a pandas row
-    """Whether the profile names its layer as a module path, and another one than the block's.
-
-    A profile captured on a model with a task head calls the same block "bert.encoder.layer.0" and not
-    "encoder.layer.0"; one from arrays may call it anything without dots.
-    """
-    layer = str(row.layer)
-    same = layer == name or layer.endswith(f".{name}") or name.endswith(f".{layer}")
-    return "." in layer and not same
-
-
-def _no_evidence() -> dict[str, Any]:
-    return {"lower_bound": np.nan, "difference": np.nan, "ci_low": np.nan, "ci_high": np.nan, "within_noise": None}
-
-
-def _row(matrix: Matrix, rank: int, evidence: dict[str, Any]) -> dict[str, Any]:
+def _row(matrix: Matrix, rank: int, weight: float, evidence: Evidence) -> dict[str, Any]:
     return {
         "module": matrix.module,
         "layer": matrix.block.name,
@@ -164,5 +182,10 @@ def _row(matrix: Matrix, rank: int, evidence: dict[str, Any]) -> dict[str, Any]:
         "out_features": matrix.out_features,
         "rank": rank,
         "n_parameters": rank * matrix.cost,
-        **evidence,
+        "weight": weight,
+        "lower_bound": evidence.lower_bound,
+        "difference": evidence.difference,
+        "ci_low": evidence.ci_low,
+        "ci_high": evidence.ci_high,
+        "within_noise": evidence.within_noise,
     }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from gelora_viz.errors import InputError
 
@@ -15,66 +16,131 @@ def apportion(
     groups: Sequence[int],
     budget: int,
     *,
-    min_rank: int = 1,
+    floors: Sequence[int] | None = None,
+    start: Sequence[int] | None = None,
 ) -> list[int]:
     """Ranks in proportion to weights, as seats in a parliament: Sainte-Laguë's method of highest averages.
 
-    Every matrix starts at `min_rank`. Then the group (a block) with the highest weight / (rank + 1/2) gets one rank
-    for each of its matrices that is below its limit, again and again while that fits into the budget. What is left
-    goes to single matrices by the same rule, until not even the cheapest further rank fits.
-    Between equal claims the cheaper comes first.
+    From `start` on, the group (a block) with the highest weight / (rank + 1/2) gets one rank for each of its matrices
+    that is below its limit, again and again while that fits into the budget. What is left goes to single matrices by
+    the same rule, until not even the cheapest further rank fits. A start that costs more than the budget first falls
+    in the same way: the group with the smallest weight / (rank - 1/2) gives a rank of each of its matrices that is
+    above its floor, while that is no more than has to be found, and single matrices give the rest. Between equal
+    claims the cheaper rises first, and the dearer falls first.
+
+    A matrix of weight 0 claims nothing. With a floor of 0 it is not adapted at all; with a higher one it stays there
+    until no other matrix can take what is left.
 
     Args:
-        weights: one positive number per matrix, equal within a group.
+        weights: one number per matrix, not negative, equal within a group.
         costs: parameters of one rank of each matrix, in + out.
         limits: highest rank of each matrix.
-        groups: number of the group of each matrix; matrices of a group are raised together while that fits.
-        budget: parameters; never exceeded, and what is left is smaller than the cheapest further rank.
-        min_rank: rank that every matrix gets before proportion begins.
+        groups: number of the group of each matrix; matrices of a group move together while that fits.
+        budget: parameters; never exceeded, and what is left is smaller than the cheapest further rank (of matrices
+            that may rise: below their limit, and not of weight and floor 0).
+        floors: lowest rank of each matrix, 1 by default. One whose floor is its limit keeps that rank.
+        start: ranks to begin with, between floors and limits; by default the floors. Starting from ranks that are in
+            proportion already changes as few of them as the budget asks for.
 
     Raises:
-        InputError: if the budget does not reach `min_rank` everywhere.
+        InputError: if the budget does not reach the floors.
     """
-    ranks = [min(min_rank, limit) for limit in limits]
+    lowest = [1] * len(costs) if floors is None else list(floors)
+    check_floors(lowest, costs, budget)
+    adapted = [weight > 0 or floor > 0 for weight, floor in zip(weights, lowest, strict=True)]
+    highest = [limit if here else 0 for limit, here in zip(limits, adapted, strict=True)]
+    begun = lowest if start is None else start
+    ranks = [rank if here else 0 for rank, here in zip(begun, adapted, strict=True)]
     left = budget - sum(rank * cost for rank, cost in zip(ranks, costs, strict=True))
-    if left < 0:
+    count = _Count(weights, costs, lowest, highest, ranks, left)
+    claiming = [position for position, weight in enumerate(weights) if weight > 0]
+    others = [[position] for position, weight in enumerate(weights) if weight == 0]
+    together, singly = _by_group(claiming, groups), [[position] for position in claiming]
+    count.take([*others, *together])
+    count.take([*others, *singly], beyond=True)
+    count.give(together)
+    count.give(singly)
+    count.give(others)
+    return count.ranks
+
+
+def check_floors(floors: Sequence[int], costs: Sequence[int], budget: int) -> None:
+    """Raise `InputError` if a budget does not pay for the lowest ranks that are asked for."""
+    least = sum(floor * cost for floor, cost in zip(floors, costs, strict=True))
+    if least > budget:
         raise InputError(
-            f"a budget of {budget:,} parameters is below rank {min_rank} everywhere, which takes {budget - left:,}; "
+            f"a budget of {budget:,} parameters is below rank {max(floors)} everywhere, which takes {least:,}; "
             "raise the budget or adapt fewer modules"
         )
+
+
+def _by_group(positions: Iterable[int], groups: Sequence[int]) -> list[list[int]]:
     members: dict[int, list[int]] = {}
-    for position, group in enumerate(groups):
-        members.setdefault(group, []).append(position)
-    for units in (list(members.values()), [[position] for position in range(len(ranks))]):
-        left = _raise_units(units, weights, costs, limits, ranks, left)
-    return ranks
+    for position in positions:
+        members.setdefault(groups[position], []).append(position)
+    return list(members.values())
 
 
-def _raise_units(
-    units: list[list[int]],
-    weights: Sequence[float],
-    costs: Sequence[int],
-    limits: Sequence[int],
-    ranks: list[int],
-    left: int,
-) -> int:
-    """Raise units by one rank at a time while any fits; changes `ranks` in place and returns what is left."""
+@dataclass
+class _Count:
+    """An apportionment under way: the rank of each matrix so far, and what is left of the budget.
 
-    def claim(unit: int) -> tuple[float, int, int]:
-        first = units[unit][0]
-        rank = max(ranks[position] for position in units[unit])
-        return (-weights[first] / (rank + 0.5), sum(costs[position] for position in units[unit]), unit)
+    A unit is a list of matrices that move by one rank together; its weight is that of any of them.
+    """
 
-    queue = [claim(unit) for unit in range(len(units))]
-    heapq.heapify(queue)
-    while queue:
-        _, _, unit = heapq.heappop(queue)
-        raisable = [position for position in units[unit] if ranks[position] < limits[position]]
-        price = sum(costs[position] for position in raisable)
-        if not raisable or price > left:
-            continue  # what does not fit now never will: what is left only shrinks
-        for position in raisable:
-            ranks[position] += 1
-        left -= price
-        heapq.heappush(queue, claim(unit))
-    return left
+    weights: Sequence[float]
+    costs: Sequence[int]
+    floors: Sequence[int]
+    limits: Sequence[int]
+    ranks: list[int]
+    left: int
+
+    def take(self, units: list[list[int]], *, beyond: bool = False) -> None:
+        """Lower units by one rank at a time, the weakest hold first, until the budget is kept.
+
+        Without `beyond`, only while the next unit gives no more than has to be found.
+        """
+        queue = [self._hold(unit, number) for number, unit in enumerate(units)]
+        heapq.heapify(queue)
+        while queue and self.left < 0:
+            number = heapq.heappop(queue)[-1]
+            movable = [each for each in units[number] if self.ranks[each] > self.floors[each]]
+            if not beyond and self._price(movable) > -self.left:
+                break
+            if movable:
+                self._move(movable, -1)
+                heapq.heappush(queue, self._hold(units[number], number))
+
+    def give(self, units: list[list[int]]) -> None:
+        """Raise units by one rank at a time, the strongest claim first, while any fits."""
+        queue = [self._claim(unit, number) for number, unit in enumerate(units)]
+        heapq.heapify(queue)
+        while queue:
+            number = heapq.heappop(queue)[-1]
+            movable = [each for each in units[number] if self.ranks[each] < self.limits[each]]
+            # What does not fit now never will: what is left only shrinks.
+            if movable and self._price(movable) <= self.left:
+                self._move(movable, 1)
+                heapq.heappush(queue, self._claim(units[number], number))
+
+    def _move(self, matrices: list[int], step: int) -> None:
+        for each in matrices:
+            self.ranks[each] += step
+        self.left -= step * self._price(matrices)
+
+    def _hold(self, unit: list[int], number: int) -> tuple[float, float, int, int]:
+        return (self._weight(unit) / max(self._rank(unit) - 0.5, 0.5), -self._rank(unit), -self._price(unit), number)
+
+    def _claim(self, unit: list[int], number: int) -> tuple[float, float, int, int]:
+        # Units without a claim rise evenly.
+        rank = 0 if self._weight(unit) else self._rank(unit)
+        return (-self._weight(unit) / (self._rank(unit) + 0.5), rank, self._price(unit), number)
+
+    def _weight(self, unit: list[int]) -> float:
+        return self.weights[unit[0]]
+
+    def _rank(self, unit: list[int]) -> int:
+        return max(self.ranks[position] for position in unit)
+
+    def _price(self, unit: list[int]) -> int:
+        return sum(self.costs[position] for position in unit)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from difflib import get_close_matches
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from gelora_viz._checks import did_you_mean
 from gelora_viz.activations import Block, find_blocks
 from gelora_viz.errors import InputError
 
@@ -53,29 +53,58 @@ def find_matrices(model: nn.Module, target_modules: str | Sequence[str] | None =
             none. Matrices outside the blocks (poolers, heads) belong to no layer and are left out.
 
     Raises:
-        InputError: if nothing in the blocks matches (with the nearest names), or the model has no recognisable
-            blocks.
+        InputError: if a name, or the expression, matches nothing (with the nearest names), nothing in the blocks, or
+            only modules that are no linear layers (with their type); if the model has no recognisable blocks.
     """
     blocks = find_blocks(model)
     wanted = _default_targets(model) if target_modules is None else target_modules
-    shapes = {name: matrix_shape(module) for name, module in model.named_modules()}
+    modules = dict(model.named_modules())
+    shapes = {name: matrix_shape(module) for name, module in modules.items()}
     linear = {name: shape for name, shape in shapes.items() if shape is not None}
+    if target_modules is not None and wanted != ALL_LINEAR:
+        for each in [wanted] if isinstance(wanted, str) else wanted:
+            _check_target(each, modules, linear, blocks, is_ending=not isinstance(wanted, str))
     found = []
     for block in blocks:
         for name, (inputs, outputs) in linear.items():
             if name.startswith(f"{block.name}.") and _matches(name, wanted):
                 found.append(Matrix(name, block, inputs, outputs))
     if not found:
-        endings = sorted(
-            {name.rsplit(".", 1)[-1] for name in linear if any(name.startswith(f"{b.name}.") for b in blocks)}
-        )
-        given = [wanted] if isinstance(wanted, str) else list(wanted)
-        near = sorted({hit for each in given for hit in get_close_matches(each, endings, n=2, cutoff=0.5)})
-        hint = f"did you mean {' or '.join(near)}? " if near else ""
         raise InputError(
-            f"target_modules {given} match no linear layer in the blocks; {hint}endings are {', '.join(endings)}"
+            f"target_modules {[wanted] if isinstance(wanted, str) else list(wanted)} match no linear layer in the "
+            f"blocks; endings are {', '.join(_endings(linear, blocks))}"
         )
     return found
+
+
+def _check_target(
+    target: str,
+    modules: Mapping[str, nn.Module],
+    linear: Mapping[str, tuple[int, int]],
+    blocks: Sequence[Block],
+    *,
+    is_ending: bool,
+) -> None:
+    """Raise `InputError` unless a name or regular expression matches a linear layer somewhere in the model."""
+    if not isinstance(target, str):
+        raise InputError(f"target_modules has {target!r}; give names, which are strings")
+    wanted = [target] if is_ending else target
+    matched = [name for name in modules if _matches(name, wanted)]
+    if any(name in linear for name in matched):
+        return
+    endings = _endings(linear, blocks)
+    if matched:
+        kind = type(modules[matched[0]]).__name__
+        raise InputError(
+            f"target_modules {[target]} match no linear layer but {kind}, such as {matched[0]}; only linear layers "
+            f"(nn.Linear, Conv1D) get a rank, and their endings are {', '.join(endings)}"
+        )
+    raise InputError(f"target_modules {[target]} match no linear layer; {did_you_mean(target, endings)}")
+
+
+def _endings(linear: Mapping[str, tuple[int, int]], blocks: Sequence[Block]) -> list[str]:
+    """The last parts of the names of the linear layers in the blocks."""
+    return sorted({name.rsplit(".", 1)[-1] for name in linear if any(name.startswith(f"{b.name}.") for b in blocks)})
 
 
 def _default_targets(model: nn.Module) -> str | list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,13 +12,15 @@ import pandas as pd
 
 from gelora_viz._results import frame_html, frame_to_records, read_json, records_to_frame, write_json
 from gelora_viz.errors import InputError
+from gelora_viz.ranks.editing import Spectrum, rebalanced_ranks, refined_ranks, resolve_edits
+from gelora_viz.ranks.peft_config import lora_config
 
 if TYPE_CHECKING:
     from peft import LoraConfig
 
 _KIND = "rank plan"
 COLUMNS = [
-    "module", "layer", "stack", "depth", "in_features", "out_features", "rank", "n_parameters",
+    "module", "layer", "stack", "depth", "in_features", "out_features", "rank", "n_parameters", "weight",
     "lower_bound", "difference", "ci_low", "ci_high", "within_noise",
 ]  # fmt: skip
 ALPHA_OVER_RANK = 2.0
@@ -32,13 +33,14 @@ class RankPlan:
 
     Attributes:
         frame: one row per matrix: module, layer (its block), stack, depth (of the block's output), in_features,
-            out_features, rank, n_parameters (rank x (in + out)), lower_bound (max(difference, 0) + 1, not rounded),
-            difference (dimension of the block's output minus that of its input), ci_low and ci_high (its interval),
-            within_noise (whether the interval holds 0). A plan that does not come from dimensions has NaN and None
-            there.
-        strategy: how ranks were chosen.
-        budget: trainable parameters that were allowed; None for the bare lower bound.
-        settings: estimator, rounding, pooling and whatever else is needed to repeat the allocation.
+            out_features, rank (0: not adapted), n_parameters (rank x (in + out)), weight (what ranks are in
+            proportion to: the strategy's number), lower_bound (max(difference, 0) + 1, not rounded), difference
+            (dimension of the block's output minus that of its input), ci_low and ci_high (its interval), within_noise
+            (whether the interval holds 0). A plan made without a profile has NaN and None for what follows weight.
+        strategy: how ranks were chosen; ends in "edited" or "refined" where they were changed since.
+        budget: trainable parameters that were allowed; None for the bare lower bound, and after edits by hand.
+        settings: estimator, rounding, pooling and whatever else is needed to repeat the allocation; edits by hand as
+            module -> rank.
     """
 
     frame: pd.DataFrame
@@ -68,40 +70,116 @@ class RankPlan:
             .reset_index()
         )
 
+    def with_rank(
+        self, where: str | Mapping[str, int], rank: int | None = None, *, rebalance: bool = False
+    ) -> RankPlan:
+        """The plan with some ranks changed by hand; this one stays as it is.
+
+        Args:
+            where: a module name, a layer (block) name for all its matrices, or a mapping of such names to ranks, in
+                which a module's own entry counts over its layer's.
+            rank: the new rank, from 0 (not adapted) to min(in, out); left out with a mapping.
+            rebalance: False lets go of the budget. True keeps it (without one, the present number of parameters): the
+                other adapted matrices rise or fall in their present proportions, as few ranks as needed and never
+                below 1, until what is left is less than the cheapest further rank of any of them. Matrices changed
+                by an earlier call are among the others; give a mapping to fix several.
+
+        Raises:
+            InputError: for an unknown name (with the nearest ones), a rank that a matrix cannot take, or with
+                rebalance=True ranks that the budget does not pay for.
+        """
+        edits = resolve_edits(self.frame, where, rank)
+        budget = self._kept_budget if rebalance else None
+        if budget is None:
+            ranks = [edits.get(module, rank) for module, rank in self.ranks.items()]
+        else:
+            ranks = rebalanced_ranks(self.frame, edits, budget, self.settings.get("max_rank"))
+        settings = {**self.settings, "edits": {**self.settings.get("edits", {}), **edits}}
+        return self._changed(ranks, "edited", budget, settings)
+
+    def refined(self, spectrum: Spectrum, *, min_rank: int = 1) -> RankPlan:
+        """The plan after a run: budget moves from matrices that used little of their rank to those that used it up.
+
+        The same budget (without one, the present number of parameters) is spent anew, matrix by matrix, in proportion
+        to the entropy rank that each update reached. A matrix of rank 1 always reads as fully used, whatever it
+        needs; and one run's effective ranks are those of one seed, so refine on what several runs agree on. Matrices
+        of rank 0 were not trained and stay there.
+
+        Args:
+            spectrum: an `UpdateSpectrum` of an adapter trained with this plan, or anything with such a frame.
+            min_rank: every adapted matrix keeps at least this rank; with 0, one whose update is zero is given up.
+
+        Raises:
+            InputError: if the spectrum is of another plan (with the modules that differ), its updates are all zero,
+                or `min_rank` is no whole number or takes more than the budget.
+        """
+        budget = self._kept_budget
+        ranks, reached = refined_ranks(
+            self.frame, spectrum, budget, min_rank=min_rank, max_rank=self.settings.get("max_rank")
+        )
+        settings = {**self.settings, "min_rank": min_rank}
+        return self._changed(ranks, "refined", budget, settings, weights=reached)
+
+    def compared_with(self, other: RankPlan) -> pd.DataFrame:
+        """How another plan for the same model differs.
+
+        Returns:
+            One row per matrix of either plan: module, layer, rank, other_rank, difference (other_rank - rank),
+            n_parameters, other_n_parameters. A matrix that a plan does not name has rank 0 in it.
+
+        Raises:
+            InputError: if the plans have no layer in common, so that they are for different models.
+        """
+        if not set(self.frame["layer"]) & set(other.frame["layer"]):
+            raise InputError(
+                f"the plans are for different models, with layers such as {self.frame['layer'].iloc[0]} and "
+                f"{other.frame['layer'].iloc[0]}; compare plans for the same model"
+            )
+        mine, others = self.frame.set_index("module"), other.frame.set_index("module")
+        modules = list(dict.fromkeys([*mine.index, *others.index]))
+        layers = {**others["layer"], **mine["layer"]}
+        compared = pd.DataFrame({"module": modules, "layer": [layers[module] for module in modules]})
+        for column in ("rank", "n_parameters"):
+            for prefix, frame in (("", mine), ("other_", others)):
+                compared[prefix + column] = frame[column].reindex(modules, fill_value=0).to_numpy()
+        compared.insert(4, "difference", compared["other_rank"] - compared["rank"])
+        return compared
+
+    @property
+    def _kept_budget(self) -> int:
+        """What a changed plan may spend."""
+        return self.n_parameters if self.budget is None else self.budget
+
+    def _changed(
+        self,
+        ranks: list[int],
+        how: str,
+        budget: int | None,
+        settings: Mapping[str, Any],
+        weights: list[float] | None = None,
+    ) -> RankPlan:
+        """The plan with other ranks, and in its strategy how they came about."""
+        costs = self.frame["in_features"] + self.frame["out_features"]
+        frame = self.frame.assign(rank=ranks, n_parameters=costs * ranks)
+        if weights is not None:
+            frame["weight"] = weights
+        said = self.strategy if self.strategy.endswith(f", {how}") else f"{self.strategy}, {how}"
+        return RankPlan(frame, said, budget, settings)
+
     def to_peft_config(self, *, alpha_over_rank: float = ALPHA_OVER_RANK, **overrides: Any) -> LoraConfig:  # noqa: ANN401
         """The plan as a PEFT LoRA configuration.
 
-        `rank_pattern` and `alpha_pattern` hold one escaped full module name per matrix, so that no key matches
-        another module, whatever their order (PEFT loses the order when it saves), and layer 1 is never taken for
-        layer 11.
+        Saving and loading it with PEFT gives the same ranks and scales; see `lora_config` for how.
 
         Args:
             alpha_over_rank: the scale of every update, alpha / r.
             overrides: any argument of `peft.LoraConfig` that does not decide ranks, such as lora_dropout or use_dora.
 
         Raises:
-            InputError: if an override would change the ranks.
+            InputError: if an override would change the ranks, or every rank is 0.
         """
-        from peft import LoraConfig
-
-        fixed = {"r", "lora_alpha", "target_modules", "rank_pattern", "alpha_pattern"} & overrides.keys()
-        if fixed:
-            raise InputError(
-                f"{', '.join(sorted(fixed))} cannot be overridden, the plan decides them; use alpha_over_rank"
-            )
-        adapted = self.frame[self.frame["rank"] > 0]
-        if adapted.empty:
-            raise InputError("every matrix has rank 0, so there is nothing to adapt; raise the budget")
-        ranks = {re.escape(str(row.module)): int(row.rank) for row in adapted.itertuples()}
-        smallest = min(ranks.values())
-        return LoraConfig(
-            r=smallest,
-            lora_alpha=alpha_over_rank * smallest,  # type: ignore[arg-type] # a float serves PEFT as well
-            target_modules=[str(module) for module in adapted["module"]],
-            rank_pattern=ranks,
-            alpha_pattern={name: alpha_over_rank * rank for name, rank in ranks.items()},
-            **{"fan_in_fan_out": bool(self.settings.get("conv1d", False)), **overrides},
-        )
+        conv1d = {"fan_in_fan_out": bool(self.settings.get("conv1d", False))}
+        return lora_config(self.ranks, alpha_over_rank=alpha_over_rank, **{**conv1d, **overrides})
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able content, which `from_dict` reads."""
@@ -116,8 +194,8 @@ class RankPlan:
     def from_dict(cls, content: Mapping[str, Any]) -> RankPlan:
         """The inverse of `to_dict`."""
         frame = records_to_frame(list(content["ranks"]), COLUMNS)
-        evidence = ["lower_bound", "difference", "ci_low", "ci_high"]
-        frame[evidence] = frame[evidence].astype(float)
+        numbers = ["weight", "lower_bound", "difference", "ci_low", "ci_high"]
+        frame[numbers] = frame[numbers].astype(float)
         return cls(frame, content["strategy"], content["budget"], content["settings"])
 
     def save(self, path: str | os.PathLike[str]) -> Path:

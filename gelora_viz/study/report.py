@@ -23,6 +23,7 @@ from gelora_viz.plots import (
     Drawing,
     describe_comparison,
     describe_dimensions,
+    describe_plans,
     describe_rank_profile,
     describe_training,
     save_paper_figure,
@@ -76,6 +77,8 @@ def _pictures(found: Findings) -> Iterator[_Picture]:
         shown = [each for each in profile.estimators if each in (*_MAIN_ESTIMATORS, plan.settings["estimator"])]
         drawing = describe_rank_profile(profile, plan, reached.get(name), estimators=shown or None)
         yield _Picture(f"rank_profile_{name}", f"Dimension, assigned and effective rank: {name}", drawing)
+    if len(found.plans) > 1:
+        yield _Picture("plans", "Ranks of all plans, by kind of matrix", describe_plans(found.plans))
     if not found.plans:
         for pooling, profile in found.profiles.items():
             yield _Picture(

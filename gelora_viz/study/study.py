@@ -22,7 +22,9 @@ from gelora_viz.errors import InputError, RunError, StudyError
 from gelora_viz.finetuning import Run, RunResult, RunSpec, attach, compare_runs, launch, runs
 from gelora_viz.finetuning.spec import FROZEN
 from gelora_viz.ranks import RankPlan, allocate_ranks, uniform_budget
+from gelora_viz.ranks.strategies import find_strategy
 from gelora_viz.sources import DATA_NAMES, MODEL_NAMES, LoadedModel, TextData, load_model, load_texts
+from gelora_viz.study.allocation import allocation_settings, model_readings
 from gelora_viz.study.memory import Memory, file_digest
 
 _MOST_TOKENS = 512
@@ -243,10 +245,17 @@ class Study:
         budget: int | None = None,
         budget_rank: int | None = None,
         target_modules: str | Sequence[str] | None = None,
-        rounding: str = "ceil",
+        rounding: str | None = None,
+        min_rank: int = 1,
         max_rank: int | None = None,
+        n_texts: int = 512,
+        seed: int = 0,
+        progress: bool = True,
     ) -> RankPlan:
         """Allocate ranks with `allocate_ranks` and keep the plan as plans/<name>.json.
+
+        "eva" and "gradient" read a sample of the training texts; the loss of "gradient" is that of the linear probe
+        which logistic regression fits to the sample, under the head that runs train.
 
         Args:
             name: of the plan.
@@ -257,7 +266,11 @@ class Study:
             budget_rank: the budget as that of uniform LoRA with this rank; instead of `budget`.
             target_modules: as in `allocate_ranks`.
             rounding: as in `allocate_ranks`.
+            min_rank: as in `allocate_ranks`.
             max_rank: as in `allocate_ranks`.
+            n_texts: training texts that "eva" and "gradient" read, 32 a batch.
+            seed: of "random", and of the choice of these texts.
+            progress: show a bar while the model runs.
         """
         if budget is not None and budget_rank is not None:
             raise InputError(f"budget {budget} and budget_rank {budget_rank} both name a budget; give one of them")
@@ -265,29 +278,29 @@ class Study:
         if name == FROZEN:
             raise InputError(f"a plan cannot be named {FROZEN!r}, which names the probe; choose another name")
         source = self.path / "profiles" / f"{pooling}.json"
-        if strategy == "gelora" and not source.exists():
+        if find_strategy(strategy).reads == "profile" and not source.exists():
             made = ", ".join(self.profiles()) or "none"
             raise StudyError(
                 f"{self.path} has no profile of pooling {pooling!r} (made: {made}); run the step profile first"
             )
-        settings = {
-            "strategy": strategy, "pooling": pooling, "estimator": estimator, "budget": budget,
-            "budget_rank": budget_rank, "target_modules": target_modules, "rounding": rounding, "max_rank": max_rank,
-            "profile": file_digest(source) if source.exists() else None,
+        options: dict[str, Any] = {
+            "strategy": strategy, "estimator": estimator, "target_modules": target_modules, "rounding": rounding,
+            "min_rank": min_rank, "max_rank": max_rank, "seed": seed,
         }  # fmt: skip
+        settings = allocation_settings(
+            **options, pooling=pooling, budget=budget, budget_rank=budget_rank, n_texts=n_texts,
+            profile=file_digest(source) if source.exists() else None,
+        )  # fmt: skip
         file = self.path / "plans" / f"{name}.json"
         if not self._memory.is_done(f"plan {name}", settings, file):
             model = self.loaded.model
-            profile = DimensionProfile.load(source) if source.exists() else None
             plan = allocate_ranks(
-                profile,
+                DimensionProfile.load(source) if source.exists() else None,
                 model,
-                strategy=strategy,
+                **options,
+                **model_readings(strategy, self.loaded, self.data, n_texts=n_texts, seed=seed),
                 budget=budget if budget_rank is None else uniform_budget(model, budget_rank, target_modules),
-                target_modules=target_modules,
-                rounding=rounding,
-                estimator=estimator,
-                max_rank=max_rank,
+                progress=progress,
             )
             plan.save(file)
             self._memory.remember(f"plan {name}", settings)

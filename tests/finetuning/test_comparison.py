@@ -108,7 +108,8 @@ def test_nothing_to_compare_is_refused():
 
 
 def test_effective_ranks_are_averaged_over_the_updates_and_missing_for_the_probe():
-    frame = pd.DataFrame([["q", 4, 2.0, 1, 1, 2, 0.5, 1.0], ["v", 4, 3.0, 1, 1, 3, 0.75, 1.0]], columns=COLUMNS)
+    rows = [["q", 4, 2.0, 1, 1, 2, 0.5, 1.0, 0.5], ["v", 4, 3.0, 1, 1, 3, 0.75, 1.0, 0.5]]
+    frame = pd.DataFrame(rows, columns=COLUMNS)
     spectrum = UpdateSpectrum(frame, {}, "LORA")
     table = compare_runs([result_of("frozen", [True, False]), result_of("lora", [True, False], spectrum=spectrum)])
     assert np.isnan(row_of(table, "frozen").mean_effective_rank)

@@ -157,6 +157,8 @@ def drawings():
         "96 layers": plots.describe_rank_profile(*make_deep(96)),
         "encoder-decoder": plots.describe_rank_profile(*make_encoder_decoder()),
         "dimensions": plots.describe_dimensions({"mean": make_profile(), "tokens": make_profile(TOKENS)}),
+        "plans": plots.describe_plans({"gelora": make_plan(), "uniform": make_plan([4] * 6)}),
+        "one plan": plots.describe_plans({"gelora": make_plan()}),
         "comparison": plots.describe_comparison(make_comparison()),
         "training": plots.describe_training(make_metrics()),
     }

@@ -1,4 +1,4 @@
-"""Dimension profiles with known numbers, so that ranks can be worked out by hand."""
+"""Dimension profiles with known numbers, so that ranks can be worked out by hand, and batches of texts."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from torch import nn
+from transformers import PreTrainedTokenizerBase
 
 from gelora_viz import DimensionProfile, find_blocks
+from gelora_viz.activations import collate, tokenize
 from gelora_viz.dimension.profile import COLUMNS, interval, split_half_error
 
 
@@ -37,3 +40,19 @@ def make_profile(
 def profile_of() -> Callable[..., DimensionProfile]:
     """`profile_of(model, [5.0, 7.3, 6.0, 6.4])`: see `make_profile`."""
     return make_profile
+
+
+@pytest.fixture(scope="session")
+def batches_of(texts) -> Callable[..., list[dict[str, torch.Tensor]]]:
+    """`batches_of(model, tokenizer)`: four batches of sixteen texts, as the model reads them."""
+
+    def make(
+        model: nn.Module, tokenizer: PreTrainedTokenizerBase, n_batches: int = 4, size: int = 16
+    ) -> list[dict[str, torch.Tensor]]:
+        rows = tokenize(tokenizer, texts[: n_batches * size], model=model)
+        return [
+            collate(rows[start : start + size], tokenizer=tokenizer, model=model)
+            for start in range(0, len(rows), size)
+        ]
+
+    return make

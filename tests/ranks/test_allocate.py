@@ -6,7 +6,10 @@ import dataclasses
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tiny_models import ARCHITECTURES, N_BLOCKS
+from torch import nn
 from transformers import AutoModelForSequenceClassification
 
 from gelora_viz import Activations, allocate_ranks, estimate_dimension, find_matrices, uniform_budget
@@ -66,6 +69,50 @@ def test_under_a_budget_gelora_spends_all_of_it_but_for_less_than_one_rank(tiny,
     assert (
         plan.frame["n_parameters"] == plan.frame["rank"] * plan.frame[["in_features", "out_features"]].sum(axis=1)
     ).all()
+
+
+@st.composite
+def models(draw):
+    """Blocks of two or three matrices of any shapes, also from block to block, and a dimension for every depth."""
+    names = ["query", "value", "dense"][: draw(st.integers(2, 3))]
+    side = st.integers(1, 24)
+    blocks = [
+        nn.ModuleDict({name: nn.Linear(draw(side), draw(side)) for name in names})
+        for _ in range(draw(st.integers(1, 4)))
+    ]
+    dimensions = draw(st.lists(st.floats(0.5, 40.0), min_size=len(blocks) + 1, max_size=len(blocks) + 1))
+    return nn.ModuleDict({"layers": nn.ModuleList(blocks)}), dimensions
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    models(),
+    st.sampled_from(["gelora", "proportional", "uniform", "random", "reversed"]),
+    st.sampled_from(["none", "ceil", "round"]),
+    st.integers(0, 3),
+    st.integers(3, 30),
+    st.data(),
+)
+def test_whatever_the_shapes_a_plan_keeps_its_budget_and_bounds_and_leaves_less_than_a_rank(
+    profile_of, made, strategy, rounding, min_rank, max_rank, data
+):
+    model, dimensions = made
+    matrices = find_matrices(model, "all-linear")
+    min_rank = min(min_rank, *(matrix.max_rank for matrix in matrices))
+    least = sum(min_rank * matrix.cost for matrix in matrices)
+    budget = data.draw(st.integers(max(least, 1), 2 * uniform_budget(model, 24, "all-linear")))
+    plan = allocate_ranks(
+        profile_of(model, dimensions), model, strategy=strategy, budget=budget, target_modules="all-linear",
+        rounding=rounding, min_rank=min_rank, max_rank=max_rank, seed=data.draw(st.integers(0, 9)),
+    )  # fmt: skip
+    limits = [min(matrix.max_rank, max_rank) for matrix in matrices]
+    ranks = [plan.ranks[matrix.module] for matrix in matrices]
+    assert all(min_rank <= rank <= limit for rank, limit in zip(ranks, limits, strict=True))
+    assert (
+        plan.n_parameters == sum(rank * matrix.cost for rank, matrix in zip(ranks, matrices, strict=True)) <= budget
+    )
+    further = [m.cost for m, rank, limit in zip(matrices, ranks, limits, strict=True) if rank < limit]
+    assert not further or budget - plan.n_parameters < min(further)
 
 
 def test_a_larger_rise_of_dimension_never_gets_a_smaller_rank(bert, profile_of):
@@ -138,11 +185,42 @@ def test_nan_dimensions_are_refused(bert, profile_of):
         allocate_ranks(profile_of(bert, [5.0, float("nan"), 6.0, 6.0]), bert)
 
 
-def test_gelora_needs_a_profile_and_uniform_a_budget(bert):
-    with pytest.raises(InputError, match="needs a dimension profile"):
-        allocate_ranks(None, bert, budget=10_000)
-    with pytest.raises(InputError, match=r"needs a budget; uniform_budget"):
-        allocate_ranks(None, bert, strategy="uniform")
+@pytest.mark.parametrize("strategy", ["gelora", "proportional", "random", "reversed"])
+def test_what_reads_dimensions_needs_a_profile(bert, strategy):
+    with pytest.raises(InputError, match=f'"{strategy}" needs a dimension profile.*uniform, eva, gradient'):
+        allocate_ranks(None, bert, strategy=strategy, budget=10_000)
+
+
+@pytest.mark.parametrize("strategy", ["proportional", "uniform", "eva", "gradient"])
+def test_weights_that_are_no_bounds_need_a_budget(bert, profile_of, strategy):
+    with pytest.raises(InputError, match=f'"{strategy}" needs a budget; uniform_budget'):
+        allocate_ranks(profile_of(bert, DIMENSIONS), bert, strategy=strategy)
+
+
+@pytest.mark.parametrize("rounding", [None, "none", "ceil", "round"])
+def test_under_a_budget_bounds_are_scaled_as_they_are_unless_rounding_is_asked_for(bert, profile_of, rounding):
+    budget = uniform_budget(bert, 8)
+    plan = allocate_ranks(profile_of(bert, DIMENSIONS), bert, budget=budget, rounding=rounding)
+    expected = {"ceil": [4, 1, 2], "round": [3, 1, 1]}.get(rounding, [3.3, 1.0, 1.4])
+    assert plan.frame["weight"].tolist()[::2] == pytest.approx(expected)
+    assert plan.by_layer()["lower_bound"].tolist() == pytest.approx([3.3, 1.0, 1.4])
+    assert plan.settings["rounding"] == (rounding or "none")
+
+
+def test_every_matrix_gets_at_least_min_rank_with_and_without_a_budget(bert, profile_of):
+    profile = profile_of(bert, DIMENSIONS)
+    assert rank_of_each_block(allocate_ranks(profile, bert, min_rank=2)) == [4, 2, 2]
+    under_budget = allocate_ranks(profile, bert, min_rank=3, budget=uniform_budget(bert, 4))
+    assert under_budget.frame["rank"].min() == 3
+    with pytest.raises(InputError, match="is below rank 3 everywhere"):
+        allocate_ranks(profile, bert, min_rank=3, budget=uniform_budget(bert, 2))
+
+
+def test_with_min_rank_0_a_small_budget_leaves_matrices_out_instead_of_being_refused(bert, profile_of):
+    budget = 2 * find_matrices(bert)[0].cost
+    plan = allocate_ranks(profile_of(bert, DIMENSIONS), bert, min_rank=0, budget=budget)
+    assert rank_of_each_block(plan) == [1, 0, 0]
+    assert set(plan.to_peft_config().target_modules) == {m for m, rank in plan.ranks.items() if rank}
 
 
 @pytest.mark.parametrize("budget", [0, -5, 1000.0, "1000", True, float("nan")])
@@ -166,10 +244,15 @@ def test_a_budget_below_rank_one_everywhere_says_what_rank_one_takes(bert):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"strategy": "best"}, "unknown strategy 'best'; choose gelora or uniform"),
-        ({"rounding": "floor"}, "unknown rounding 'floor'; choose ceil or round"),
+        ({"strategy": "best"}, "unknown strategy 'best'; choose gelora, proportional, uniform, .* or reversed"),
+        ({"rounding": "floor"}, "unknown rounding 'floor'; choose ceil, round or none"),
+        ({"rounding": "none"}, 'rounding "none" leaves fractions, .*; give a budget'),
         ({"estimator": "mle"}, "no estimates of 'mle'; it has twonn"),
         ({"max_rank": 0}, "max_rank is 0"),
+        ({"min_rank": -1}, "min_rank is -1; give a whole number of at least 0"),
+        ({"min_rank": 3, "max_rank": 2}, "min_rank is 3 and max_rank 2"),
+        ({"min_rank": 33}, r"min_rank is 33, and encoder.* can take no more than min\(in, out\) = 32"),
+        ({"seed": -1}, "seed is -1"),
         ({"target_modules": ["qeury"]}, "did you mean .*query"),
     ],
 )

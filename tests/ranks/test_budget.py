@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from gelora_viz.errors import InputError
 from gelora_viz.ranks.budget import apportion
 
+hundreds = settings(max_examples=400, deadline=None)
 N_GROUPS = 4
 PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37)
 
@@ -26,10 +27,27 @@ def tasks(draw):
     return [of_group[group] for group in groups], costs, limits, groups, budget
 
 
+@st.composite
+def tasks_from_a_start(draw):
+    """A task with weights that may be 0, with floors, fixed ranks and a start that may cost more than the budget."""
+    groups = draw(st.lists(st.integers(0, N_GROUPS - 1), min_size=1, max_size=12))
+    weight = st.one_of(st.just(0.0), st.floats(1e-6, 50.0))
+    of_group = draw(st.lists(weight, min_size=N_GROUPS, max_size=N_GROUPS))
+    n_matrices = len(groups)
+    costs = draw(st.lists(st.integers(2, 60), min_size=n_matrices, max_size=n_matrices))
+    floors = draw(st.lists(st.integers(0, 3), min_size=n_matrices, max_size=n_matrices))
+    limits = [floor + draw(st.integers(0, 12)) for floor in floors]
+    start = [draw(st.integers(floor, limit)) for floor, limit in zip(floors, limits, strict=True)]
+    least, most = spent(floors, costs), spent(limits, costs)
+    budget = draw(st.integers(least, 2 * most + 1))
+    return [of_group[group] for group in groups], costs, limits, groups, budget, floors, start
+
+
 def spent(ranks, costs):
     return sum(rank * cost for rank, cost in zip(ranks, costs, strict=True))
 
 
+@hundreds
 @given(tasks())
 def test_a_budget_is_never_exceeded_and_what_is_left_buys_no_further_rank(task):
     _, costs, limits, _, budget = task
@@ -40,6 +58,7 @@ def test_a_budget_is_never_exceeded_and_what_is_left_buys_no_further_rank(task):
     assert not further or left < min(further)
 
 
+@hundreds
 @given(tasks())
 def test_every_matrix_gets_at_least_rank_one_and_at_most_its_limit(task):
     _, _, limits, _, _ = task
@@ -106,3 +125,63 @@ def test_a_budget_below_rank_one_everywhere_is_refused_with_both_numbers(budget)
     with pytest.raises(InputError, match=f"budget of {budget} parameters .* takes 30;"):
         apportion([1.0, 1.0], [10, 20], [4, 4], [0, 1], budget)
     assert apportion([1.0, 1.0], [10, 20], [4, 4], [0, 1], 30) == [1, 1]
+
+
+@hundreds
+@given(tasks_from_a_start())
+def test_from_any_start_the_budget_is_kept_and_nobody_who_claims_could_have_more(task):
+    weights, costs, limits, groups, budget, floors, start = task
+    ranks = apportion(weights, costs, limits, groups, budget, floors=floors, start=start)
+    assert all(floor <= rank <= limit for floor, rank, limit in zip(floors, ranks, limits, strict=True))
+    left = budget - spent(ranks, costs)
+    may_rise = [
+        cost
+        for weight, cost, rank, limit, floor in zip(weights, costs, ranks, limits, floors, strict=True)
+        if rank < limit and not weight == floor == 0
+    ]
+    assert left >= 0
+    assert not may_rise or left < min(may_rise)
+
+
+@hundreds
+@given(tasks_from_a_start())
+def test_where_the_start_costs_no_more_than_the_budget_nothing_falls(task):
+    weights, costs, limits, groups, budget, floors, start = task
+    start = [
+        rank if weight > 0 or floor > 0 else 0 for rank, weight, floor in zip(start, weights, floors, strict=True)
+    ]
+    assume(spent(start, costs) <= budget)
+    ranks = apportion(weights, costs, limits, groups, budget, floors=floors, start=start)
+    assert all(rank >= begun for rank, begun in zip(ranks, start, strict=True))
+
+
+@hundreds
+@given(tasks_from_a_start())
+def test_without_a_claim_a_matrix_gets_more_than_its_floor_only_once_all_claims_are_met(task):
+    weights, costs, limits, groups, budget, floors, _ = task
+    ranks = apportion(weights, costs, limits, groups, budget, floors=floors)
+    rows = list(zip(weights, costs, ranks, limits, floors, strict=True))
+    unclaimed = sum((rank - floor) * cost for weight, cost, rank, _, floor in rows if weight == 0)
+    claimed = [cost for weight, cost, rank, limit, _ in rows if weight > 0 and rank < limit]
+    left = budget - spent(ranks, costs)
+    assert not claimed or unclaimed + left < min(claimed)
+
+
+def test_a_matrix_without_a_claim_and_without_a_floor_is_not_adapted_however_much_is_left():
+    assert apportion([0.0, 1.0], [5, 5], [9, 2], [0, 1], 100, floors=[0, 0]) == [0, 2]
+
+
+def test_matrices_without_a_claim_share_evenly_what_nobody_else_can_take():
+    assert apportion([0.0, 0.0, 1.0], [5, 5, 5], [9, 9, 2], [0, 1, 2], 50) == [4, 4, 2]
+
+
+def test_a_matrix_whose_floor_is_its_limit_keeps_its_rank():
+    ranks = apportion([1.0, 1.0, 1.0], [5, 5, 5], [7, 20, 20], [0, 1, 2], 100, floors=[7, 1, 1], start=[7, 4, 4])
+    assert ranks == [7, 7, 6]
+
+
+def test_too_dear_a_start_falls_in_proportion_and_no_further_than_it_must():
+    start = [8, 8, 4, 4]
+    ranks = apportion(start, [10] * 4, [20] * 4, [0, 0, 1, 1], 200, floors=[1] * 4, start=start)
+    assert ranks == [7, 7, 3, 3]
+    assert apportion(start, [10] * 4, [20] * 4, [0, 0, 1, 1], 240, floors=[1] * 4, start=start) == start

@@ -101,14 +101,43 @@ def test_poolers_and_task_heads_belong_to_no_block_and_are_left_out(tiny_folder)
     assert linear - found == {"bert.pooler.dense", "classifier"}
 
 
-def test_where_nothing_matches_the_message_says_the_nearest_and_all_endings(tiny):
+def test_where_nothing_matches_the_message_says_the_nearest_endings_or_all_of_them(tiny):
     model, _ = tiny("llama")
-    with pytest.raises(
-        InputError, match=r"\['q_prj'\] match no linear layer.*did you mean .*q_proj.*endings are .*v_proj"
-    ):
+    with pytest.raises(InputError, match=r"\['q_prj'\] match no linear layer; did you mean q_proj"):
         find_matrices(model, ["q_prj"])
-    with pytest.raises(InputError, match=r"endings are .*down_proj"):
+    with pytest.raises(InputError, match=r"match no linear layer; there is down_proj, gate_proj, .*v_proj"):
         uniform_budget(model, 4, ["zzzzzz"])
+
+
+def test_a_misspelt_name_is_refused_beside_one_that_matches(tiny):
+    with pytest.raises(InputError, match=r"\['vlaue'\] match no linear layer; did you mean value"):
+        find_matrices(tiny("bert")[0], ["query", "vlaue"])
+
+
+@pytest.mark.parametrize(
+    ("target", "kind"),
+    [
+        (["word_embeddings"], "Embedding, such as embeddings.word_embeddings"),
+        (["query", "LayerNorm"], "LayerNorm, such as embeddings.LayerNorm"),
+        (["attention"], "BertAttention, such as encoder.layer.0.attention"),
+        (r".*\.dropout", "Dropout, such as"),
+    ],
+)
+def test_a_name_of_another_type_of_module_is_refused_with_its_type(tiny, target, kind):
+    with pytest.raises(InputError, match=f"match no linear layer but {kind}.*endings are dense, key, query, value"):
+        find_matrices(tiny("bert")[0], target)
+
+
+def test_a_linear_layer_outside_the_blocks_is_left_out_beside_others_and_refused_alone(tiny_folder):
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_folder("bert"), num_labels=3)
+    assert {matrix.module.rsplit(".", 1)[-1] for matrix in find_matrices(model, ["query", "classifier"])} == {"query"}
+    with pytest.raises(InputError, match=r"\['classifier'\] match no linear layer in the blocks; endings are dense"):
+        find_matrices(model, ["classifier"])
+
+
+def test_target_modules_that_are_no_names_are_refused(tiny):
+    with pytest.raises(InputError, match="target_modules has 3; give names"):
+        find_matrices(tiny("bert")[0], [3])
 
 
 def test_a_module_without_blocks_is_refused():

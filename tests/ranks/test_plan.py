@@ -94,6 +94,27 @@ def test_ranks_scales_and_weights_survive_saving_and_loading_in_peft(deep_plan, 
     torch.testing.assert_close(loaded(tokens).last_hidden_state, model(tokens).last_hidden_state)
 
 
+def test_matrices_of_unequal_ranks_and_overlapping_names_are_the_same_after_loading_and_rank_0_has_no_adapter(
+    tmp_path,
+):
+    model = deep_bert()
+    uniform = allocate_ranks(
+        None, model, strategy="uniform", target_modules="all-linear", budget=uniform_budget(model, 3, "all-linear")
+    )
+    # Every matrix unlike its neighbours in block and depth; output.dense beside attention.output.dense.
+    plan = uniform.with_rank({module: number % 7 for number, module in enumerate(uniform.ranks)})
+    assert {plan.ranks[f"encoder.layer.{block}.output.dense"] for block in (1, 10, 11)} == {4, 2, 1}
+    get_peft_model(model, plan.to_peft_config()).save_pretrained(tmp_path)
+    loaded = PeftModel.from_pretrained(deep_bert(), tmp_path)
+    assert adapted(loaded) == {module: (rank, 2.0) for module, rank in plan.ranks.items() if rank > 0}
+    shapes = {name: tuple(value.shape) for name, value in loaded.named_parameters() if "lora_" in name}
+    assert len(shapes) == 2 * sum(rank > 0 for rank in plan.ranks.values())
+    for row in plan.frame[plan.frame["rank"] > 0].itertuples():
+        layer = f"base_model.model.{row.module}"
+        assert shapes[f"{layer}.lora_A.default.weight"] == (row.rank, row.in_features)
+        assert shapes[f"{layer}.lora_B.default.weight"] == (row.out_features, row.rank)
+
+
 def test_alpha_over_rank_can_be_chosen_and_stays_the_same_for_every_matrix(tiny, plan):
     found = adapted(get_peft_model(tiny("bert")[0], plan.to_peft_config(alpha_over_rank=0.5)))
     assert len({rank for rank, _ in found.values()}) > 1
@@ -142,6 +163,17 @@ def test_a_plan_without_dimensions_can_be_saved_too(tiny, tmp_path):
     assert loaded.ranks == plan.ranks
     assert loaded.frame["lower_bound"].isna().all()
     assert loaded.by_layer()["rank"].tolist() == [2.0, 2.0, 2.0]
+
+
+def test_a_plan_that_was_saved_before_weights_were_kept_has_none(plan, tmp_path):
+    file = plan.save(tmp_path / "plan.json")
+    content = json.loads(file.read_text())
+    for row in content["ranks"]:
+        del row["weight"]
+    file.write_text(json.dumps(content))
+    loaded = RankPlan.load(file)
+    assert loaded.frame["weight"].isna().all()
+    pd.testing.assert_frame_equal(loaded.frame.drop(columns="weight"), plan.frame.drop(columns="weight"))
 
 
 def test_a_missing_plan_and_a_file_of_another_kind_are_refused(plan, tmp_path):

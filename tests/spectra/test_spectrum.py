@@ -1,94 +1,17 @@
-"""Singular values of a PEFT model's updates are those of the updates: merged weights minus base weights, full SVD."""
+"""The table of a spectrum: its rows and columns, what it refuses, and what is saved."""
 
 from __future__ import annotations
-
-import copy
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from peft import (
-    AdaLoraConfig,
-    FourierFTConfig,
-    HRAConfig,
-    IA3Config,
-    LoHaConfig,
-    LoKrConfig,
-    LoraConfig,
-    OFTConfig,
-    VeraConfig,
-    get_peft_model,
-)
+from adapted_models import trained
+from peft import FourierFTConfig, LoraConfig, get_peft_model
 from tiny_models import ARCHITECTURES
 
 from gelora_viz import UpdateSpectrum, add_adapter, allocate_ranks, measure_spectra, uniform_budget
 from gelora_viz.errors import InputError, StudyError
-
-UNEQUAL = {r"encoder\.layer\.0\.attention\.self\.query": 2, r"encoder\.layer\.2\.attention\.self\.value": 7}
-
-
-def trained(model, config, seed=0):
-    """`model` with an adapter whose every trainable weight has moved at random."""
-    adapted = get_peft_model(model, config)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in adapted.parameters():
-            if parameter.requires_grad:
-                parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
-    return adapted
-
-
-def singular_values_of_the_updates(peft_model, base):
-    """Module -> singular values, by merging the adapter and subtracting the base weights."""
-    merged = copy.deepcopy(peft_model).double().merge_and_unload()
-    return {
-        name: torch.linalg.svdvals(
-            merged.get_submodule(name).weight.detach() - module.weight.detach().double()
-        ).numpy()
-        for name, module in base.named_modules()
-        if name.endswith(("query", "value", "c_attn"))
-    }
-
-
-@pytest.mark.parametrize(
-    "config",
-    [
-        LoraConfig(r=4, target_modules=["query", "value"]),
-        LoraConfig(r=4, lora_alpha=3, target_modules=["query", "value"], use_rslora=True),
-        LoraConfig(r=4, target_modules=["query", "value"], rank_pattern=UNEQUAL),
-        LoraConfig(r=40, target_modules=["query", "value"]),
-        VeraConfig(r=6, target_modules=["query", "value"]),
-        LoKrConfig(r=3, target_modules=["query", "value"]),
-        LoHaConfig(r=3, target_modules=["query", "value"]),
-        FourierFTConfig(n_frequency=30, target_modules=["query", "value"]),
-        LoraConfig(r=4, target_modules=["query", "value"], use_dora=True),
-        OFTConfig(target_modules=["query", "value"], oft_block_size=8, r=0),
-        HRAConfig(target_modules=["query", "value"]),
-        IA3Config(target_modules=["query", "value"], feedforward_modules=[]),
-        AdaLoraConfig(target_modules=["query", "value"], total_step=10),
-    ],
-    ids=lambda config: f"{config.peft_type.value}-{getattr(config, 'r', '')}",
-)
-def test_singular_values_are_those_of_the_whole_update(tiny, config):
-    base, _ = tiny("bert")
-    adapted = trained(copy.deepcopy(base), config)
-    truth = singular_values_of_the_updates(adapted, base)
-    spectrum = measure_spectra(adapted)
-    assert set(spectrum.singular_values) == set(truth)
-    for module, values in spectrum.singular_values.items():
-        n_common = min(len(values), len(truth[module]))
-        assert (np.diff(values) <= 1e-12).all()
-        np.testing.assert_allclose(values[:n_common], truth[module][:n_common], atol=1e-6)
-        np.testing.assert_allclose([*values[n_common:], *truth[module][n_common:]], 0, atol=1e-6)
-
-
-def test_the_conv1d_of_gpt2_is_measured_as_any_matrix(tiny):
-    base, _ = tiny("gpt2")
-    adapted = trained(copy.deepcopy(base), LoraConfig(r=3, target_modules=["c_attn"], fan_in_fan_out=True))
-    truth = singular_values_of_the_updates(adapted, base)
-    for module, values in measure_spectra(adapted).singular_values.items():
-        np.testing.assert_allclose(values, truth[module][:3], atol=1e-6)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -1,0 +1,250 @@
+"""Pictures of a training from inside: the updates' effective rank and the hidden states' dimension over its steps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
+
+from gelora_viz.errors import InputError
+from gelora_viz.plots.description import GREY, LEVEL, MARKERS, VERMILLION, Drawing, Panel, Series, Style
+from gelora_viz.plots.frames import floats, require_columns
+from gelora_viz.plots.layer_pictures import DEPTH_LABEL, MOST_TICKS, STACK_NAMES, depth_range, depth_ticks
+from gelora_viz.plots.looks import estimator_title, interval_caption
+from gelora_viz.plots.spectrum_pictures import DEPTH_STYLES, columns_for, kinds_of_matrices, spread
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class RankHistory(Protocol):
+    """What a picture reads of a spectrum history."""
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """Columns step, module, rank, entropy_rank."""
+
+
+class DepthHistory(Protocol):
+    """What a picture reads of a dimension history."""
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """Columns step, layer, stack, depth, estimator, dimension, ci_low, ci_high."""
+
+    @property
+    def confidence(self) -> float:
+        """The level of the intervals, such as 0.95."""
+
+    @property
+    def pooling(self) -> str:
+        """How texts became points, such as "mean"."""
+
+    def changes(self, estimator: str) -> pd.DataFrame:
+        """Columns step, layer, stack, depth, change, ci_low, ci_high."""
+
+
+THIRDS = ("Early layers", "Middle layers", "Late layers")
+ASSIGNED_STYLE = Style(GREY, "dot", "x")
+# Light to dark, as in ColorBrewer's Blues without its palest: order is seen, and survives a greyscale print.
+STEP_COLORS = ("#9ecae1", "#6baed6", "#4292c6", "#2171b5", "#08306b")
+MOST_STEPS = len(STEP_COLORS)
+NO_CHANGE_STYLE = Style(GREY, marker=LEVEL)
+FARTHEST_LEVEL = 2.5
+"""An assigned rank further above the highest effective rank than this would press the lines flat."""
+
+
+def describe_rank_growth(history: RankHistory) -> Drawing:
+    """How the effective rank of the updates grew over the steps of a training.
+
+    One panel per kind of matrix (query, value ...). Each line is the mean entropy rank of a third of the layers,
+    its band runs from the smallest to the largest; of fewer than three layers there is one line. The assigned rank is
+    in the panel's title, and drawn as a level where it is not far above everything else. In the first steps an update
+    is small and goes in many directions, so its rank may start high and fall; the frame's norm says how much it is.
+
+    Args:
+        history: a `SpectrumHistory`.
+
+    Raises:
+        InputError: if nothing was recorded, or the frame lacks a column.
+
+    References:
+        Roy and Vetterli 2007, The effective rank: the exponential of the entropy of the singular values' shares.
+    """
+    frame = history.frame
+    require_columns(frame, ("step", "module", "rank", "entropy_rank"), "spectrum history")
+    kinds = kinds_of_matrices(dict.fromkeys(frame["module"]))
+    columns = columns_for(len(kinds))
+    panels = [
+        _growth_panel(frame, kind, modules, first=place % columns == 0)
+        for place, (kind, modules) in enumerate(kinds.items())
+    ]
+    highest = max(high for panel in panels for series in panel.series for high in series.high or ())
+    panels = [replace(panel, y_range=(0.0, 1.06 * highest or 1.0)) for panel in panels]
+    return Drawing(
+        "Effective rank over training",
+        tuple(panels),
+        "Entropy ranks: lines are means over layers, bands run from the smallest to the largest.",
+        columns=columns,
+        shared_x=True,
+    )
+
+
+def describe_dimension_history(history: DepthHistory, estimator: str = "twonn") -> Drawing:
+    """How the intrinsic dimension of the hidden states moved while a model trained.
+
+    Above, the dimension over depth, one line per recorded step from light to dark; of more than five steps the first,
+    the last and three between. Below, how far each layer is from where it began, at the last step; its interval is
+    paired, because the same texts stand behind both, and so is narrower than the bands above suggest.
+
+    Args:
+        history: a `DimensionHistory`.
+        estimator: one of those recorded.
+
+    Raises:
+        InputError: if nothing was recorded, or not by this estimator, or the frame lacks a column.
+    """
+    frame = history.frame
+    columns = ("step", "layer", "stack", "depth", "estimator", "dimension", "ci_low", "ci_high")
+    require_columns(frame, columns, "dimension history")
+    known = list(dict.fromkeys(frame["estimator"]))
+    if estimator not in known:
+        raise InputError(f"the history has no estimator {estimator!r}; it has {', '.join(known)}")
+    frame = frame[frame["estimator"] == estimator]
+    recorded = sorted(set(frame["step"]))
+    steps = spread(recorded, MOST_STEPS)
+    stacks = list(dict.fromkeys(frame["stack"]))
+    upper = [
+        _depth_panel(frame[frame["stack"] == stack], steps, estimator, first=place == 0, n_columns=len(stacks))
+        for place, stack in enumerate(stacks)
+    ]
+    lower: list[Panel] = []
+    if len(recorded) > 1:
+        changes = history.changes(estimator)
+        changes = changes[changes["step"] == recorded[-1]]
+        lower = [
+            _change_panel(changes[changes["stack"] == stack], recorded, first=place == 0, n_columns=len(stacks))
+            for place, stack in enumerate(stacks)
+        ]
+    return Drawing(
+        "Intrinsic dimension over training",
+        (*upper, *lower),
+        f"Pooling: {history.pooling}. {interval_caption(history.confidence)} Whiskers are paired intervals of the "
+        "change, which the same texts stand behind at every step.",
+        columns=len(stacks),
+        shared_x=True,
+    )
+
+
+def _growth_panel(frame: pd.DataFrame, kind: str, modules: list[str], *, first: bool) -> Panel:
+    rows = frame[frame["module"].isin(modules)]
+    assigned = rows["rank"].astype(float)
+    known = bool(assigned.notna().any())
+    lowest, highest = assigned.min(), assigned.max()
+    ranks = f"{lowest:g}" if lowest == highest else f"{lowest:g} to {highest:g}"
+    series = []
+    if known and highest <= FARTHEST_LEVEL * rows["entropy_rank"].max():
+        means = rows.groupby("step")["rank"].mean()
+        constant = means.min() == means.max()
+        ends = rows["step"].isin((rows["step"].min(), rows["step"].max()))
+        series.append(_over_steps(rows[ends] if constant else rows, "rank", "Assigned rank", ASSIGNED_STYLE))
+    if len(modules) < len(THIRDS):
+        series.append(_over_steps(rows, "entropy_rank", "All layers", Style(VERMILLION)))
+    else:
+        for label, style, part in zip(THIRDS, DEPTH_STYLES, _thirds(modules), strict=True):
+            series.append(_over_steps(rows[rows["module"].isin(part)], "entropy_rank", label, style))
+    return Panel(
+        title=f"{kind} (rank {ranks})" if known else kind,
+        x_label="Step",
+        y_label="Effective rank" if first else "",
+        series=tuple(series),
+    )
+
+
+def _over_steps(rows: pd.DataFrame, column: str, label: str, style: Style) -> Series:
+    """The mean over matrices at each step, with a band from the smallest to the largest."""
+    values = rows.assign(**{column: rows[column].astype(float)}).groupby("step", sort=True)[column]
+    summary = values.agg(["mean", "min", "max", "count"])
+    return Series(
+        kind="line",
+        x=floats(summary.index),
+        y=floats(summary["mean"]),
+        label=label,
+        style=style,
+        low=floats(summary["min"]),
+        high=floats(summary["max"]),
+        details=tuple(
+            f"step {step:g}, {count} {'matrix' if count == 1 else 'matrices'}"
+            for step, count in zip(floats(summary.index), summary["count"], strict=True)
+        ),
+    )
+
+
+def _depth_panel(frame: pd.DataFrame, steps: list[int], estimator: str, *, first: bool, n_columns: int) -> Panel:
+    """Dimension over depth, one line per step; bands for the first and the last alone, so that they can be seen."""
+    series = []
+    for number, step in enumerate(steps):
+        rows = frame[frame["step"] == step].sort_values("depth")
+        ends = step in (steps[0], steps[-1])
+        series.append(
+            Series(
+                kind="line",
+                x=floats(rows["depth"]),
+                y=floats(rows["dimension"]),
+                label=f"Step {step}",
+                style=_step_style(number, len(steps)),
+                low=floats(rows["ci_low"]) if ends else None,
+                high=floats(rows["ci_high"]) if ends else None,
+                details=tuple(f"{layer}, step {step}" for layer in rows["layer"]),
+            )
+        )
+    depths = list(frame["depth"])
+    ticks, labels = depth_ticks(depths, MOST_TICKS // n_columns)
+    return Panel(
+        title=STACK_NAMES.get(frame["stack"].iloc[0], frame["stack"].iloc[0]),
+        x_label=DEPTH_LABEL,
+        y_label=f"Dimension ({estimator_title(estimator)})" if first else "",
+        series=tuple(series),
+        x_ticks=ticks,
+        x_tick_labels=labels,
+        x_range=depth_range(depths),
+        y_from_zero=True,
+    )
+
+
+def _change_panel(changes: pd.DataFrame, recorded: list[int], *, first: bool, n_columns: int) -> Panel:
+    """How far each layer is from where it began, with the level of no change."""
+    rows = changes.sort_values("depth")
+    depths = list(rows["depth"])
+    ticks, labels = depth_ticks(depths, MOST_TICKS // n_columns)
+    moved = Series(
+        kind="markers",
+        x=floats(rows["depth"]),
+        y=floats(rows["change"]),
+        label=f"Change by step {recorded[-1]}",
+        style=Style(STEP_COLORS[-1]),
+        low=floats(rows["ci_low"]),
+        high=floats(rows["ci_high"]),
+        details=tuple(f"{layer}, step {recorded[-1]}" for layer in rows["layer"]),
+    )
+    none = Series("markers", moved.x, (0.0,) * len(depths), "No change", NO_CHANGE_STYLE, details=moved.details)
+    return Panel(
+        title="",
+        x_label=DEPTH_LABEL,
+        y_label=f"Change since step {recorded[0]}" if first else "",
+        series=(none, moved),
+        x_ticks=ticks,
+        x_tick_labels=labels,
+        x_range=depth_range(depths),
+    )
+
+
+def _thirds(modules: list[str]) -> list[list[str]]:
+    """Early, middle and late; where they do not divide, the middle has more."""
+    ends = len(modules) // 3 + (len(modules) % 3 == 2)
+    return [modules[:ends], modules[ends : len(modules) - ends], modules[len(modules) - ends :]]
+
+
+def _step_style(number: int, n_steps: int) -> Style:
+    """Light to dark; the last step is darkest however many there are."""
+    place = MOST_STEPS - n_steps + number
+    return Style(STEP_COLORS[place], "solid", MARKERS[place])

@@ -1,0 +1,47 @@
+"""Ranks of named matrices as a PEFT LoRA configuration whose patterns cannot be mistaken."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from gelora_viz.errors import InputError
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+
+_DECIDED = ("r", "lora_alpha", "target_modules", "rank_pattern", "alpha_pattern")
+
+
+def lora_config(ranks: Mapping[str, int], *, alpha_over_rank: float, **overrides: Any) -> LoraConfig:  # noqa: ANN401
+    """A `peft.LoraConfig` that gives each named matrix its own rank, at one scale alpha / r.
+
+    `rank_pattern` and `alpha_pattern` hold one escaped full module name per matrix, so that no key matches another
+    module, whatever their order (PEFT loses the order when it saves), and layer 1 is never taken for layer 11.
+
+    Args:
+        ranks: full module name -> rank; a matrix of rank 0 is not adapted.
+        alpha_over_rank: the scale of every update, alpha / r.
+        overrides: any argument of `peft.LoraConfig` that does not decide ranks, such as lora_dropout or use_dora.
+
+    Raises:
+        InputError: if an override would change the ranks, or every rank is 0.
+    """
+    from peft import LoraConfig
+
+    fixed = sorted(overrides.keys() & set(_DECIDED))
+    if fixed:
+        raise InputError(f"{', '.join(fixed)} cannot be overridden, the ranks decide them; use alpha_over_rank")
+    adapted = {module: rank for module, rank in ranks.items() if rank > 0}
+    if not adapted:
+        raise InputError("every matrix has rank 0, so there is nothing to adapt; raise the budget")
+    smallest = min(adapted.values())
+    return LoraConfig(
+        r=smallest,
+        lora_alpha=alpha_over_rank * smallest,  # type: ignore[arg-type] # a float serves PEFT as well
+        target_modules=list(adapted),
+        rank_pattern={re.escape(module): rank for module, rank in adapted.items()},
+        alpha_pattern={re.escape(module): alpha_over_rank * rank for module, rank in adapted.items()},
+        **overrides,
+    )

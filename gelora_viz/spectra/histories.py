@@ -1,0 +1,217 @@
+"""What a recorder saw: the spectrum of an adapter, or the dimension of hidden states, at steps of a training."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pandas as pd
+
+from gelora_viz._results import frame_html, read_json, write_json
+from gelora_viz.dimension import DimensionProfile
+from gelora_viz.dimension.profile import COLUMNS as PROFILE_COLUMNS
+from gelora_viz.dimension.profile import interval, split_half_error
+from gelora_viz.errors import InputError
+from gelora_viz.spectra.spectrum import COLUMNS as SPECTRUM_COLUMNS
+from gelora_viz.spectra.spectrum import UpdateSpectrum
+
+_SPECTRA = "spectrum history"
+_PROFILES = "dimension history"
+CHANGE_COLUMNS = [
+    "step", "layer", "stack", "depth", "dimension_before", "dimension", "change", "std_error", "ci_low", "ci_high",
+    "within_noise",
+]  # fmt: skip
+
+_Result = TypeVar("_Result", UpdateSpectrum, DimensionProfile)
+
+
+@dataclass(frozen=True, eq=False)
+class SpectrumHistory:
+    """The spectrum of an adapter's updates over the steps of its training.
+
+    Attributes:
+        spectra: step -> spectrum, ascending; step 0 is before the first update.
+
+    Example:
+        >>> SpectrumHistory({}).steps
+        []
+    """
+
+    spectra: Mapping[int, UpdateSpectrum]
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps that were recorded."""
+        return list(self.spectra)
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One row per step and adapted module: step, and the columns of `UpdateSpectrum.frame`."""
+        return _joined({step: each.frame for step, each in self.spectra.items()}, SPECTRUM_COLUMNS)
+
+    def at(self, step: int) -> UpdateSpectrum:
+        """The spectrum at a step; raises `InputError` if that step was not recorded."""
+        return _at(self.spectra, step)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write as JSON."""
+        return write_json(path, _SPECTRA, {"records": _records(self.spectra)})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> SpectrumHistory:
+        """Read what `save` wrote; raises `StudyError` where it is missing or of another version."""
+        records = read_json(path, _SPECTRA)["records"]
+        return cls({int(each["step"]): UpdateSpectrum.from_dict(each) for each in records})
+
+    def __repr__(self) -> str:
+        return f"SpectrumHistory({_describe(self.steps)})"
+
+    def _repr_html_(self) -> str:
+        return frame_html(self.frame, caption=repr(self))
+
+
+@dataclass(frozen=True, eq=False)
+class DimensionHistory:
+    """The intrinsic dimension of hidden states over the steps of a training, always of the same texts.
+
+    Attributes:
+        profiles: step -> profile, ascending; step 0 is before the first update.
+
+    Example:
+        >>> DimensionHistory({}).steps
+        []
+    """
+
+    profiles: Mapping[int, DimensionProfile]
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps that were recorded."""
+        return list(self.profiles)
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One row per step, layer and estimator: step, and the columns of `DimensionProfile.frame`."""
+        return _joined({step: each.frame for step, each in self.profiles.items()}, PROFILE_COLUMNS)
+
+    @property
+    def confidence(self) -> float:
+        """The level of the intervals; 0.95 where nothing was recorded."""
+        return next((profile.confidence for profile in self.profiles.values()), 0.95)
+
+    @property
+    def pooling(self) -> str:
+        """How texts became points; empty where nothing was recorded."""
+        return next((profile.pooling for profile in self.profiles.values()), "")
+
+    def at(self, step: int) -> DimensionProfile:
+        """The profile at a step; raises `InputError` if that step was not recorded."""
+        return _at(self.profiles, step)
+
+    def changes(self, estimator: str = "twonn", *, since: int | None = None) -> pd.DataFrame:
+        """How far the dimension of each layer has moved since a step.
+
+        The same texts, split into the same halves, stand behind all steps, so the errors of two steps are correlated;
+        the interval of a change comes from the paired halves, as that of a difference between layers does.
+
+        Args:
+            estimator: one of those recorded.
+            since: the step to compare with; the first one by default.
+
+        Returns:
+            One row per later step and layer: step, layer, stack, depth, dimension_before (at `since`), dimension,
+            change (dimension - dimension_before), std_error, ci_low, ci_high, within_noise (whether the interval
+            holds 0, or is unknown).
+
+        Raises:
+            InputError: if the step or the estimator was not recorded, or the steps were not estimated from the same
+                points with the same options.
+        """
+        if not self.profiles:
+            raise InputError("nothing was recorded; train with the recorder among the Trainer's callbacks first")
+        first = self.steps[0] if since is None else since
+        start = self.at(first)
+        rows: list[dict[str, Any]] = []
+        for step, profile in self.profiles.items():
+            if step > first:
+                _check_paired(start, profile, first, step)
+                rows += ({"step": step, **row} for row in _changes(start, profile, estimator))
+        return pd.DataFrame(rows, columns=CHANGE_COLUMNS)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write as JSON."""
+        return write_json(path, _PROFILES, {"records": _records(self.profiles)})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> DimensionHistory:
+        """Read what `save` wrote; raises `StudyError` where it is missing or of another version."""
+        records = read_json(path, _PROFILES)["records"]
+        return cls({int(each["step"]): DimensionProfile.from_dict(each) for each in records})
+
+    def __repr__(self) -> str:
+        return f"DimensionHistory({_describe(self.steps)})"
+
+    def _repr_html_(self) -> str:
+        return frame_html(self.frame, caption=repr(self))
+
+
+def _joined(frames: Mapping[int, pd.DataFrame], columns: list[str]) -> pd.DataFrame:
+    """The frames below each other, behind a column step."""
+    if not frames:
+        return pd.DataFrame(columns=["step", *columns])
+    return pd.concat(
+        [frame.assign(step=step)[["step", *frame.columns]] for step, frame in frames.items()], ignore_index=True
+    )
+
+
+def _at(results: Mapping[int, _Result], step: int) -> _Result:
+    if step not in results:
+        raise InputError(f"step {step} was not recorded; recorded are {', '.join(map(str, results)) or 'none'}")
+    return results[step]
+
+
+def _records(results: Mapping[int, _Result]) -> list[dict[str, Any]]:
+    return [{"step": step, **result.to_dict()} for step, result in results.items()]
+
+
+def _describe(steps: list[int]) -> str:
+    return f"{len(steps)} steps, {steps[0]} to {steps[-1]}" if steps else "nothing recorded"
+
+
+def _check_paired(before: DimensionProfile, after: DimensionProfile, first: int, step: int) -> None:
+    """Raise `InputError` unless both profiles read the same points in the same way."""
+    if (before.pooling, dict(before.settings)) != (after.pooling, dict(after.settings)):
+        raise InputError(
+            f"steps {first} and {step} were estimated from other points or with other options, so their halves are "
+            "not paired; record both with one DimensionRecorder"
+        )
+
+
+def _changes(before: DimensionProfile, after: DimensionProfile, estimator: str) -> list[dict[str, Any]]:
+    rows = []
+    earlier = before.of(estimator).set_index("layer")["dimension"]
+    for row in after.of(estimator).itertuples(index=False):
+        gaps = after.half_gaps[str(row.layer), estimator], before.half_gaps[str(row.layer), estimator]
+        n_splits = min(map(len, gaps))
+        paired = gaps[0][:n_splits] - gaps[1][:n_splits]
+        change = float(row.dimension - earlier[row.layer])
+        std_error = split_half_error(paired)
+        low, high = interval(change, std_error, n_splits, after.confidence)
+        rows.append(
+            {
+                "layer": row.layer,
+                "stack": row.stack,
+                "depth": row.depth,
+                "dimension_before": float(earlier[row.layer]),
+                "dimension": float(row.dimension),
+                "change": change,
+                "std_error": std_error,
+                "ci_low": low,
+                "ci_high": high,
+                "within_noise": not (low > 0 or high < 0),  # also where the interval is unknown
+            }
+        )
+    return rows

@@ -1,0 +1,253 @@
+"""Callbacks of the Hugging Face Trainer that look on: an adapter's spectrum, or a dimension, every so many steps."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import torch
+from peft import PeftModel
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+
+from gelora_viz._checks import check_seed
+from gelora_viz.activations import capture
+from gelora_viz.activations.pooling import Pooling, PoolingFunction
+from gelora_viz.dimension import DimensionProfile, estimate_dimension
+from gelora_viz.dimension.estimate import DEFAULT_K
+from gelora_viz.errors import GeloraVizError, InputError
+from gelora_viz.spectra.histories import DimensionHistory, SpectrumHistory
+from gelora_viz.spectra.spectrum import UpdateSpectrum, measure_spectra
+
+logger = logging.getLogger("gelora_viz")
+
+DEFAULT_EVERY = 50
+"""Steps between records: often enough for a picture, seldom enough to cost little beside the steps."""
+
+_History = TypeVar("_History", SpectrumHistory, DimensionHistory)
+_Result = TypeVar("_Result", UpdateSpectrum, DimensionProfile)
+
+
+class _Recorder(TrainerCallback, ABC, Generic[_History, _Result]):
+    """Records before the first step, every so many steps, and after the last one; training goes on as without it.
+
+    Before training, what cannot be measured is an error. Later it is a warning, and the record is left out: training
+    is not ended by what only looks on.
+    """
+
+    def __init__(self, every: int, path: str | os.PathLike[str] | None) -> None:
+        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+            raise InputError(f"every is {every!r}; give a whole number of steps, at least 1")
+        self._every = every
+        self._path = None if path is None else Path(path)
+        self._records: dict[int, _Result] = {}
+
+    @property
+    @abstractmethod
+    def history(self) -> _History:
+        """What was recorded so far."""
+
+    @abstractmethod
+    def _measure(self, model: nn.Module) -> _Result:
+        """The result at this moment."""
+
+    @abstractmethod
+    def _read(self, path: Path) -> dict[int, _Result]:
+        """Records that an interrupted training left."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ANN401, ARG002
+        """Trainer's hook: the record before training, or where a resumed training goes on."""
+        step = int(state.global_step)
+        resumed = step > 0 and self._path is not None and self._path.exists()
+        earlier = self._read(self._path) if resumed and self._path is not None else {}
+        self._records = {each: record for each, record in earlier.items() if each < step}
+        if state.is_world_process_zero:
+            _check_whole(kwargs["model"])
+            self._record(step, kwargs["model"])
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ANN401, ARG002
+        """Trainer's hook: a record every so many steps and after the last, before the best weights are loaded."""
+        step = int(state.global_step)
+        if step % self._every == 0 or step >= state.max_steps:
+            self._try_to_record(step, state, kwargs["model"])
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ANN401, ARG002
+        """Trainer's hook: the last record of a training that was stopped early."""
+        step = int(state.global_step)
+        if step not in self._records and not args.load_best_model_at_end:
+            self._try_to_record(step, state, kwargs["model"])
+
+    def _try_to_record(self, step: int, state: Any, model: nn.Module) -> None:  # noqa: ANN401 - transformers'
+        if not state.is_world_process_zero:
+            return
+        try:
+            self._record(step, model)
+        except GeloraVizError as error:
+            logger.warning("nothing recorded at step %d: %s", step, error)
+
+    def _record(self, step: int, model: nn.Module) -> None:
+        with _undisturbed():
+            self._records[step] = self._measure(model)
+        if self._path is not None:
+            self.history.save(self._path)
+
+
+class SpectrumRecorder(_Recorder[SpectrumHistory, UpdateSpectrum]):
+    """Records the spectrum of an adapter's updates while it trains, as a callback of the Hugging Face Trainer.
+
+    It finds the PEFT model inside whatever the Trainer trains, measures it at step 0, every `every` steps and at the
+    end, and changes nothing: neither weights, nor gradients, modes or random states. Of LoRA, AdaLoRA and GenLoRA a
+    record takes milliseconds a matrix; of other methods a full decomposition of every matrix, as `measure_spectra`.
+
+    Args:
+        every: steps between records.
+        adapter_name: which adapter.
+        device: where to measure; by default where each layer is.
+        path: a JSON file for the history, written at every record, so that a crash loses nothing. A training that is
+            resumed from a checkpoint goes on with the file's records up to there.
+
+    Raises:
+        InputError: if `every` is below 1; at the start of training, if there is no PEFT model, or its adapter cannot
+            be measured. Later that is a warning.
+
+    Example:
+        >>> recorder = SpectrumRecorder(every=20)  # Trainer(..., callbacks=[recorder]).train()
+        >>> recorder.history
+        SpectrumHistory(nothing recorded)
+    """
+
+    def __init__(
+        self,
+        every: int = DEFAULT_EVERY,
+        *,
+        adapter_name: str = "default",
+        device: str | None = None,
+        path: str | os.PathLike[str] | None = None,
+    ) -> None:
+        super().__init__(every, path)
+        self._adapter_name = adapter_name
+        self._device = device
+
+    @property
+    def history(self) -> SpectrumHistory:
+        """What was recorded so far."""
+        return SpectrumHistory(dict(self._records))
+
+    def _measure(self, model: nn.Module) -> UpdateSpectrum:
+        found = next((module for module in model.modules() if isinstance(module, PeftModel)), None)
+        if found is None:
+            raise InputError(
+                f"the {type(model).__name__} that is trained holds no PEFT model, so it has no updates to record; "
+                "wrap its transformer with add_adapter"
+            )
+        return measure_spectra(found, self._adapter_name, device=self._device)
+
+    def _read(self, path: Path) -> dict[int, UpdateSpectrum]:
+        return dict(SpectrumHistory.load(path).spectra)
+
+
+class DimensionRecorder(_Recorder[DimensionHistory, DimensionProfile]):
+    """Records the intrinsic dimension of the hidden states while a model trains, as a callback of the Trainer.
+
+    The same texts are captured at step 0, every `every` steps and at the end, from the PEFT model or the plain
+    transformer inside whatever the Trainer trains, in evaluation mode, and estimated as `estimate_dimension` does.
+    Training is not changed: neither weights, nor gradients, modes or random states.
+
+    Args:
+        tokenizer: the model's own.
+        texts: a few hundred that the model does not train on; each record reads them all once.
+        every: steps between records.
+        layers: as in `capture`.
+        pooling: as in `capture`.
+        max_points: as in `capture`.
+        max_length: as in `capture`.
+        estimators: as in `estimate_dimension`.
+        k: as in `estimate_dimension`.
+        confidence: as in `estimate_dimension`.
+        seed: of the choice of points and of the halves behind the intervals, the same at every step.
+        device: where to search neighbours: None for the CPU.
+        path: as in `SpectrumRecorder`.
+
+    Raises:
+        InputError: if `every` is below 1 or the seed unusable; at the start of training, if there is no transformer,
+            or the texts cannot be captured or estimated. Later that is a warning.
+
+    Example:
+        >>> from gelora_viz.sources import load_model
+        >>> recorder = DimensionRecorder(load_model("minilm").tokenizer, ["a cat", "a dog"], every=20)
+        >>> recorder.history
+        DimensionHistory(nothing recorded)
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        texts: Sequence[str],
+        every: int = DEFAULT_EVERY,
+        *,
+        layers: str | Sequence[str] = "blocks",
+        pooling: Pooling | PoolingFunction | str = "mean",
+        max_points: int | None = None,
+        max_length: int | None = None,
+        estimators: Sequence[str] | str | None = None,
+        k: int = DEFAULT_K,
+        confidence: float = 0.95,
+        seed: int = 0,
+        device: str | None = None,
+        path: str | os.PathLike[str] | None = None,
+    ) -> None:
+        super().__init__(every, path)
+        self._tokenizer = tokenizer
+        self._texts = list(texts)
+        self._capturing: dict[str, Any] = {
+            "layers": layers, "pooling": pooling, "max_points": max_points, "max_length": max_length,
+            "seed": check_seed(seed), "progress": False,
+        }  # fmt: skip
+        self._estimating: dict[str, Any] = {
+            "estimators": estimators, "k": k, "confidence": confidence, "seed": seed, "device": device,
+            "progress": False,
+        }  # fmt: skip
+
+    @property
+    def history(self) -> DimensionHistory:
+        """What was recorded so far."""
+        return DimensionHistory(dict(self._records))
+
+    def _measure(self, model: nn.Module) -> DimensionProfile:
+        found = next((module for module in model.modules() if isinstance(module, PeftModel | PreTrainedModel)), None)
+        if found is None:
+            raise InputError(f"the {type(model).__name__} that is trained holds no transformer to capture")
+        return estimate_dimension(capture(found, self._tokenizer, self._texts, **self._capturing), **self._estimating)
+
+    def _read(self, path: Path) -> dict[int, DimensionProfile]:
+        return dict(DimensionHistory.load(path).profiles)
+
+
+def _check_whole(model: nn.Module) -> None:
+    """Raise `InputError` where each process holds a part of the weights only, as with FSDP and ZeRO-3."""
+    for name, parameter in model.named_parameters():
+        if hasattr(parameter, "ds_id") or type(parameter).__name__ in ("DTensor", "FlatParameter"):
+            raise InputError(
+                f"{name} is sharded over processes, so its spectrum and hidden states cannot be recorded here; train "
+                "without FSDP and ZeRO-3, or measure what was saved"
+            )
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Give the random states of Python, numpy and torch, on every device, back as they were."""
+    python, arrays = random.getstate(), np.random.get_state()  # noqa: NPY002 - what training may draw from
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=devices):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(arrays)  # noqa: NPY002
