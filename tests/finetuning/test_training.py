@@ -11,6 +11,7 @@ import torch
 from peft import LoraConfig, VeraConfig
 from small_runs import TIMES, before_each_step, losses_of, metrics_of, texts_by_step, train_here
 
+from gelora_viz import SpectrumHistory
 from gelora_viz.errors import InputError, RunError
 from gelora_viz.finetuning import training
 from gelora_viz.finetuning.adapting import adapt
@@ -191,6 +192,21 @@ def test_the_schedule_is_transformers_of_that_name(spec_of, tmp_path):
     rates = metrics_of(tmp_path / "run")["learning_rate"].dropna().to_numpy(dtype=float)
     cosine = [0.5 * (1 + math.cos(math.pi * step / 6)) for step in range(6)]
     np.testing.assert_allclose(rates, 5e-3 * np.array([0, 0.5, *cosine]), rtol=1e-6)
+
+
+# Spectra on the way
+
+
+def test_spectra_are_recorded_every_so_many_steps_without_changing_the_training(spec_of, tmp_path):
+    watched = train_here(spec_of(steps=5, spectra_every=2), tmp_path / "watched")
+    history = SpectrumHistory.load(tmp_path / "watched" / "spectra.json")
+    assert list(history.spectra) == [0, 2, 4, 5]
+    assert (history.spectra[0].frame["norm"] == 0).all()
+    pd.testing.assert_frame_equal(history.spectra[5].frame, watched.spectrum.frame)
+    alone = train_here(spec_of(steps=5), tmp_path / "alone")
+    assert losses_of(tmp_path / "watched").tolist() == losses_of(tmp_path / "alone").tolist()
+    assert alone.predictions.equals(watched.predictions)
+    assert not (tmp_path / "alone" / "spectra.json").exists()
 
 
 # Out of memory
