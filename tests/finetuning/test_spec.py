@@ -79,9 +79,7 @@ def test_a_file_of_a_later_version_is_refused_with_what_is_new_in_it(spec_of, tm
     path = spec_of().save(tmp_path / "spec.json")
     content = {**json.loads(path.read_text()), "optimiser": "muon", "gelora_viz": "9.0"}
     path.write_text(json.dumps(content))
-    with pytest.raises(
-        StudyError, match=r"has optimiser, which this version does not know; .* wrote it \(9\.0\)"
-    ):
+    with pytest.raises(StudyError, match=r"has optimiser, which this version does not know; .* wrote it \(9\.0\)"):
         RunSpec.load(path)
 
 
