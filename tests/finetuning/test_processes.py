@@ -49,7 +49,10 @@ def pairs(spec_of, language_spec_of, without_dropout, together):
         spec_of("classification", model=without_dropout, steps=7), language_spec_of("causal-lm", steps=5),
         spec_of("cancelled", **endless), spec_of("halved", **endless),
     ]  # fmt: skip
-    return {spec.name: (spec, together(spec)) for spec in specs}
+    launched = {spec.name: (spec, together(spec)) for spec in specs}
+    yield launched
+    for _, run in launched.values():
+        run.cancel(grace=0)
 
 
 @pytest.mark.slow

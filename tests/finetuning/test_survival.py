@@ -110,7 +110,7 @@ def test_a_loss_that_is_no_number_stops_the_run_with_the_step_and_the_learning_r
 def fill(disk):
     """Leave not one byte."""
     for size in (1 << 16, 1 << 10, 1):
-        with suppress(OSError), (disk / f"filler-{size}").open("wb", buffering=0) as filler:
+        with suppress(OSError), (disk / f"filler-{size}").open("ab", buffering=0) as filler:
             while filler.write(bytes(size)):
                 pass
 
@@ -137,6 +137,7 @@ def test_on_a_full_disk_a_run_fails_with_that_cause_and_what_was_finished_there_
     assert_failed(run, f"no space left for {run.path}; free some and launch the run again")
     assert not (run.path / "adapter").exists()
     assert runs(disk)["status"].tolist() == ["finished", "failed"]
+    fill(disk)  # the run's ballast, too
     with pytest.raises(StudyError, match="No space left on device"):
         start("finished", run_dir=disk / "finished")
     again = attach(disk / "finished").result()
@@ -210,7 +211,8 @@ def contested(start):
     refused = [each.exception() for each in launches if each.exception() is not None]
     (run,) = [each.result() for each in launches if each.exception() is None]
     wait_until_training(run)
-    return run, refused
+    yield run, refused
+    run.cancel(grace=0)
 
 
 def test_of_two_launches_into_one_folder_at_once_the_second_is_refused(contested):
