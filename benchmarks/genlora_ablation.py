@@ -66,7 +66,7 @@ def run_all(specs: list[RunSpec], folder: Path) -> None:
     while waiting or running:
         running = [run for run in running if run.status in ("queued", "running")]
         while waiting and len(running) < AT_ONCE:
-            running.append(launch(waiting[0], run_dir=folder / waiting[0].name))
+            running.append(launch(waiting[0], run_dir=folder / waiting[0].name, at_once=AT_ONCE))
             print(f"{time.strftime('%H:%M:%S')} {waiting.pop(0).name}, {len(waiting)} waiting", flush=True)
         time.sleep(1)
 

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from gelora_viz.dimension import local_dimension as local_dimension
     from gelora_viz.dimension import neighbor_graph as neighbor_graph
     from gelora_viz.errors import GeloraVizError as GeloraVizError
+    from gelora_viz.finetuning import LocalExecutor as LocalExecutor
+    from gelora_viz.finetuning import RayExecutor as RayExecutor
     from gelora_viz.finetuning import Run as Run
     from gelora_viz.finetuning import RunResult as RunResult
     from gelora_viz.finetuning import RunSpec as RunSpec
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
     from gelora_viz.finetuning import compare_runs as compare_runs
     from gelora_viz.finetuning import fit_probe as fit_probe
     from gelora_viz.finetuning import launch as launch
+    from gelora_viz.finetuning import relaunch as relaunch
+    from gelora_viz.finetuning import runs as runs
     from gelora_viz.finetuning import sample_batches as sample_batches
     from gelora_viz.ranks import RankPlan as RankPlan
     from gelora_viz.ranks import allocate_ranks as allocate_ranks
@@ -80,7 +84,8 @@ _ROOMS = {
         "UpdateSpectrum", "compress", "measure_spectra",
     ),
     "finetuning": (
-        "Run", "RunResult", "RunSpec", "attach", "compare_runs", "fit_probe", "launch", "sample_batches",
+        "LocalExecutor", "RayExecutor", "Run", "RunResult", "RunSpec", "attach", "compare_runs", "fit_probe",
+        "launch", "relaunch", "runs", "sample_batches",
     ),
     "study": ("Study", "run_demo"),
     "errors": ("GeloraVizError",),

@@ -13,13 +13,13 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from gelora_viz._version import __version__
 from gelora_viz.errors import InputError, StudyError
+
+if TYPE_CHECKING:
+    import pandas as pd  # imported where it is needed: a waiting worker writes JSON and stays small
 
 SCHEMA_VERSION = 1
 _UMASK = os.umask(0)  # it can only be read by setting it
@@ -94,6 +94,8 @@ def frame_to_records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 def records_to_frame(records: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
     """The inverse of `frame_to_records`, with the columns in a fixed order even when there are no rows."""
+    import pandas as pd
+
     return pd.DataFrame.from_records(records, columns=columns)
 
 
@@ -118,9 +120,11 @@ def frame_html(frame: pd.DataFrame, *, caption: str, digits: int = 3, max_rows: 
 def _cell(value: object, digits: int) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
-    if isinstance(value, float | np.floating):
-        return f"{value:.{digits}f}"
-    return str(value)
+    if isinstance(value, str | int):
+        return str(value)
+    import numpy as np
+
+    return f"{value:.{digits}f}" if isinstance(value, float | np.floating) else str(value)
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON-able value in, any out
@@ -128,21 +132,32 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON-able value in, any out
     match value:
         case None | str() | bool() | int():
             return value
-        case np.bool_() | np.integer():
-            return value.item()
-        case float() | np.floating():
-            number = float(value)
-            if math.isinf(number):
-                raise InputError(f"cannot save the infinite number {number}; results must be finite or NaN")
-            return None if math.isnan(number) else number
+        case float():
+            if math.isinf(value):
+                raise InputError(f"cannot save the infinite number {value}; results must be finite or NaN")
+            return None if math.isnan(value) else float(value)
         case Mapping():
             return {str(key): _plain(item) for key, item in value.items()}
-        case np.ndarray():
-            return _plain(value.tolist())
         case list() | tuple() | set() | frozenset():
             return [_plain(item) for item in (sorted(value) if isinstance(value, set | frozenset) else value)]
         case os.PathLike():
             return os.fspath(value)
+        case _:
+            return _plain_array(value)
+
+
+def _plain_array(value: Any) -> Any:  # noqa: ANN401 - as above
+    """What numpy and pandas have for a value."""
+    import numpy as np
+    import pandas as pd
+
+    match value:
+        case np.bool_() | np.integer():
+            return value.item()
+        case np.floating():
+            return _plain(float(value))
+        case np.ndarray():
+            return _plain(value.tolist())
         case _ if pd.isna(value):
             return None
         case _:

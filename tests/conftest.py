@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
 # Read when the libraries are imported, so it comes before they are.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -10,6 +11,8 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 # One thread for each of several test processes, which share the cores already.
 os.environ["OMP_NUM_THREADS"] = "1" if "PYTEST_XDIST_WORKER" in os.environ else "2"
+# Runs of these tests wait for no run of the user's, nor for those of other test processes.
+os.environ["GELORA_VIZ_QUEUE"] = tempfile.mkdtemp(prefix="gelora_viz-tests-")
 
 import copy
 import functools

@@ -1,9 +1,49 @@
-"""Short fine-tunings in a process of their own: specified in JSON, watched and cancelled from outside, compared."""
+"""Short fine-tunings in a process of their own: specified in JSON, watched and cancelled from outside, compared.
 
-from gelora_viz.finetuning.comparison import compare_runs
-from gelora_viz.finetuning.folder import RunResult
-from gelora_viz.finetuning.probe import fit_probe, sample_batches
-from gelora_viz.finetuning.run import Run, attach, launch
-from gelora_viz.finetuning.spec import RunSpec
+Names are imported when they are first used, so that a worker which waits for its turn needs no torch.
+"""
 
-__all__ = ["Run", "RunResult", "RunSpec", "attach", "compare_runs", "fit_probe", "launch", "sample_batches"]
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gelora_viz.finetuning.comparison import compare_runs as compare_runs
+    from gelora_viz.finetuning.executors import LocalExecutor as LocalExecutor
+    from gelora_viz.finetuning.executors import RayExecutor as RayExecutor
+    from gelora_viz.finetuning.launching import launch as launch
+    from gelora_viz.finetuning.launching import relaunch as relaunch
+    from gelora_viz.finetuning.probe import fit_probe as fit_probe
+    from gelora_viz.finetuning.probe import sample_batches as sample_batches
+    from gelora_viz.finetuning.result import RunResult as RunResult
+    from gelora_viz.finetuning.run import Run as Run
+    from gelora_viz.finetuning.run import attach as attach
+    from gelora_viz.finetuning.spec import RunSpec as RunSpec
+    from gelora_viz.finetuning.table import runs as runs
+
+_FILES = {
+    "comparison": ("compare_runs",),
+    "executors": ("LocalExecutor", "RayExecutor"),
+    "launching": ("launch", "relaunch"),
+    "probe": ("fit_probe", "sample_batches"),
+    "result": ("RunResult",),
+    "run": ("Run", "attach"),
+    "spec": ("RunSpec",),
+    "table": ("runs",),
+}
+_FILE_OF = {name: file for file, names in _FILES.items() for name in names}
+
+__all__ = list(_FILE_OF)
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - PEP 562
+    if name not in _FILE_OF:
+        raise AttributeError(f"module 'gelora_viz.finetuning' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"gelora_viz.finetuning.{_FILE_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -24,6 +24,9 @@ class TextClassifier(nn.Module):
         pooling: "mean", "last" or "cls".
     """
 
+    accepts_loss_kwargs = False
+    """Trainer would hand the number of labels to whatever takes further keywords; the backbone has no use for it."""
+
     def __init__(self, backbone: nn.Module, n_classes: int, pooling: str = "mean") -> None:
         super().__init__()
         self.backbone = backbone

@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from gelora_viz.errors import InputError
-from gelora_viz.finetuning.folder import RunResult
+from gelora_viz.finetuning.result import RunResult
 
 
 def compare_runs(

@@ -1,12 +1,14 @@
-"""Train one classifier with the Hugging Face Trainer, log to the run's folder, and measure what came out."""
+"""Train what a specification asks for with the Hugging Face Trainer, and measure what came out."""
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
+import os
 import platform
 import time
-from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -14,159 +16,143 @@ import torch
 import transformers
 from peft import PeftModel
 from peft import __version__ as peft_version
-from safetensors.torch import save_file
-from sklearn.metrics import f1_score
-from torch.utils.data import Dataset
-from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainingArguments, get_scheduler, set_seed
+from transformers import TrainingArguments
 
 from gelora_viz._version import __version__
-from gelora_viz.activations import collate, tokenize
-from gelora_viz.activations.inputs import TokenizedText
-from gelora_viz.adapters import add_adapter
-from gelora_viz.errors import InputError, RunError
-from gelora_viz.finetuning.classifier import TextClassifier
+from gelora_viz.errors import InputError
+from gelora_viz.finetuning.adalora import AdaLoraCallback, is_adalora, parameters_kept
+from gelora_viz.finetuning.causes import is_out_of_memory
+from gelora_viz.finetuning.classification import Classification
 from gelora_viz.finetuning.folder import RunFolder
-from gelora_viz.finetuning.spec import RunSpec
-from gelora_viz.sources import TextData, load_model, load_texts
+from gelora_viz.finetuning.language import LanguageModelling
+from gelora_viz.finetuning.optimisers import build_optimizer, build_schedule
+from gelora_viz.finetuning.reporting import CancelledError, CountingTrainer, FolderCallback, memory
+from gelora_viz.finetuning.spec import CAUSAL_LM, CLASSIFICATION, FROZEN, RunSpec
+from gelora_viz.finetuning.tasks import Task, Texts
 from gelora_viz.spectra import measure_spectra
 
 logger = logging.getLogger("gelora_viz")
 
-_WARMUP = 0.06
-"""Share of the steps over which learning rates rise; they then fall linearly to 0."""
+_TASKS: dict[str, type[Task]] = {CLASSIFICATION: Classification, CAUSAL_LM: LanguageModelling}
 _LOGGED_STEPS = 40
-_EVALUATION_BATCH = 64
 
 
 def train(spec: RunSpec, folder: RunFolder) -> bool:
     """Train as `spec` says, leaving metrics, adapter, predictions, spectrum and result in the folder.
+
+    Where a GPU's memory does not hold the texts that are read at a time, the training begins again with half as many
+    (the next divisor below): the same seed, the same texts in every optimiser step, the same order.
 
     Returns:
         True if it ran to its end, False if it was cancelled (the adapter as far as it was trained is kept).
 
     Raises:
         GeloraVizError: for unusable input, and for a loss that is not finite (with its step and learning rate).
+        torch.OutOfMemoryError: if not even one text at a time fits.
     """
+    precision = choose_precision(spec.precision)
     if spec.threads is not None:
         torch.set_num_threads(spec.threads)
-    data = load_texts(
-        spec.data,
-        text_column=spec.text_column,
-        label_column=spec.label_column,
-        max_texts=spec.max_texts,
-        seed=spec.seed,
-    )
-    _check_data(data)
-    loaded = load_model(spec.model, dtype="float32", trust_remote_code=spec.trust_remote_code)
-    classifier = _build(spec, loaded.model, len(data.label_names))
-    parts = {
-        split: _LabelledTexts(
-            tokenize(loaded.tokenizer, data.texts(split), model=loaded.model, max_length=spec.max_length),
-            data.labels(split),
+    n_processes = int(os.environ.get("WORLD_SIZE", "1"))
+    size = spec.micro_batch_size
+    if size % n_processes:
+        raise InputError(
+            f"{size} texts at a time cannot be shared by {n_processes} processes; give a batch_size that can"
         )
-        for split in ("train", "validation", "test")
-    }
-    if isinstance(classifier.backbone, PeftModel):
-        measure_spectra(classifier.backbone)  # a method that cannot be measured is to be refused before it is trained
-    trainer = _trainer(spec, folder, classifier, loaded.tokenizer, parts)
+    while True:
+        try:
+            return _train_once(spec, folder, size, precision)
+        except RuntimeError as error:
+            smaller = _next_smaller(size, spec.batch_size)
+            # Of several processes, the others would wait for this one.
+            if not _is_short_of_gpu_memory(error) or smaller is None or n_processes > 1:
+                raise
+        logger.warning("out of memory with %d texts at a time; beginning again with %d", size, smaller)
+        size = smaller
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        (folder.path / "metrics.jsonl").unlink(missing_ok=True)
+
+
+def choose_precision(asked: str | None) -> str:
+    """What matrices are multiplied in on this machine.
+
+    Raises:
+        InputError: if the machine cannot compute in the precision asked for.
+    """
+    on_gpu = torch.cuda.is_available()
+    has_bfloat16 = on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
+    if asked is None:
+        return "bfloat16" if has_bfloat16 else "float32"
+    if asked == "float16" and not on_gpu:
+        raise InputError("precision float16 needs a GPU, and there is none; choose bfloat16 or float32")
+    if asked == "bfloat16" and on_gpu and not has_bfloat16:
+        raise InputError("precision bfloat16 is not supported by this GPU; choose float16 or float32")
+    return asked
+
+
+def _is_short_of_gpu_memory(error: RuntimeError) -> bool:
+    """Whether it was too much for a GPU; some of its libraries say so in a plain RuntimeError."""
+    return isinstance(error, torch.OutOfMemoryError) or (torch.cuda.is_available() and is_out_of_memory(error))
+
+
+def _next_smaller(size: int, batch_size: int) -> int | None:
+    """The largest divisor of `batch_size` that is at most half of `size`."""
+    return next((half for half in range(size // 2, 0, -1) if batch_size % half == 0), None)
+
+
+def _train_once(spec: RunSpec, folder: RunFolder, size: int, precision: str) -> bool:
+    """Train with `size` texts at a time, over all processes."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    task = _TASKS[spec.task](spec)
+    if isinstance(task.backbone, PeftModel):
+        measure_spectra(task.backbone)  # a method that cannot be measured is to be refused before it is trained
+    trainer = _build_trainer(task, folder, size, precision)
+    folder.is_training = True
     started = time.perf_counter()
-    trainer.train()
+    with suppress(CancelledError):
+        if task.trains:
+            trainer.train()
+        else:
+            trainer.evaluate()
     seconds = time.perf_counter() - started
-    _save_weights(classifier, folder)
-    steps = int(trainer.state.global_step)
-    if steps < spec.steps:
+    keeps = trainer.is_world_process_zero()
+    if keeps:
+        with folder.write_whole("adapter") as target:
+            task.save_weights(target)
+    if task.trains and trainer.state.global_step < spec.steps:
         return False
-    if isinstance(classifier.backbone, PeftModel):
-        measure_spectra(classifier.backbone).save(folder.path / "spectrum.json")
-    predicted = _predict(trainer, parts["test"])
-    folder.write_predictions(
-        data.texts("test"),
-        [data.label_names[number] for number in parts["test"].labels],
-        [data.label_names[number] for number in predicted],
-        data.groups("test"),
-    )
-    folder.write_result(_numbers(spec, classifier, parts, predicted, steps, seconds))
+    try:
+        reduced = _predict(trainer, task.parts["test"])
+    except CancelledError:
+        return False
+    if keeps:
+        if isinstance(task.backbone, PeftModel):
+            measure_spectra(task.backbone).save(folder.path / "spectrum.json")
+        scores = task.keep_predictions(reduced, folder)
+        folder.write_result({**scores, **_numbers(task, trainer, seconds, precision)})
     return True
 
 
-def _check_data(data: TextData) -> None:
-    counts = {split: len(data.labels(split)) for split in ("train", "validation", "test")}
-    if len(data.label_names) > sum(counts.values()) / 2:
-        raise InputError(
-            f"{data.name} has {len(data.label_names)} classes for {sum(counts.values())} texts; are its labels "
-            "numbers to be predicted? Give classes"
-        )
-    if len(data.label_names) < 2:
-        raise InputError(f"{data.name} has the single class {data.label_names}; a classifier needs at least two")
-    empty = [split for split, count in counts.items() if count == 0]
-    if empty:
-        raise InputError(
-            f"{data.name} has no {' and no '.join(empty)} texts; give more labelled texts, or a column split"
-        )
-
-
-def _build(spec: RunSpec, model: transformers.PreTrainedModel, n_classes: int) -> TextClassifier:
-    """The classifier; its head starts from the same weights whatever the adapter."""
-    if isinstance(spec.adapter, str):
-        backbone: torch.nn.Module = model.requires_grad_(False)
-    else:
-        backbone = add_adapter(model, spec.adapter, seed=spec.seed)
-    set_seed(spec.seed)
-    return TextClassifier(backbone, n_classes, spec.pooling)
-
-
-class _LabelledTexts(Dataset[tuple[TokenizedText, int]]):
-    """Tokenised texts and their class numbers."""
-
-    def __init__(self, rows: Sequence[TokenizedText], labels: np.ndarray) -> None:
-        self.rows = rows
-        self.labels = labels
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, position: int) -> tuple[TokenizedText, int]:
-        return self.rows[position], int(self.labels[position])
-
-    def by_length(self) -> tuple[np.ndarray, _LabelledTexts]:
-        """The same texts, the longest first so that batches need little padding, and the order that did it."""
-        order = np.argsort([-len(row.ids) for row in self.rows], kind="stable")
-        return order, _LabelledTexts([self.rows[position] for position in order], self.labels[order])
-
-
-def _trainer(
-    spec: RunSpec,
-    folder: RunFolder,
-    classifier: TextClassifier,
-    tokenizer: PreTrainedTokenizerBase,
-    parts: dict[str, _LabelledTexts],
-) -> Trainer:
-    def collator(examples: Sequence[tuple[TokenizedText, int]]) -> dict[str, torch.Tensor]:
-        batch = collate([row for row, _ in examples], tokenizer=tokenizer, model=classifier.backbone)
-        return {**batch, "labels": torch.tensor([label for _, label in examples])}
-
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": [p for p in classifier.backbone.parameters() if p.requires_grad], "lr": spec.learning_rate},
-            {"params": list(classifier.head.parameters()), "lr": spec.head_learning_rate},
-        ],
-        weight_decay=0.0,
-    )
-    scheduler = get_scheduler(
-        "linear", optimizer, num_warmup_steps=math.ceil(_WARMUP * spec.steps), num_training_steps=spec.steps
-    )
-    on_gpu = torch.cuda.is_available()
+def _build_trainer(task: Task, folder: RunFolder, size: int, precision: str) -> CountingTrainer:
+    spec, on_gpu = task.spec, torch.cuda.is_available()
+    n_processes = int(os.environ.get("WORLD_SIZE", "1"))
     arguments = TrainingArguments(
         output_dir=str(folder.path / "trainer"),
         max_steps=spec.steps,
-        per_device_train_batch_size=spec.batch_size,
-        per_device_eval_batch_size=_EVALUATION_BATCH,
+        per_device_train_batch_size=size // n_processes,
+        gradient_accumulation_steps=spec.batch_size // size,
+        # What did not fit in training is scored in smaller pieces, too.
+        per_device_eval_batch_size=max(1, task.evaluation_batch * size // spec.micro_batch_size),
         logging_steps=max(1, spec.steps // _LOGGED_STEPS),
         eval_strategy="steps",
         eval_steps=max(1, math.ceil(spec.steps / spec.evaluations)),
         save_strategy="no",
         logging_nan_inf_filter=False,  # it would show a diverged loss as 0
-        bf16=on_gpu and torch.cuda.is_bf16_supported(),
+        bf16=precision == "bfloat16",
+        fp16=precision == "float16",
         use_cpu=not on_gpu,
         seed=spec.seed,
         data_seed=spec.seed,
@@ -176,91 +162,57 @@ def _trainer(
         disable_tqdm=True,
         report_to=[],
     )
-    return Trainer(
-        model=classifier,
+    optimizer = build_optimizer(spec, task.backbone, task.head) if task.trains else None
+    trainer = CountingTrainer(
+        model=task.module,
         args=arguments,
-        data_collator=collator,
-        train_dataset=parts["train"],
-        eval_dataset=parts["validation"].by_length()[1],
-        compute_metrics=lambda scored: {
-            "accuracy": float((np.asarray(scored.predictions).argmax(axis=1) == scored.label_ids).mean())
-        },
-        callbacks=[_FolderCallback(folder, spec)],
-        optimizers=(optimizer, scheduler),
+        data_collator=task.collate,
+        train_dataset=task.parts["train"],
+        eval_dataset=task.parts["validation"].by_length()[1],
+        compute_loss_func=task.loss,
+        preprocess_logits_for_metrics=task.reduce,
+        compute_metrics=task.scores,
+        optimizers=(optimizer, None if optimizer is None else build_schedule(spec, optimizer)),
     )
+    trainer.add_callback(FolderCallback(folder, spec, trainer))
+    if is_adalora(task.backbone):
+        trainer.add_callback(AdaLoraCallback(task.backbone))
+    if spec.spectra_every is not None:
+        from gelora_viz.spectra import SpectrumRecorder
+
+        trainer.add_callback(SpectrumRecorder(every=spec.spectra_every, path=folder.path / "spectra.json"))
+    return trainer
 
 
-class _FolderCallback(TrainerCallback):
-    """Writes metrics to the run's folder, looks for a cancel request, and stops on a loss that is not finite."""
-
-    def __init__(self, folder: RunFolder, spec: RunSpec) -> None:
-        self._folder = folder
-        self._spec = spec
-        self._started = time.perf_counter()
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:  # noqa: ANN401, ARG002
-        """Trainer's hook: one line of metrics for every training log and every evaluation."""
-        logs = logs or {}
-        for name, what in (("loss", "loss"), ("grad_norm", "gradient")):
-            if name in logs and not math.isfinite(logs[name]):
-                raise RunError(
-                    f"the {what} became {logs[name]} by step {state.global_step} at learning rate "
-                    f"{self._spec.learning_rate:g} (head {self._spec.head_learning_rate:g}); lower the learning rate"
-                )
-        row: dict[str, Any] = {
-            name: logs[name] for name in ("loss", "learning_rate", "eval_loss", "eval_accuracy") if name in logs
-        }
-        if row and "train_runtime" not in logs:
-            self._folder.append_metrics(
-                {"step": state.global_step, "seconds": round(time.perf_counter() - self._started, 3), **row}
-            )
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401, ARG002
-        """Trainer's hook: stop where somebody asked for it."""
-        if (self._folder.path / "cancel").exists():
-            control.should_training_stop = True
-
-
-def _save_weights(classifier: TextClassifier, folder: RunFolder) -> None:
-    target = folder.path / "adapter"
-    target.mkdir(exist_ok=True)
-    if isinstance(classifier.backbone, PeftModel):
-        classifier.backbone.save_pretrained(str(target), safe_serialization=True)
-    save_file({name: value.detach().cpu().contiguous() for name, value in classifier.head.state_dict().items()},
-              target / "head.safetensors")  # fmt: skip
-
-
-def _predict(trainer: Trainer, test: _LabelledTexts) -> np.ndarray:
-    """Class numbers (n_texts,) in the order of the test texts."""
+def _predict(trainer: CountingTrainer, test: Texts) -> np.ndarray:
+    """What the task keeps of its scores, (n_texts, n_numbers) in the order of the test texts."""
     order, by_length = test.by_length()
-    predicted = np.empty(len(test), dtype=np.int64)
-    predicted[order] = np.asarray(trainer.predict(by_length).predictions).argmax(axis=1)
-    return predicted
+    predicted = np.asarray(trainer.predict(by_length).predictions)
+    reduced = np.empty_like(predicted)
+    reduced[order] = predicted
+    return reduced
 
 
-def _numbers(
-    spec: RunSpec,
-    classifier: TextClassifier,
-    parts: dict[str, _LabelledTexts],
-    predicted: np.ndarray,
-    steps: int,
-    seconds: float,
-) -> dict[str, Any]:
-    labels = parts["test"].labels
-    device = next(classifier.parameters()).device
+def _numbers(task: Task, trainer: CountingTrainer, seconds: float, precision: str) -> dict[str, Any]:
+    spec, backbone = task.spec, task.backbone
+    device = next(task.module.parameters()).device
+    n_parameters = sum(parameter.numel() for parameter in backbone.parameters() if parameter.requires_grad)
     return {
-        "accuracy": float((predicted == labels).mean()),
-        "macro_f1": float(f1_score(labels, predicted, average="macro")),
-        "n_train": len(parts["train"]),
-        "n_test": len(labels),
-        "n_parameters": sum(p.numel() for p in classifier.backbone.parameters() if p.requires_grad),
-        "n_head_parameters": sum(p.numel() for p in classifier.head.parameters()),
-        "steps": steps,
-        "learning_rate": spec.learning_rate if not classifier.is_frozen else None,
+        "n_train": len(task.parts["train"]),
+        "n_test": len(task.parts["test"]),
+        "n_parameters": n_parameters,
+        "n_parameters_kept": parameters_kept(backbone) if is_adalora(backbone) else n_parameters,
+        "n_head_parameters": sum(parameter.numel() for parameter in task.head),
+        "steps": int(trainer.state.global_step),
+        "learning_rate": spec.learning_rate if spec.adapter != FROZEN else None,
         "seconds": round(seconds, 2),
-        "precision": "bfloat16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "float32",
+        "tokens_per_second": trainer.tokens_per_second(seconds),
+        "peak_memory_mb": memory()["memory_mb"],
+        "micro_batch_size": spec.batch_size // trainer.args.gradient_accumulation_steps,
+        "precision": precision,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({platform.machine()})",
         "threads": torch.get_num_threads(),
+        "processes": trainer.args.world_size,
         "versions": {
             "gelora_viz": __version__,
             "torch": torch.__version__,

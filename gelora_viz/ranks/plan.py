@@ -121,10 +121,10 @@ class RankPlan:
         return self._changed(ranks, "refined", budget, settings, weights=reached)
 
     def compared_with(self, other: RankPlan) -> pd.DataFrame:
-        """How another plan for the same model differs.
+        """How this plan differs from another one for the same model.
 
         Returns:
-            One row per matrix of either plan: module, layer, rank, other_rank, difference (other_rank - rank),
+            One row per matrix of either plan: module, layer, rank, other_rank, difference (rank - other_rank),
             n_parameters, other_n_parameters. A matrix that a plan does not name has rank 0 in it.
 
         Raises:
@@ -142,7 +142,7 @@ class RankPlan:
         for column in ("rank", "n_parameters"):
             for prefix, frame in (("", mine), ("other_", others)):
                 compared[prefix + column] = frame[column].reindex(modules, fill_value=0).to_numpy()
-        compared.insert(4, "difference", compared["other_rank"] - compared["rank"])
+        compared.insert(4, "difference", compared["rank"] - compared["other_rank"])
         return compared
 
     @property

@@ -7,13 +7,23 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
+import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from gelora_viz._checks import resolve_device
-from gelora_viz.errors import SourceError
+from gelora_viz.errors import InputError, SourceError
 from gelora_viz.sources.smollm2 import smollm2_folder
 
 logger = logging.getLogger("gelora_viz")
@@ -22,8 +32,13 @@ _FEWEST_WORDS = 10
 """Tokens besides special ones that a real tokenizer has; transformers makes one up where a checkpoint has none."""
 
 
+CAUSAL_LM = "causal-lm"
+_READS_AHEAD = 1e-3
+"""Share of the largest score by which a later token may move an earlier score through rounding."""
+
+
 class LoadedModel(NamedTuple):
-    """A transformer without a task head, its tokenizer, and the source they came from."""
+    """A transformer (without a task head unless one was asked for), its tokenizer, and the source they came from."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -57,8 +72,9 @@ def load_model(
     dtype: str = "auto",
     device: str | None = None,
     trust_remote_code: bool = False,
+    head: str | None = None,
 ) -> LoadedModel:
-    """Load a transformer (without task head) and its tokenizer for analysis.
+    """Load a transformer (by default without task head) and its tokenizer for analysis.
 
     Args:
         source: "minilm" (embedded, offline), "smollm2" (after `fetch_model`; weights rounded to 4 bits), a local
@@ -68,26 +84,36 @@ def load_model(
         device: where to put the model; by default it stays on the CPU.
         trust_remote_code: run Python code that comes with the checkpoint. Off: only turn it on for code you have
             read.
+        head: None for the transformer alone; "causal-lm" for a decoder with its language-model head.
 
     Returns:
         The model in evaluation mode, its tokenizer, and the source. Only safetensors weights are read, never pickles.
 
     Raises:
         SourceError: if nothing loadable is found; the message says what was looked for and which names exist.
-        InputError: if this machine has no such device.
+        InputError: if this machine has no such device; with a head, if the model is no decoder or its checkpoint has
+            no such head.
 
     Example:
         >>> model, tokenizer, source = load_model("minilm")
         >>> model.config.num_hidden_layers
         6
     """
+    if head not in (None, CAUSAL_LM):
+        raise InputError(f'unknown head {head!r}; choose None or "{CAUSAL_LM}"')
     folder = _locate(source)
     where: Any = resolve_device(device)
     options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
     try:
         config = AutoConfig.from_pretrained(folder, **options)
         tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-        model = AutoModel.from_pretrained(folder, config=config, dtype=dtype, use_safetensors=True, **options)
+        options |= {"config": config, "dtype": dtype, "use_safetensors": True}
+        if head is None:
+            model = AutoModel.from_pretrained(folder, **options)
+        else:
+            model = _load_causal_lm(source, folder, options)
+    except InputError:
+        raise
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         raise SourceError(_not_loadable(source, folder, error)) from error
     if len(tokenizer) - len(set(tokenizer.all_special_tokens)) < _FEWEST_WORDS:
@@ -99,6 +125,36 @@ def load_model(
     if device is not None:
         model.to(where)
     return LoadedModel(model, tokenizer, str(source))
+
+
+def _load_causal_lm(source: object, folder: str, options: dict[str, Any]) -> PreTrainedModel:
+    """The decoder with its language-model head; raises `InputError` where there is no decoder or no head."""
+    config: PreTrainedConfig = options["config"]
+    family = str(getattr(config, "model_type", type(config).__name__))
+    own_code = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
+    if config.is_encoder_decoder or not (type(config) in MODEL_FOR_CAUSAL_LM_MAPPING or own_code):
+        raise InputError(f'{source} ({family}) is no causal language model; name a decoder, such as "smollm2"')
+    loaded: Any = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, **options)
+    model, loading = loaded
+    if _reads_ahead(model.eval()):
+        raise InputError(
+            f"{source} ({family}) reads the tokens after the one it scores, as encoders do, so it cannot predict "
+            'them; name a decoder, such as "smollm2"'
+        )
+    if loading["missing_keys"]:
+        raise InputError(
+            f"{source} has no weights for {', '.join(sorted(loading['missing_keys'])[:3])}: it was saved without its "
+            "language-model head; name the checkpoint that has it"
+        )
+    return cast("PreTrainedModel", model)
+
+
+@torch.inference_mode()
+def _reads_ahead(model: PreTrainedModel) -> bool:
+    """Whether the score of a first token depends on the second: many encoders have a class for generation, too."""
+    pairs = torch.tensor([[3, 4], [3, 5]], device=model.device)
+    first, second = model(input_ids=pairs, attention_mask=torch.ones_like(pairs)).logits[:, 0].float()
+    return bool((first - second).abs().max() > _READS_AHEAD * first.abs().max())
 
 
 def _locate(source: str | os.PathLike[str]) -> str:

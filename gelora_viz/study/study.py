@@ -19,7 +19,7 @@ from gelora_viz.dimension import DimensionProfile, estimate_dimension
 from gelora_viz.dimension.estimate import DEFAULT_K, check_number
 from gelora_viz.dimension.formulas import choose_estimators
 from gelora_viz.errors import InputError, RunError, StudyError
-from gelora_viz.finetuning import Run, RunResult, RunSpec, attach, compare_runs, launch
+from gelora_viz.finetuning import Run, RunResult, RunSpec, attach, compare_runs, launch, runs
 from gelora_viz.finetuning.spec import FROZEN
 from gelora_viz.ranks import RankPlan, allocate_ranks, uniform_budget
 from gelora_viz.ranks.strategies import find_strategy
@@ -389,6 +389,10 @@ class Study:
             RunResult.load(each) for each in sorted(folders, key=lambda each: (first.get(each.name, 2), each.name))
         ]
 
+    def runs(self) -> pd.DataFrame:
+        """All runs of the study and what became of each, as the function `runs` has them."""
+        return runs(self.path)
+
     def compare(self, *, baseline: str | None = None) -> pd.DataFrame:
         """Finished runs side by side, with `compare_runs`; the baseline is "uniform" where there is such a run."""
         results = self.results()
@@ -400,6 +404,9 @@ class Study:
         from gelora_viz.study.report import write_report
 
         return write_report(self)
+
+    def __fspath__(self) -> str:
+        return str(self.path)
 
     def __repr__(self) -> str:
         return f"Study({str(self.path)!r}: model {self.model_source!r}, data {self.settings['data']!r})"

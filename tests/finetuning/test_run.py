@@ -10,40 +10,19 @@ import sys
 import time
 
 import numpy as np
-import psutil
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, VeraConfig
+from peft import PeftModel
 from safetensors.torch import load_file
 from sklearn.metrics import f1_score
+from small_runs import train_here
 from transformers import AutoModel
+from watching import ENDLESS, PATIENCE, wait_until, wait_until_training, worker_of
 
-from gelora_viz import RunResult, attach, launch, load_texts, measure_spectra
-from gelora_viz.errors import GeloraVizError, InputError, RunError, StudyError
+from gelora_viz import LocalExecutor, attach, launch, load_texts, measure_spectra
+from gelora_viz.errors import InputError, RunError, StudyError
 from gelora_viz.finetuning import training
 from gelora_viz.finetuning.folder import RunFolder
-
-PATIENCE = 120
-"""Seconds that a worker may take on a busy machine."""
-
-
-def wait_until(condition, seconds=PATIENCE):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.05)
-
-
-def train_here(spec, path):
-    """Train in this process, as the worker would; returns the result."""
-    path.mkdir(parents=True, exist_ok=True)
-    spec.save(path / "spec.json")
-    n_threads = torch.get_num_threads()
-    try:
-        assert training.train(spec, RunFolder(path))
-    finally:
-        torch.set_num_threads(n_threads)
-    return RunResult.load(path)
 
 
 @pytest.fixture(scope="module")
@@ -52,33 +31,28 @@ def ended(spec_of, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     unlabelled = folder / "unlabelled.jsonl"
     unlabelled.write_text("".join(json.dumps({"text": f"text {number}"}) + "\n" for number in range(50)))
-    endless = {"steps": 8000, "evaluations": 1, "threads": 1}  # first logged at step 200
     specs = {
         "finished": spec_of("finished"),
         "failed": spec_of("failed", data=str(unlabelled)),
-        "cancelled": spec_of("cancelled", **endless),
-        "killed": spec_of("killed", **endless),
+        "cancelled": spec_of("cancelled", **ENDLESS),
+        "killed": spec_of("killed", **ENDLESS),
     }
-    runs = {name: launch(spec, run_dir=folder / name) for name, spec in specs.items()}
+    side_by_side = LocalExecutor(at_once=len(specs), queue=folder / "queue")
+    runs = {name: launch(spec, run_dir=folder / name, executor=side_by_side) for name, spec in specs.items()}
     cancelled, killed = runs["cancelled"], runs["killed"]
     for run in (cancelled, killed):
-        wait_until(lambda run=run: len(run.metrics) > 0 or run.status not in ("queued", "running"))
-        assert run.status == "running", run.message
+        wait_until_training(run)
     with pytest.raises(RunError, match=r"a run is going on in .*cancelled; cancel it, or choose another folder"):
         launch(spec_of("cancelled"), run_dir=cancelled.path)
     with pytest.raises(RunError, match="is still running after 0 s"):
         cancelled.wait(timeout=0, progress=False)
-    os.kill(attached_pid(killed), signal.SIGKILL)
+    os.kill(worker_of(killed).pid, signal.SIGKILL)
     started = time.monotonic()
     cancelled.cancel(grace=60)
     seconds = time.monotonic() - started
     for name in ("finished", "failed"):
         runs[name].wait(timeout=PATIENCE, progress=False)
     return runs, seconds
-
-
-def attached_pid(run):
-    return RunFolder(run.path).worker_pid
 
 
 # A run that finishes
@@ -94,7 +68,7 @@ def test_a_finished_run_leaves_the_files_of_the_protocol_and_nothing_half_writte
     names = {path.name for path in finished.path.iterdir() if path.name != "trainer"}
     assert names == {
         "spec.json", "status.json", "metrics.jsonl", "adapter", "predictions.json", "spectrum.json", "result.json",
-        "log.txt",
+        "log.txt", "lock",
     }  # fmt: skip
 
 
@@ -200,7 +174,7 @@ def test_cancel_stops_a_run_within_seconds_and_keeps_the_adapter_but_has_no_resu
     cancelled = runs["cancelled"]
     assert seconds < 20
     assert cancelled.status == "cancelled"
-    assert attached_pid(cancelled) is None or psutil.Process(attached_pid(cancelled)).status() != "running"
+    assert RunFolder(cancelled.path).worker_pid is None
     assert (cancelled.path / "adapter" / "adapter_model.safetensors").exists()
     assert not (cancelled.path / "result.json").exists()
     with pytest.raises(RunError, match="no result, it is cancelled"):
@@ -258,20 +232,6 @@ def test_a_run_can_be_started_again_in_its_folder_as_soon_as_it_has_ended(spec_o
     assert launch(spec, run_dir=tmp_path / "run").wait(timeout=PATIENCE, progress=False).status == "finished"
 
 
-def test_a_run_whose_numbers_overflow_fails_and_leaves_no_result(spec_of, tiny, tmp_path):
-    model, tokenizer = tiny("bert")
-    with torch.no_grad():
-        model.encoder.layer[2].output.LayerNorm.weight.fill_(3e38)  # the largest float32 is 3.4e38
-    model.save_pretrained(tmp_path / "model")
-    tokenizer.save_pretrained(tmp_path / "model")
-    with pytest.raises(
-        GeloraVizError,
-        match=r"became (nan|inf) by step \d+ at .*; lower the learning rate",
-    ):
-        train_here(spec_of(model=str(tmp_path / "model"), steps=3), tmp_path / "run")
-    assert not (tmp_path / "run" / "result.json").exists()
-
-
 def test_a_folder_that_cannot_be_written_is_refused_before_a_worker_starts(spec_of, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StudyError, match="cannot write"):
@@ -279,68 +239,12 @@ def test_a_folder_that_cannot_be_written_is_refused_before_a_worker_starts(spec_
 
 
 def test_an_unknown_executor_is_refused(spec_of, tmp_path):
-    with pytest.raises(InputError, match=r"unknown executor 'cloud'; there is \"local\""):
+    with pytest.raises(InputError, match="unknown executor 'cloud'; there is local, ray"):
         launch(spec_of(), run_dir=tmp_path / "run", executor="cloud")
-
-
-# What makes runs comparable
-
-
-@pytest.fixture
-def batches_of(spec_of, tmp_path, monkeypatch):
-    """`batches_of("lora", adapter)`: the token ids and labels of every training batch, as the classifier got them."""
-
-    def record(name, adapter):
-        batches = []
-
-        class Recording(training.TextClassifier):
-            def forward(self, input_ids, attention_mask, labels=None, **rest):
-                if self.training:
-                    batches.append((input_ids.tolist(), labels.tolist()))
-                return super().forward(input_ids, attention_mask, labels, **rest)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(training, "TextClassifier", Recording)
-            train_here(spec_of(name, adapter=adapter, steps=20), tmp_path / name)
-        return batches
-
-    return record
-
-
-def test_every_method_reads_the_same_texts_in_the_same_order(batches_of, bert_plan):
-    # 129 texts in batches of 16: the second pass begins at step 10, the third at 19, so later shuffles count.
-    frozen = batches_of("frozen", "frozen")
-    assert len(frozen) == 20
-    assert frozen[9] != frozen[0], "no new order in the second pass"
-    assert batches_of("plan", bert_plan) == frozen
-    assert batches_of("dropout", LoraConfig(target_modules=["query"], lora_dropout=0.3)) == frozen
-    assert batches_of("vera", VeraConfig(target_modules=["query"], r=4)) == frozen
-
-
-def test_every_method_starts_from_the_same_head(spec_of, bert_plan, tiny):
-    heads = [
-        training._build(spec_of(adapter=adapter), tiny("bert")[0], 3).head.weight
-        for adapter in ("frozen", bert_plan, VeraConfig(target_modules=["query"], r=4))
-    ]
-    assert all(torch.equal(heads[0], head) for head in heads[1:])
-    other = training._build(spec_of(adapter="frozen", seed=1), tiny("bert")[0], 3).head.weight
-    assert not torch.equal(heads[0], other)
-
-
-def test_the_frozen_probe_trains_the_head_alone_and_has_no_spectrum(spec_of, tmp_path, tiny_folder):
-    result = train_here(spec_of("frozen", adapter="frozen", steps=3), tmp_path / "frozen")
-    assert result.numbers["n_parameters"] == 0
-    assert result.numbers["n_head_parameters"] == 99
-    assert result.numbers["learning_rate"] is None
-    assert result.spectrum is None
-    assert not (tmp_path / "frozen" / "spectrum.json").exists()
-    assert [path.name for path in (tmp_path / "frozen" / "adapter").iterdir()] == ["head.safetensors"]
-
-
-def test_another_peft_method_trains_and_is_measured_too(spec_of, tmp_path):
-    result = train_here(
-        spec_of("vera", adapter=VeraConfig(target_modules=["query"], r=4), steps=3), tmp_path / "vera"
-    )
-    assert result.spec.method == "VERA"
-    assert result.numbers["n_parameters"] == 3 * (4 + 32)
-    assert (result.spectrum.frame["entropy_rank"] > 0).all()
+    with pytest.raises(InputError, match="unexpected keyword argument 'at_one'; see LocalExecutor"):
+        launch(spec_of(), run_dir=tmp_path / "run", at_one=2)
+    with pytest.raises(InputError, match="at_once belong into the executor; give them to LocalExecutor"):
+        launch(spec_of(), run_dir=tmp_path / "run", executor=LocalExecutor(), at_once=2)
+    with pytest.raises(InputError, match="at_once is 0; give a whole number of at least 1"):
+        launch(spec_of(), run_dir=tmp_path / "run", at_once=0)
+    assert not (tmp_path / "run").exists()

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from small_study import PROFILING, QUICK, WORK
 
-from gelora_viz import Activations, Run, Study, capture
+from gelora_viz import Activations, Run, Study, capture, runs
 from gelora_viz.errors import InputError, RunError, SourceError, StudyError
 from gelora_viz.study import study as study_module
 
@@ -232,6 +232,13 @@ def test_a_failed_run_raises_its_cause_and_is_tried_again(copied_study, train_in
         with pytest.raises(RunError, match=r"run 'gelora' failed: out of memory .*; the log is .*log\.txt"):
             study.finetune("gelora", **QUICK | {"batch_size": 8})
     assert study.finetune("gelora", **QUICK | {"batch_size": 8}).result().spec.batch_size == 8
+
+
+def test_the_runs_of_a_study_are_a_table(copied_study):
+    study = Study(copied_study)
+    assert set(study.runs()["run"]) == {"frozen", "uniform", "gelora"}
+    assert study.runs()["status"].unique().tolist() == ["finished"]
+    pd.testing.assert_frame_equal(runs(study), study.runs())
 
 
 # Folders that are not for this study

@@ -1,0 +1,45 @@
+"""Whether the process behind a run is alive: on this machine by its number, on another by its signs of life."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import psutil
+
+SILENCE = 120.0
+"""Seconds without a sign of life after which a process on another machine counts as dead."""
+
+
+def identify(pid: int | None = None) -> dict[str, Any]:
+    """Machine, number and start of a process, by default this one: together they name it for good."""
+    process = psutil.Process(pid)
+    return {"host": socket.gethostname(), "pid": process.pid, "process_started": process.create_time()}
+
+
+def is_here(who: Mapping[str, Any]) -> bool:
+    """Whether that process ran, or runs, on this machine."""
+    return bool(who["host"] == socket.gethostname())
+
+
+def is_alive(who: Mapping[str, Any], last_sign: float) -> bool:
+    """Whether that very process still runs; a later process may have got its number.
+
+    Args:
+        who: from `identify`.
+        last_sign: when it last gave a sign of life, in seconds since 1970; looked at if it runs on another machine.
+    """
+    if not is_here(who):
+        return time.time() - last_sign < SILENCE
+    try:
+        process = psutil.Process(who["pid"])
+        return abs(process.create_time() - who["process_started"]) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def outlived_by_its_machine(who: Mapping[str, Any]) -> bool:
+    """Whether this machine has been started again since that process began."""
+    return is_here(who) and bool(who["process_started"] < psutil.boot_time())
