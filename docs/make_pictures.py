@@ -1,14 +1,32 @@
-"""Draw the pictures of README and docs from a finished study: python docs/make_pictures.py studies/demo."""
+"""Draw the pictures of README and docs.
+
+python docs/make_pictures.py studies/demo                     # all of them, from a finished study
+python docs/make_pictures.py genlora_ablation rank_growth     # some that need no study
+"""
 
 from __future__ import annotations
 
 import math
 import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+from peft import LoraConfig
 
-from gelora_viz import Activations, Study, capture, dimension_scaling, estimate_dimension, load_model, load_texts
+from gelora_viz import (
+    Activations,
+    RunSpec,
+    SpectrumHistory,
+    Study,
+    capture,
+    dimension_scaling,
+    estimate_dimension,
+    launch,
+    load_model,
+    load_texts,
+)
 from gelora_viz.errors import SourceError
 from gelora_viz.plots import (
     Drawing,
@@ -16,6 +34,7 @@ from gelora_viz.plots import (
     Series,
     describe_comparison,
     describe_dimensions,
+    describe_rank_growth,
     describe_rank_profile,
     describe_scaling,
     save_paper_figure,
@@ -104,25 +123,55 @@ def describe_decoder() -> Drawing | None:
     return describe_dimensions(profiles)
 
 
-def main(folder: str) -> None:
-    """Write the main picture, estimators, scales, runs and costs as PNG."""
+def describe_growth() -> Drawing:
+    """Effective ranks of LoRA r = 8 over a training of 150 steps on the default task, seed 0."""
+    adapter = LoraConfig(r=8, lora_alpha=16, target_modules=["query", "value"])
+    with tempfile.TemporaryDirectory() as folder:
+        run = launch(RunSpec("growth", adapter, steps=150, spectra_every=10), run_dir=Path(folder) / "growth").wait()
+        run.result()  # says why, where it failed
+        return describe_rank_growth(SpectrumHistory.load(run.path / "spectra.json"))
+
+
+def of_study(folder: str) -> dict[str, Callable[[], Drawing | None]]:
+    """Name -> what draws it, from a study's results."""
     study = Study(folder)
-    scaling = dimension_scaling(Activations.load(study.path / "activations" / "tokens"))
-    profiles, plan = study.profiles(), study.plan("gelora")
-    spectrum = next(result.spectrum for result in study.results() if result.spec.name == "gelora")
-    drawings = {
-        "rank_profile": describe_rank_profile(profiles["tokens"], plan, spectrum, estimators=["twonn", "mle"]),
-        "dimensions": describe_dimensions(profiles),
-        "scaling": describe_scaling(scaling),
-        "comparison": describe_comparison(study.compare()),
-        "cost": describe_costs(),
-        "genlora_ablation": describe_ablation(),
+
+    def rank_profile() -> Drawing:
+        spectrum = next(result.spectrum for result in study.results() if result.spec.name == "gelora")
+        return describe_rank_profile(
+            study.profiles()["tokens"], study.plan("gelora"), spectrum, estimators=["twonn", "mle"]
+        )
+
+    return {
+        "rank_profile": rank_profile,
+        "dimensions": lambda: describe_dimensions(study.profiles()),
+        "scaling": lambda: describe_scaling(
+            dimension_scaling(Activations.load(study.path / "activations" / "tokens"))
+        ),
+        "comparison": lambda: describe_comparison(study.compare()),
     }
-    decoder = describe_decoder()
-    if decoder is not None:
-        drawings["smollm2"] = decoder
-    for name, drawing in drawings.items():
-        save_paper_figure(drawing, PICTURES / f"{name}.png", venue="icml2024", width="text")
+
+
+OTHERS: dict[str, Callable[[], Drawing | None]] = {
+    "cost": describe_costs,
+    "genlora_ablation": describe_ablation,
+    "rank_growth": describe_growth,
+    "smollm2": describe_decoder,
+}
+"""Name -> what draws it, from benchmarks/results or from a run of its own; None where something is not here."""
+
+
+def main(*words: str) -> None:
+    """Write the pictures as PNG."""
+    drawing = dict(OTHERS)
+    for word in words:
+        if word not in OTHERS:
+            drawing |= of_study(word)
+    chosen = [word for word in words if word in OTHERS] or list(drawing)
+    for name in chosen:
+        found = drawing[name]()
+        if found is not None:
+            save_paper_figure(found, PICTURES / f"{name}.png", venue="icml2024", width="text")
 
 
 if __name__ == "__main__":
