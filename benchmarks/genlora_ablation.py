@@ -18,6 +18,7 @@ from pathlib import Path
 import pandas as pd
 from machine import describe_machine
 from peft import LoraConfig, PeftConfig
+from scipy import stats
 
 from gelora_viz import GenLoraConfig, RunSpec, attach, launch
 
@@ -114,7 +115,34 @@ def main(folder: str, n_seeds: str = "3", steps: str = "200") -> None:
     table["chosen"] = table["method"].map(best) == table["learning_rate"]
     machine = describe_machine("torch", "transformers", "peft")
     RESULTS.write_text(f"{machine}, {n_steps} steps of 32\n" + table.to_csv(index=False, float_format="%.6g"))
-    print(table.to_string())
+    print(summarise(table[table["chosen"]]))
+
+
+def summarise(table: pd.DataFrame, baseline: str = "lora-r2") -> str:
+    """A Markdown table over seeds: means, 95 % intervals by Student's t, and differences paired by seed."""
+    lines = [
+        "| method | trains | parameters | learning rate | accuracy | difference to LoRA r=2 | mean effective rank |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    reference = table[table["method"] == baseline].set_index("seed")["accuracy"]
+    for method, rows in table.groupby("method", sort=False):
+        by_seed = rows.set_index("seed")
+        first = rows.iloc[0]
+        accuracy, reach = interval(by_seed["accuracy"])
+        gap, gap_reach = interval(by_seed["accuracy"] - reference)
+        rank, rank_reach = interval(by_seed["entropy_rank"])
+        difference = f"{gap:+.3f} [{gap - gap_reach:+.3f}, {gap + gap_reach:+.3f}]" if method != baseline else "–"
+        lines.append(
+            f"| {method} | {first['trains']} | {first['n_parameters']:,} | {first['learning_rate']:g} | "
+            f"{accuracy:.3f} ± {reach:.3f} | {difference} | {rank:.2f} ± {rank_reach:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def interval(values: pd.Series) -> tuple[float, float]:
+    """Mean, and how far its 95 % interval reaches."""
+    error = float(values.std() / len(values) ** 0.5)
+    return float(values.mean()), float(stats.t.ppf(0.975, len(values) - 1)) * error
 
 
 if __name__ == "__main__":

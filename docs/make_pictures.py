@@ -75,8 +75,7 @@ def describe_ablation() -> Drawing:
     table = pd.read_csv(RESULTS / "genlora_ablation.csv", comment="#")
     table = table[table["chosen"]]
     kinds = {"LoRA": "lora-", "GenLoRA, fixed grid": "grid-", "GenLoRA, own RBFs": "full-"}
-    ends = [table["n_parameters"].min(), table["n_parameters"].max()]
-    ticks = [2.0**power for power in range(math.ceil(math.log2(ends[0])), math.floor(math.log2(ends[1])) + 1)]
+    ticks = [10_000.0, 20_000.0, 40_000.0, 80_000.0]
     panels = []
     for column, label in (("accuracy", "Accuracy"), ("entropy_rank", "Mean effective rank")):
         series = []
