@@ -6,6 +6,7 @@ import importlib.util
 import os
 import socket
 import subprocess
+import tempfile
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gelora_viz._checks import check_whole
-from gelora_viz.errors import InputError, StudyError
+from gelora_viz.errors import InputError, RunError, StudyError
 from gelora_viz.finetuning.executors.command import worker_command, worker_environment
 from gelora_viz.finetuning.folder import ENDED, RunFolder
 from gelora_viz.finetuning.liveness import identify
@@ -169,22 +170,43 @@ def _connect(address: str | None) -> None:
     import ray
 
     common: dict[str, Any] = {"namespace": _NAMESPACE, "log_to_driver": False, "configure_logging": False}
-    try:
-        ray.init(address=address or os.environ.get("RAY_ADDRESS") or "auto", **common)
-    except Exception as error:
-        if address is not None or "RAY_ADDRESS" in os.environ:
-            raise InputError(
-                f"no Ray cluster at {address or os.environ['RAY_ADDRESS']} ({str(error).splitlines()[0]})"
-            ) from error
+    asked = address or os.environ.get("RAY_ADDRESS") or _standing_cluster()
+    if asked is None:
         _start(common)
+        return
+    try:
+        ray.init(address=asked, **common)
+    except Exception as error:
+        raise InputError(f"no Ray cluster at {asked} ({(str(error).splitlines() or [''])[0]})") from error
+
+
+def _standing_cluster() -> str | None:
+    """Address of the cluster that `ray start` has started on this machine, if it still answers.
+
+    Not "auto", which also finds clusters that are another process's own, and waits for minutes for dead ones.
+    """
+    file = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / "ray" / "ray_current_cluster"
+    try:
+        address = file.read_text(encoding="utf-8").strip()
+        host, _, port = address.rpartition(":")
+        socket.create_connection((host.strip("[]"), int(port)), timeout=2).close()
+    except (OSError, ValueError):
+        return None
+    return None if host in ("127.0.0.1", "localhost", "[::1]") else address
 
 
 def _start(common: Mapping[str, Any]) -> None:
     """A cluster of this process alone, which listens to this machine only."""
+    # What Ray does by default on Windows and macOS, and has no public option for.
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     import ray
     from ray._private import ray_constants
 
-    # What Ray does by default on Windows and macOS, and has no public option for.
     ray_constants.ENABLE_RAY_CLUSTER = False
-    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    ray.init(include_dashboard=False, resources={_OWN: 1}, **common)
+    try:
+        ray.init(address="local", include_dashboard=False, resources={_OWN: 1}, **common)
+    except Exception as error:  # of many kinds; on a busy machine it gives up after half a minute
+        raise RunError(
+            f"Ray could not be started ({(str(error).splitlines() or [''])[0]}); try again when the machine is less "
+            "busy, or start a cluster with ray start --head"
+        ) from error
