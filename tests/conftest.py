@@ -34,7 +34,11 @@ CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what this machine cannot run; in CI a missing browser is left to fail."""
+    """Skip what this machine cannot run; in CI a missing browser is left to fail. Long files come first.
+
+    Several processes share the files in this order, and the longest must not be left for the end.
+    """
+    items.sort(key=lambda item: item.path.name != "test_notebooks.py")
     without_gpu = pytest.mark.skip(reason="no CUDA device")
     without_browser = pytest.mark.skip(reason=f"no browser on the PATH ({', '.join(CHROMIUM_NAMES)})")
     for item in items:

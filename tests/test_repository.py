@@ -65,7 +65,7 @@ def test_constraints_pin_every_requirement_to_one_version(pins):
         assert "+" not in specifier.version
         assert requirement.url is None
         assert requirement.marker is None
-    installed_by_make = EXTRAS.keys() - {"all"}
+    installed_by_make = EXTRAS.keys() - {"all"}  # and Ray, whose tests want the same version everywhere
     in_make = [*PROJECT["dependencies"], *(listed for extra in installed_by_make for listed in EXTRAS[extra])]
     for requirement in map(Requirement, in_make):
         if requirement.name != PROJECT["name"]:
