@@ -24,7 +24,7 @@ lab: $(VENV)/.installed-demo ## JupyterLab on the notebooks, for this machine on
 	$(BIN)/python -m jupyterlab --ip=127.0.0.1 $(ARGS) notebooks
 
 test: $(VENV)/.installed-dev ## run the tests on all cores, for example make test ARGS="tests/ranks -x"
-	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/.installed-dev ## ruff, its formatter, and who may import whom
 	$(BIN)/ruff check .
