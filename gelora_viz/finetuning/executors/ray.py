@@ -33,7 +33,7 @@ class RayExecutor:
     The run's folder, and the model and data that its specification names, must be at the same path on every node: on
     a shared file system. A run that is being trained, or that waits in a cluster of its own standing, goes on when
     this process ends. Without a cluster, Ray is started on this machine for this process alone, without its dashboard
-    and without usage statistics, and ends with it.
+    and without usage statistics, and ends with it; the first launch waits for that, half a minute perhaps.
 
     Attributes:
         num_gpus: GPUs of each run, such as 0.5 for two runs on one GPU; None means one for each process where the
