@@ -65,8 +65,9 @@ def _lead(folder: RunFolder, queue: Queue | None, processes: int) -> int:
     """Wait for a turn, train, and say in the folder how it ended."""
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
+        folder.is_signalled = True
         with suppress(OSError):
-            (folder.path / "cancel").touch()
+            (folder.path / "cancel").touch()  # for all processes of the run
         if not folder.is_training:
             raise _StoppedEarly
 
