@@ -48,6 +48,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(without_browser)
 
 
+def pytest_unconfigure() -> None:
+    """Leave no queue behind."""
+    shutil.rmtree(os.environ["GELORA_VIZ_QUEUE"], ignore_errors=True)
+
+
 def find_chromium() -> str | None:
     """The path of the first browser found, or None."""
     return next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)

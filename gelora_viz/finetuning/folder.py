@@ -60,6 +60,8 @@ class RunFolder:
         self.path = Path(path)
         self.is_training = False
         """Whether this process has begun to train, and has something to keep when it is asked to stop."""
+        self.is_signalled = False
+        """Whether this process has been asked to stop by a signal; a full disk may have no room for the file."""
         self._rows: list[dict[str, float | None]] = []
         self._read_up_to = 0
 
@@ -115,17 +117,17 @@ class RunFolder:
             write_json(self.path / "status.json", STATUS, content)
 
     def read_status(self) -> tuple[str, str]:
-        """(status, message). A worker that died without a word counts as failed, unless its result is complete."""
+        """(status, message). A worker that died without a word counts as failed; a run with a result has finished."""
         document = self._status_document()
         if document is None:
             return "queued", ""
         if not self._is_over(document):
             return document["status"], document["message"]
         document = self._status_document() or document  # it may have ended between the two looks
+        if document["status"] != "finished" and (self.path / "result.json").exists():
+            return "finished", ""
         if document["status"] in ENDED:
             return document["status"], document["message"]
-        if (self.path / "result.json").exists():
-            return "finished", ""
         if (self.path / "cancel").exists():
             trained = document["status"] == "running"
             return "cancelled", "killed before it could keep what was trained" if trained else ""
@@ -210,7 +212,7 @@ class RunFolder:
     @property
     def is_asked_to_stop(self) -> bool:
         """Whether somebody asked."""
-        return (self.path / "cancel").exists()
+        return self.is_signalled or (self.path / "cancel").exists()
 
     def kill_worker(self) -> None:
         """End the worker at once, if it is on this machine."""

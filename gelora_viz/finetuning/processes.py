@@ -38,6 +38,7 @@ class Companions:
         self._n = processes
         self._others: list[subprocess.Popen[bytes]] = []
         self._is_over = threading.Event()
+        self._death: str | None = None
 
     def __enter__(self) -> None:
         if self._n == 1:
@@ -67,31 +68,37 @@ class Companions:
         if kind is None and distributed.is_initialized():
             distributed.destroy_process_group()
         deadline = time.monotonic() + _PATIENCE
-        for other in self._others:
-            if kind is None:
+        if error is None:
+            for other in self._others:
                 _wait(other, deadline)
-            elif isinstance(error, Exception) and is_lost_connection(error):
-                _wait(other, time.monotonic() + 2.0)  # the one that died
+        elif is_lost_connection(error):
+            self._death = self._find_death(patience=2.0)
+        for other in self._others:
             if other.stdin is not None:
                 other.stdin.close()  # which ends it
 
-    def cause(self, error: BaseException) -> str | None:
-        """What became of the process that this one lost touch with; None if that is not what the error says."""
-        if not is_lost_connection(error):
-            return None
-        return self._first_death()
+    def cause(self) -> str | None:
+        """What became of the process that this one lost touch with; None if that is not how it ended."""
+        return self._death
 
-    def _first_death(self) -> str | None:
-        for number, other in enumerate(self._others, start=2):
-            code = other.poll()
-            if code is not None and code != 0:
-                return f"process {number} of {self._n} {_describe(code)}; see {self._folder.path / 'log.txt'}"
-        return None
+    def _find_death(self, patience: float = 0.0) -> str | None:
+        """Which process has died and how: a killed one, if there is any, as the others follow it."""
+        deadline = time.monotonic() + patience
+        while True:
+            codes = {number: other.poll() for number, other in enumerate(self._others, start=2)}
+            died = {number: code for number, code in codes.items() if code}
+            if died or time.monotonic() >= deadline:
+                break
+            time.sleep(0.05)
+        if not died:
+            return None
+        number = min(died, key=lambda each: (died[each] > 0, died[each] != OUT_OF_MEMORY))
+        return f"process {number} of {self._n} {_describe(died[number])}; see {self._folder.path / 'log.txt'}"
 
     def _watch(self) -> None:
         """End the run if a companion has died and this process still waits for it, as it may on GPUs."""
         while not self._is_over.wait(0.5):
-            if (death := self._first_death()) is not None:
+            if (death := self._find_death()) is not None:
                 if not self._is_over.wait(_PATIENCE):
                     self._folder.write_status("failed", death)
                     os._exit(1)

@@ -34,8 +34,11 @@ class _StoppedEarly(BaseException):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train one run; returns the process's exit status."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
     folder = RunFolder(options.run_dir)
+    if not (folder.path / "spec.json").exists():
+        parser.error(f"no spec.json in {folder.path}; give the folder of a run")  # with exit status 2
     is_leader = int(os.environ.get("RANK", "0")) == 0
     if options.with_parent:
         threading.Thread(target=_end_with_parent, args=(folder if is_leader else None,), daemon=True).start()
@@ -62,8 +65,9 @@ def _lead(folder: RunFolder, queue: Queue | None, processes: int) -> int:
     """Wait for a turn, train, and say in the folder how it ended."""
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
+        folder.is_signalled = True
         with suppress(OSError):
-            (folder.path / "cancel").touch()
+            (folder.path / "cancel").touch()  # for all processes of the run
         if not folder.is_training:
             raise _StoppedEarly
 
@@ -107,7 +111,7 @@ def _train(folder: RunFolder, processes: int) -> tuple[str, str, int]:
         message, code = explain(error, folder.path)
         with suppress(OSError):
             traceback.print_exc()
-        return "failed", companions.cause(error) or message, code
+        return "failed", companions.cause() or message, code
     return ("finished" if finished else "cancelled"), "", 0
 
 

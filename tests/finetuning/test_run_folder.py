@@ -74,6 +74,8 @@ def test_a_dead_worker_that_had_written_its_result_has_finished(folder):
     write_status_of_a_dead_process(folder, "running")
     folder.write_result({"accuracy": 0.5, "n_test": 2, "seconds": 1.0})
     assert folder.read_status() == ("finished", "")
+    folder.write_status("failed", "the process that started the worker was killed")  # too late
+    assert folder.read_status() == ("finished", "")
 
 
 def test_a_dead_worker_that_had_been_asked_to_stop_is_cancelled(folder):

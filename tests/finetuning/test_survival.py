@@ -243,6 +243,22 @@ def test_cancel_ends_a_run_after_its_step_and_keeps_the_adapter(contested, recor
     }  # fmt: skip
 
 
+def test_cancel_ends_a_run_that_has_not_begun_to_train_at_once(start):
+    run = start("early", **ENDLESS)
+    wait_until(lambda: run.status == "running")
+    run.cancel(grace=PATIENCE)
+    assert (run.status, run.message) == ("cancelled", "")
+    assert run.metrics.empty
+    assert not (run.path / "adapter").exists()
+
+
+def test_a_worker_without_a_specification_makes_no_folder(tmp_path):
+    told = start_by_hand(tmp_path / "mistyped")
+    assert told.returncode == worker.UNUSABLE
+    assert "no spec.json in" in told.stderr
+    assert not (tmp_path / "mistyped").exists()
+
+
 # Machines and kernels that go away
 
 

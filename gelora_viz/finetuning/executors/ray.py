@@ -16,6 +16,7 @@ from typing import Any
 
 from gelora_viz._checks import check_whole
 from gelora_viz.errors import InputError, RunError, StudyError
+from gelora_viz.finetuning.causes import OCCUPIED
 from gelora_viz.finetuning.executors.command import worker_command, worker_environment
 from gelora_viz.finetuning.folder import ENDED, RunFolder
 from gelora_viz.finetuning.liveness import identify
@@ -31,9 +32,9 @@ class RayExecutor:
     """Starts runs on a Ray cluster (extra `ray`).
 
     The run's folder, and the model and data that its specification names, must be at the same path on every node: on
-    a shared file system. A run that is being trained, or that waits in a cluster of its own standing, goes on when
-    this process ends. Without a cluster, Ray is started on this machine for this process alone, without its dashboard
-    and without usage statistics, and ends with it.
+    a shared file system. On a cluster that somebody has started, runs train on and wait on when this process ends.
+    Without one, Ray is started on this machine for this process alone, without its dashboard and without usage
+    statistics, and ends with it; the first launch waits for that, half a minute perhaps.
 
     Attributes:
         num_gpus: GPUs of each run, such as 0.5 for two runs on one GPU; None means one for each process where the
@@ -119,7 +120,7 @@ class _Keeper:
                 command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT,
                 env=worker_environment(threads), cwd=directory if Path(directory).is_dir() else None,
             )  # fmt: skip
-        if (code := worker.wait()) != 0:  # what is plain here must be said to watchers on other machines
+        if (code := worker.wait()) not in (0, OCCUPIED):  # what is plain here must be said to other machines
             status, message = folder.read_status()
             if status not in ENDED:
                 status, message = "failed", f"the worker ended with status {code} before the run began; see log.txt"
