@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from gelora_viz.activations import find_blocks as find_blocks
     from gelora_viz.adapters import GenLoraConfig as GenLoraConfig
     from gelora_viz.adapters import add_adapter as add_adapter
+    from gelora_viz.adapters import fit_budget as fit_budget
     from gelora_viz.dimension import DimensionProfile as DimensionProfile
     from gelora_viz.dimension import DimensionScaling as DimensionScaling
     from gelora_viz.dimension import NeighborGraph as NeighborGraph
@@ -38,12 +39,14 @@ if TYPE_CHECKING:
     from gelora_viz.dimension import local_dimension as local_dimension
     from gelora_viz.dimension import neighbor_graph as neighbor_graph
     from gelora_viz.errors import GeloraVizError as GeloraVizError
+    from gelora_viz.finetuning import Comparison as Comparison
     from gelora_viz.finetuning import LocalExecutor as LocalExecutor
     from gelora_viz.finetuning import RayExecutor as RayExecutor
     from gelora_viz.finetuning import Run as Run
     from gelora_viz.finetuning import RunResult as RunResult
     from gelora_viz.finetuning import RunSpec as RunSpec
     from gelora_viz.finetuning import attach as attach
+    from gelora_viz.finetuning import compare as compare
     from gelora_viz.finetuning import compare_runs as compare_runs
     from gelora_viz.finetuning import fit_probe as fit_probe
     from gelora_viz.finetuning import launch as launch
@@ -78,14 +81,14 @@ _ROOMS = {
         "estimators", "local_dimension", "neighbor_graph",
     ),
     "ranks": ("RankPlan", "allocate_ranks", "find_matrices", "uniform_budget"),
-    "adapters": ("GenLoraConfig", "add_adapter"),
+    "adapters": ("GenLoraConfig", "add_adapter", "fit_budget"),
     "spectra": (
         "Compression", "DimensionHistory", "DimensionRecorder", "SpectrumHistory", "SpectrumRecorder",
         "UpdateSpectrum", "compress", "measure_spectra",
     ),
     "finetuning": (
-        "LocalExecutor", "RayExecutor", "Run", "RunResult", "RunSpec", "attach", "compare_runs", "fit_probe",
-        "launch", "relaunch", "runs", "sample_batches",
+        "Comparison", "LocalExecutor", "RayExecutor", "Run", "RunResult", "RunSpec", "attach", "compare",
+        "compare_runs", "fit_probe", "launch", "relaunch", "runs", "sample_batches",
     ),
     "study": ("Study", "run_demo"),
     "errors": ("GeloraVizError",),

@@ -19,6 +19,8 @@ from gelora_viz.ranks.strategies import list_strategies
 if TYPE_CHECKING:
     import pandas as pd
 
+    from gelora_viz.finetuning import Comparison
+
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it: 128 + SIGINT."""
@@ -76,7 +78,7 @@ def demo(
 
     _quieten_libraries()
     table = run_demo(study, quick=quick, seed=seed, progress=not quiet)
-    _print_comparison(table)
+    _print_runs(table)
     print(f"\nreport   {study / 'report.html'}\nfigures  {study / 'figures'}\ntables   {study / 'tables'}")
 
 
@@ -294,17 +296,50 @@ def finetune(
 @app.command()
 def compare(
     study: StudyFolder,
+    plan: Annotated[
+        list[str] | None,
+        typer.Option(
+            help='Compare these over seeds: plans, "frozen" or "full"; repeat for several.  '
+            "[dim]default: show the runs of finetune[/dim]"
+        ),
+    ] = None,
     baseline: Annotated[
         str | None, typer.Option(help="Run to compare with.  [dim]default: uniform, or the first[/dim]")
     ] = None,
+    seeds: Annotated[int, typer.Option(help="Number of seeds: 0, 1, 2 and so on.")] = 3,
+    sweep: Annotated[
+        bool, typer.Option(help="Choose each method's learning rate, the same way for all, on validation texts.")
+    ] = True,
+    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 200,
+    batch_size: Annotated[int, typer.Option(help="Texts a step.")] = 32,
+    task: Annotated[str, typer.Option(help="classification or causal-lm.")] = "classification",
+    at_once: Annotated[
+        int | None, typer.Option(help="Runs at a time.  [dim]default: one, or one a GPU[/dim]")
+    ] = None,
+    name: Annotated[str, typer.Option(help="Of the comparison, whose runs are in runs/NAME.")] = "comparison",
+    trust_remote_code: TrustRemoteCode = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Show the finished runs side by side, with intervals, and say which gaps are inside the noise.
+    """Show runs side by side, with intervals, and say which gaps are inside the noise.
 
-    Example: gelora-viz compare my-study --baseline uniform
+    With --plan, every method is trained under every seed at the learning rate that suits it; Ctrl-C cancels, and the
+    same command goes on from there.
+
+    Example: gelora-viz compare my-study --plan uniform --plan gelora --plan frozen --seeds 5 --at-once 2
     """
     from gelora_viz.study import Study
 
-    _print_comparison(Study(_existing(study)).compare(baseline=baseline))
+    opened = Study(_existing(study), trust_remote_code=trust_remote_code)
+    if not plan:
+        return _print_runs(opened.compare(baseline=baseline))
+    _quieten_libraries()
+    found = opened.compare_methods(
+        plan, name=name, seeds=range(seeds), sweep_rates=sweep, baseline=baseline, at_once=at_once, steps=steps,
+        batch_size=batch_size, task=task, progress=not quiet,
+    )  # fmt: skip
+    _print_comparison(found)
+    print(f"runs     {opened.path / 'runs' / name}")
+    return None
 
 
 @app.command()
@@ -374,11 +409,20 @@ def _quieten_libraries() -> None:
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def _print_comparison(table: pd.DataFrame) -> None:
+def _print_runs(table: pd.DataFrame) -> None:
+    from gelora_viz.finetuning.comparison import metric_of, shorten_comparison
+
+    seeds = ", ".join(sorted(set(table["seeds"])))
+    title = f"Test {metric_of(table)} with 95 % intervals over test texts; seed {seeds}"
+    _print_table(shorten_comparison(table), title)
+
+
+def _print_comparison(found: Comparison) -> None:
     from gelora_viz.finetuning.comparison import shorten_comparison
 
-    seeds = ", ".join(str(seed) for seed in sorted(set(table["seed"])))
-    _print_table(shorten_comparison(table), f"Test accuracy with 95 % intervals over test texts; seed {seeds}")
+    _print_table(shorten_comparison(found.frame), found.caption)
+    for note in found.notes:
+        print(f"- {note}")
 
 
 def _print_table(frame: pd.DataFrame, title: str) -> None:

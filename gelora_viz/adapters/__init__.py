@@ -1,6 +1,7 @@
 """A rank plan or a PEFT configuration onto a model; GenLoRA, in our reconstruction, as one more PEFT method."""
 
 from gelora_viz.adapters.attach import add_adapter, config_from_dict
+from gelora_viz.adapters.budget import fit_budget
 from gelora_viz.adapters.genlora import GenLoraConfig, GenLoraModel
 
-__all__ = ["GenLoraConfig", "GenLoraModel", "add_adapter", "config_from_dict"]
+__all__ = ["GenLoraConfig", "GenLoraModel", "add_adapter", "config_from_dict", "fit_budget"]

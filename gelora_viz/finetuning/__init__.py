@@ -9,11 +9,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gelora_viz.finetuning.comparison import compare_runs as compare_runs
+    from gelora_viz.finetuning.comparison import Comparison as Comparison
     from gelora_viz.finetuning.executors import LocalExecutor as LocalExecutor
     from gelora_viz.finetuning.executors import RayExecutor as RayExecutor
+    from gelora_viz.finetuning.experiment import compare as compare
     from gelora_viz.finetuning.launching import launch as launch
     from gelora_viz.finetuning.launching import relaunch as relaunch
+    from gelora_viz.finetuning.paired import compare_runs as compare_runs
     from gelora_viz.finetuning.probe import fit_probe as fit_probe
     from gelora_viz.finetuning.probe import sample_batches as sample_batches
     from gelora_viz.finetuning.result import RunResult as RunResult
@@ -23,9 +25,11 @@ if TYPE_CHECKING:
     from gelora_viz.finetuning.table import runs as runs
 
 _FILES = {
-    "comparison": ("compare_runs",),
+    "comparison": ("Comparison",),
     "executors": ("LocalExecutor", "RayExecutor"),
+    "experiment": ("compare",),
     "launching": ("launch", "relaunch"),
+    "paired": ("compare_runs",),
     "probe": ("fit_probe", "sample_batches"),
     "result": ("RunResult",),
     "run": ("Run", "attach"),

@@ -12,9 +12,10 @@ from transformers import PreTrainedModel
 
 from gelora_viz.adapters import add_adapter
 from gelora_viz.errors import InputError
-from gelora_viz.finetuning.eva import Batch, start_from_eva
+from gelora_viz.finetuning.eva import start_from_eva
 from gelora_viz.finetuning.spec import FROZEN, FULL, RunSpec
 from gelora_viz.ranks import RankPlan
+from gelora_viz.ranks.batches import Batch
 
 
 def adapt(spec: RunSpec, model: PreTrainedModel, batches: Callable[[], Sequence[Batch]]) -> nn.Module:

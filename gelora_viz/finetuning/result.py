@@ -22,7 +22,8 @@ class RunResult:
 
     Attributes:
         spec: what was asked for.
-        numbers: accuracy and macro_f1 on the test texts, or perplexity and n_test_tokens; n_train, n_test,
+        numbers: accuracy and macro_f1 on the test texts, or perplexity and n_test_tokens; validation_loss and
+            validation_accuracy, validation_f1 or validation_perplexity of the trained model; n_train, n_test,
             n_parameters (trainable ones of the backbone), n_parameters_kept (fewer where a method gives some up),
             n_head_parameters, steps, learning_rate, seconds (of training), tokens_per_second, peak_memory_mb,
             micro_batch_size (texts at a time), precision, device, threads (of each process), processes, versions.

@@ -34,6 +34,11 @@ _LEARNING_RATES = {
 """(Task, whether all weights train) -> learning rate."""
 
 
+def usual_learning_rate(task: str, *, full: bool = False) -> float:
+    """What a run of this task takes where nothing else is said, for an adapter or, `full`, for all weights."""
+    return _LEARNING_RATES.get((task, full), 2e-3)
+
+
 @dataclass(frozen=True, eq=False)
 class RunSpec:
     """One short fine-tuning, of a text classifier or of a causal language model.
@@ -111,7 +116,7 @@ class RunSpec:
 
     def __post_init__(self) -> None:
         if cast("float | None", self.learning_rate) is None:
-            rate = _LEARNING_RATES.get((self.task, isinstance(self.adapter, str) and self.adapter == FULL), 2e-3)
+            rate = usual_learning_rate(self.task, full=isinstance(self.adapter, str) and self.adapter == FULL)
             object.__setattr__(self, "learning_rate", rate)
         check_spec(self)
 

@@ -18,9 +18,9 @@ from gelora_viz.activations import collate, tokenize
 from gelora_viz.activations.inputs import TokenizedText
 from gelora_viz.finetuning.adalora import is_adalora, orthogonality
 from gelora_viz.finetuning.adapting import adapt
-from gelora_viz.finetuning.eva import Batch
 from gelora_viz.finetuning.folder import RunFolder
 from gelora_viz.finetuning.spec import FULL, RunSpec
+from gelora_viz.ranks.batches import Batch
 from gelora_viz.sources import TextData, load_model
 from gelora_viz.sources.texts import SPLITS
 

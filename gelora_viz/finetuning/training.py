@@ -125,6 +125,7 @@ def _train_once(spec: RunSpec, folder: RunFolder, size: int, precision: str) -> 
     if task.trains and trainer.state.global_step < spec.steps:
         return False
     try:
+        validation = _validation_scores(trainer)
         reduced = _predict(trainer, task.parts["test"])
     except CancelledError:
         return False
@@ -132,7 +133,7 @@ def _train_once(spec: RunSpec, folder: RunFolder, size: int, precision: str) -> 
         if isinstance(task.backbone, PeftModel):
             measure_spectra(task.backbone).save(folder.path / "spectrum.json")
         scores = task.keep_predictions(reduced, folder)
-        folder.write_result({**scores, **_numbers(task, trainer, seconds, precision)})
+        folder.write_result({**scores, **validation, **_numbers(task, trainer, seconds, precision)})
     return True
 
 
@@ -182,6 +183,20 @@ def _build_trainer(task: Task, folder: RunFolder, size: int, precision: str) -> 
 
         trainer.add_callback(SpectrumRecorder(every=spec.spectra_every, path=folder.path / "spectra.json"))
     return trainer
+
+
+def _validation_scores(trainer: CountingTrainer) -> dict[str, float]:
+    """What the trained model reaches on the validation texts, by which learning rates are chosen."""
+    last = next((row for row in reversed(trainer.state.log_history) if "eval_loss" in row), None)
+    scores = last if last is not None and last["step"] == trainer.state.global_step else trainer.evaluate()
+    kept = {
+        f"validation_{name}": float(scores[f"eval_{name}"])
+        for name in ("loss", "accuracy", "f1", "perplexity")
+        if f"eval_{name}" in scores
+    }
+    if "validation_perplexity" in kept:  # Trainer weighs batches by their texts, not by their tokens
+        kept["validation_loss"] = math.log(kept["validation_perplexity"])
+    return kept
 
 
 def _predict(trainer: CountingTrainer, test: Texts) -> np.ndarray:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
+    from gelora_viz.finetuning import Comparison
     from gelora_viz.plots.venue import Width
 
 __all__ = [
@@ -181,11 +182,12 @@ def singular_values(spectrum: Spectrum, *, modules: Sequence[str] | None = None)
     return to_plotly(describe_singular_values(spectrum, modules=modules))
 
 
-def comparison(frame: pd.DataFrame) -> go.Figure:
-    """Runs side by side: accuracy with its interval, and the number of adapter parameters.
+def comparison(results: pd.DataFrame | Comparison) -> go.Figure:
+    """Methods side by side: score with its interval, difference to the baseline, number of adapter parameters.
 
     Args:
-        frame: one row per run, with columns run, n_parameters, accuracy (a fraction), ci_low and ci_high.
+        results: a `Comparison`, whose single seeds are drawn too; or a frame with one row per run, with columns run,
+            n_parameters, accuracy (a fraction) or perplexity, ci_low and ci_high, as `compare_runs` gives it.
 
     Returns:
         A plotly figure.
@@ -193,7 +195,7 @@ def comparison(frame: pd.DataFrame) -> go.Figure:
     Raises:
         InputError: if the frame lacks a column or has no rows.
     """
-    return to_plotly(describe_comparison(frame))
+    return to_plotly(describe_comparison(results))
 
 
 def training(metrics: Mapping[str, pd.DataFrame]) -> go.Figure:

@@ -6,56 +6,102 @@ import math
 from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from gelora_viz.errors import InputError
-from gelora_viz.plots.description import BLUE, Drawing, Panel, Series, Style, style_number
+from gelora_viz.plots.description import BLUE, GREY, VERMILLION, Drawing, Panel, Series, Style, style_number
 from gelora_viz.plots.frames import floats, require_columns
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from gelora_viz.finetuning import Comparison
 
 # From here on, the noise of single steps hides how runs differ.
 NOISY_FROM = 100
 SMOOTHED = 0.04
 
 
-def describe_comparison(frame: pd.DataFrame) -> Drawing:
-    """The runs side by side, in the frame's order: each accuracy with its interval, and the size of its adapter.
+def describe_comparison(results: pd.DataFrame | Comparison) -> Drawing:
+    """The methods side by side, in their order: each score with its interval, and the difference to the baseline.
 
     Args:
-        frame: one row per run: run, n_parameters, accuracy (a fraction), ci_low, ci_high; where it also has
-            difference, difference_low, difference_high and verdict, the screen shows them on hover.
+        results: a `Comparison`, of which every seed's score is drawn as a cross; or a frame with one row per run:
+            run, n_parameters, accuracy (a fraction) or perplexity, ci_low, ci_high, and for the differences also
+            difference, difference_low, difference_high and verdict.
 
     Raises:
         InputError: if the frame lacks a column or has no rows.
     """
-    require_columns(frame, ("run", "n_parameters", "accuracy", "ci_low", "ci_high"), "comparison")
-    accuracy = Series(
+    frame, runs = (results, None) if isinstance(results, pd.DataFrame) else (results.frame, results.runs)
+    metric = "perplexity" if "perplexity" in frame else "accuracy"
+    require_columns(frame, ("run", "n_parameters", metric, "ci_low", "ci_high"), "comparison")
+    positions = floats(range(len(frame)))
+    score = Series(
         kind="markers",
-        x=floats(range(len(frame))),
-        y=floats(frame["accuracy"]),
-        label="Accuracy",
+        x=positions,
+        y=floats(frame[metric]),
+        label="Mean" if runs is not None else metric.capitalize(),
         style=Style(BLUE),
         low=floats(frame["ci_low"]),
         high=floats(frame["ci_high"]),
         details=tuple(_describe_run(row) for row in frame.to_dict(orient="records")),
     )
-    panel = Panel(
-        title="",
-        x_label="",
-        y_label="Accuracy",
-        series=(accuracy,),
-        x_ticks=accuracy.x,
-        x_tick_labels=tuple(str(run) for run in frame["run"]),
-        x_notes=tuple(_short_count(count) for count in floats(frame["n_parameters"])),
-        notes_label="Parameters",
-        x_range=(-0.6, len(frame) - 0.4),
-        horizontal=True,
-    )
+    seeds = () if runs is None else _seeds(frame, runs, metric)
+    shared: dict[str, Any] = {
+        "x_label": "", "x_ticks": positions, "x_range": (-0.6, len(frame) - 0.4), "horizontal": True,
+    }  # fmt: skip
+    names = tuple(str(run) for run in frame["run"])
+    sizes = tuple(_short_count(count) for count in floats(frame["n_parameters"]))
+    title = f"{metric.capitalize()} by run"
     caption = (
-        "Whiskers are each accuracy's own confidence interval; differences between runs, paired on the same texts, "
-        "are known better. On the right, the number of trainable adapter parameters."
+        "Whiskers are confidence intervals; those of differences, paired on the same seeds and texts, are what to "
+        "compare by. On the right, the number of trainable adapter parameters."
     )
-    return Drawing("Accuracy by run", (panel,), caption)
+    differences = _differences(frame, positions, metric)
+    if not differences:
+        panel = Panel(
+            title="", y_label=metric.capitalize(), series=(*seeds, score), x_tick_labels=names, x_notes=sizes,
+            notes_label="Parameters", **shared,
+        )  # fmt: skip
+        return Drawing(title, (panel,), caption)
+    left = Panel(
+        title="", y_label=metric.capitalize(), series=(*seeds, score), x_tick_labels=names, **shared
+    )  # fmt: skip
+    right = Panel(
+        title="", y_label="Difference to the baseline" + (" (%)" if metric == "perplexity" else ""),
+        series=differences, x_tick_labels=("",) * len(frame), x_notes=sizes, notes_label="Parameters", **shared,
+    )  # fmt: skip
+    return Drawing(title, (left, right), caption, columns=2)
+
+
+def _seeds(frame: pd.DataFrame, runs: pd.DataFrame, metric: str) -> tuple[Series, ...]:
+    """The score of every seed, at its method's place."""
+    require_columns(runs, ("run", "chosen", metric), "table of runs")
+    places = {str(name): float(place) for place, name in enumerate(frame["run"])}
+    chosen = runs[runs["chosen"].astype(bool) & runs[metric].notna()]
+    x = tuple(places[str(name)] for name in chosen["run"])
+    return (Series("markers", x, floats(chosen[metric]), label="Single seeds", style=Style(GREY, marker="x")),)
+
+
+def _differences(frame: pd.DataFrame, positions: tuple[float, ...], metric: str) -> tuple[Series, ...]:
+    """Differences with their intervals over a line at nothing; none where the frame has none."""
+    columns = ("difference", "difference_low", "difference_high")
+    if not {*columns} <= {*frame.columns} or not frame["difference"].notna().any():
+        return ()
+    scale = 100.0 if metric == "perplexity" else 1.0
+    value, low, high = (tuple(scale * each for each in floats(frame[column])) for column in columns)
+    ends = (positions[0] - 2.0, positions[-1] + 2.0)  # beyond the panel, whose range is fixed
+    nothing = Series("line", ends, (0.0, 0.0), label="Baseline", style=Style(GREY, "dot", "x"))
+    gaps = Series(
+        kind="markers",
+        x=positions,
+        y=value,
+        label="Difference",
+        style=Style(VERMILLION, marker="diamond"),
+        low=low,
+        high=high,
+        details=tuple(_describe_run(row) for row in frame.to_dict(orient="records")),
+    )
+    return nothing, gaps
 
 
 def describe_training(metrics: Mapping[str, pd.DataFrame]) -> Drawing:
@@ -100,7 +146,7 @@ def _curves(metrics: Mapping[str, pd.DataFrame], column: str, *, smoothed: bool 
 
 def _describe_run(row: Mapping[Hashable, Any]) -> str:
     """A run's name, its size, and what its difference from the baseline is worth, as far as the row knows."""
-    parts = [f"{row['run']}, {row['n_parameters']:,} parameters"]
+    parts = [f"{row['run']}, {row['n_parameters']:,.0f} parameters"]
     difference, low, high = (row.get(name) for name in ("difference", "difference_low", "difference_high"))
     if isinstance(difference, float) and math.isfinite(difference):
         interval = f" [{low:+.3f}, {high:+.3f}]" if isinstance(low, float) and isinstance(high, float) else ""

@@ -25,6 +25,7 @@ CAPTION_WIDTH = 95  # letters a line: what a notebook's column shows
 CAPTION_LINE_HEIGHT = 16
 POSITION_HEIGHT = 34  # pixels per position of a horizontal panel
 LETTER_WIDTH = 7  # pixels, about
+LEGEND_HEIGHT = 30  # pixels
 FEW_TICKS = 8
 PANEL_WIDTH = 600  # pixels, about: how densely markers stand is known only to the browser
 
@@ -215,7 +216,7 @@ def _add_notes(figure: go.Figure, panel: Panel, place: dict[str, int]) -> None:
 
 
 def _layout(drawing: Drawing, figure: go.Figure) -> dict[str, Any]:
-    """Size, colours, title, and one legend beside each row of panels."""
+    """Size, colours, title, and one legend beside each row of panels, or below where notes stand there."""
     longest_note = max(
         (len(note) for panel in drawing.panels for note in (*panel.x_notes, panel.notes_label)), default=0
     )
@@ -243,7 +244,14 @@ def _layout(drawing: Drawing, figure: go.Figure) -> dict[str, Any]:
         lines = textwrap.wrap(drawing.caption, CAPTION_WIDTH)
         layout["title"]["subtitle"] = {"text": "<br>".join(map(_text, lines)), "font": {"size": 12}}
         layout["margin"]["t"] += CAPTION_LINE_HEIGHT * (len(lines) - 1)
+    if longest_note and drawing.has_legend:  # notes stand where legends do otherwise
+        layout["margin"]["b"] += LEGEND_HEIGHT
+        layout["height"] += LEGEND_HEIGHT
     for row in range(drawing.rows):
+        if longest_note:
+            below = {"orientation": "h", "yref": "container", "y": 0.01, "yanchor": "bottom", "x": 0.0}
+            layout[_legend_id(row)] = below | {"xanchor": "left", "bgcolor": CLEAR}
+            continue
         top = figure.get_subplot(row + 1, 1).yaxis.domain[1]
         legend = {"y": top, "yanchor": "top", "x": 1.02, "xanchor": "left", "bgcolor": CLEAR, "tracegroupgap": 2}
         layout[_legend_id(row)] = legend

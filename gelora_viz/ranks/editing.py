@@ -112,7 +112,7 @@ def refined_ranks(
 def _reached(frame: pd.DataFrame, spectrum: Spectrum) -> dict[str, float]:
     """Module -> entropy rank, of the plan's adapted matrices."""
     given = {str(row.module): int(row.rank) for row in frame.itertuples() if row.rank > 0}
-    measured = {str(row["module"]): row for row in spectrum.frame.to_dict(orient="records")}
+    measured = {_planned_name(str(row["module"]), given): row for row in spectrum.frame.to_dict(orient="records")}
     differing = [f"{module} (planned, not measured)" for module in given if module not in measured]
     differing += [f"{module} (measured, not planned)" for module in measured if module not in given]
     differing += [
@@ -132,6 +132,14 @@ def _reached(frame: pd.DataFrame, spectrum: Spectrum) -> dict[str, float]:
     if not any(reached.values()):
         raise InputError("every update of the spectrum is zero, as before training; measure it after a run")
     return reached
+
+
+def _planned_name(module: str, planned: Mapping[str, int]) -> str:
+    """The plan's name of a measured module; in a language model the transformer lies one level deeper."""
+    if module in planned:
+        return module
+    endings = [name for name in planned if module.endswith(f".{name}")]
+    return max(endings, key=len, default=module)
 
 
 def _is_other_rank(measured: float | None, planned: int) -> bool:

@@ -56,8 +56,6 @@ def eva_ranks(
     narrowest = min(matrix.in_features for matrix in matrices)
     mean_rank = min(mean_rank, narrowest)
     rho = min(EVA_RHO, narrowest / mean_rank)
-    inputs = [_accepted(model, batch) for batch in batches]
-    _check_tokens(inputs, round(rho * mean_rank))
     config = LoraConfig(
         r=mean_rank,
         target_modules="|".join(re.escape(matrix.module) for matrix in matrices),
@@ -65,9 +63,36 @@ def eva_ranks(
         eva_config=EvaConfig(rho=rho),
     )
     try:
+        directions = find_directions(model, batches, config, n_directions=round(rho * mean_rank), progress=progress)
+    finally:
+        _remove_eva_hooks(model)
+    return {matrix.module: len(directions[matrix.module]) for matrix in matrices}
+
+
+def find_directions(
+    model: nn.Module, batches: Sequence[Batch], config: LoraConfig, *, n_directions: int, progress: bool
+) -> dict[str, torch.Tensor]:
+    """Directions of most variance in what each matrix reads, by PEFT's EVA over the batches, as often as it takes.
+
+    Args:
+        model: with or without its adapter.
+        batches: model inputs.
+        config: with init_lora_weights="eva".
+        n_directions: that the matrix with the most needs, and so tokens in the largest batch.
+        progress: show PEFT's bar.
+
+    Returns:
+        Module -> (n_directions, in_features).
+
+    Raises:
+        InputError: if no batch has enough tokens, the directions do not settle, or PEFT cannot read the batches.
+    """
+    inputs = [_accepted(model, batch) for batch in batches]
+    _check_tokens(inputs, n_directions)
+    try:
         # PEFT prints a line for each batch that is too small for a matrix.
         with evaluating(model), same_random_state(model), redirect_stdout(io.StringIO()):
-            directions = get_eva_state_dict(
+            found: dict[str, torch.Tensor] = get_eva_state_dict(
                 model,
                 _Passes(inputs),
                 config,
@@ -82,9 +107,7 @@ def eva_ranks(
         raise InputError(
             f"PEFT's EVA cannot read these batches ({reason}); check the batches and the model"
         ) from error
-    finally:
-        _remove_eva_hooks(model)
-    return {matrix.module: len(directions[matrix.module]) for matrix in matrices}
+    return found
 
 
 class _Passes:
@@ -148,7 +171,8 @@ def _check_tokens(batches: Sequence[Batch], n_directions: int) -> None:
     )
     if most < n_directions:
         raise InputError(
-            f"the largest batch has {most} tokens, and EVA needs {n_directions} at this budget; give larger batches"
+            f"the largest batch has {most} tokens, and EVA needs {n_directions}, one for each direction; give larger "
+            "batches, or lower the ranks"
         )
 
 

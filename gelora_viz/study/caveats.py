@@ -50,10 +50,9 @@ def caveats(found: Findings) -> Iterator[str]:
         "reads high dimensions too low, and no interval here covers that."
     )
     if found.comparison is not None:
-        seeds = found.comparison["seed"].nunique()
         yield (
-            f"Accuracies come from {seeds} seed{'s' if seeds > 1 else ''}; their intervals are about the choice of "
-            "test texts, not about the seed. Another seed can move a single run by more than the gaps seen here."
+            "Accuracies come from one seed each; their intervals are about the choice of test texts, not about the "
+            "seed. Another seed can move a single run by more than the gaps seen here."
         )
         if len({(each.spec.steps, each.spec.batch_size, each.spec.seed) for each in found.results}) == 1:
             yield (

@@ -10,7 +10,7 @@ import pandas as pd
 
 from gelora_viz.dimension import DimensionProfile
 from gelora_viz.errors import InputError
-from gelora_viz.finetuning import RunResult, attach
+from gelora_viz.finetuning import Comparison, RunResult, attach
 from gelora_viz.ranks import RankPlan
 from gelora_viz.sources import TextData
 
@@ -29,6 +29,7 @@ class Findings:
         results: of the finished runs.
         metrics: run -> what it logged.
         comparison: the table of runs; None before the first has finished.
+        comparisons: those over seeds, by name.
         stale_plans: names of plans whose profile has been estimated anew since.
     """
 
@@ -38,6 +39,7 @@ class Findings:
     results: list[RunResult]
     metrics: Mapping[str, pd.DataFrame]
     comparison: pd.DataFrame | None
+    comparisons: Mapping[str, Comparison]
     stale_plans: list[str]
 
     @classmethod
@@ -60,6 +62,7 @@ class Findings:
             results=results,
             metrics={each.spec.name: attach(study.path / "runs" / each.spec.name).metrics for each in results},
             comparison=study.compare() if results else None,
+            comparisons=study.comparisons(),
             stale_plans=study.stale_plans(),
         )
 
@@ -84,6 +87,8 @@ class Findings:
             ],
             "plans": [plan.frame.assign(plan=name) for name, plan in self.plans.items()],
             "comparison": [] if self.comparison is None else [self.comparison],
+            "comparisons": [each.frame.assign(comparison=name) for name, each in self.comparisons.items()],
+            "comparison_runs": [each.runs.assign(comparison=name) for name, each in self.comparisons.items()],
             "runs": [result.frame.drop(columns=["versions"]) for result in self.results],
             "effective_ranks": [
                 result.spectrum.frame.assign(run=result.spec.name) for result in self.results if result.spectrum

@@ -18,7 +18,7 @@ from gelora_viz._results import frame_to_records, write_json, write_text
 from gelora_viz._version import __version__
 from gelora_viz.dimension import DimensionProfile
 from gelora_viz.dimension.formulas import ESTIMATORS
-from gelora_viz.finetuning.comparison import shorten_comparison
+from gelora_viz.finetuning.comparison import difference_in_words, metric_of, shorten_comparison
 from gelora_viz.plots import (
     Drawing,
     describe_comparison,
@@ -89,6 +89,8 @@ def _pictures(found: Findings) -> Iterator[_Picture]:
         yield _Picture("comparison", "Accuracy of the runs", describe_comparison(found.comparison))
         curves = {name: frame for name, frame in found.metrics.items() if len(frame)}
         yield _Picture("training", "Training", describe_training(curves))
+    for name, compared in found.comparisons.items():
+        yield _Picture(f"comparison_{name}", f"Over seeds: {name}", describe_comparison(compared))
 
 
 def _page(
@@ -122,6 +124,10 @@ def _page(
         summary=_summary(found.comparison),
         bounds=_bounds(found.profiles),
         comparison=None if found.comparison is None else shorten_comparison(found.comparison),
+        comparisons=[
+            {"name": name, "table": shorten_comparison(each.frame), "caption": each.caption, "notes": each.notes}
+            for name, each in found.comparisons.items()
+        ],
         plans={name: plan.by_layer() for name, plan in found.plans.items()},
         plan_captions={name: repr(plan) for name, plan in found.plans.items()},
         dimensions=tables["dimensions"],
@@ -160,13 +166,14 @@ def _summary(comparison: pd.DataFrame | None) -> str:
     """What the comparison says, in one or two sentences that do not flatter."""
     if comparison is None:
         return "Nothing has been fine-tuned yet; the page shows dimensions and plans."
+    metric = metric_of(comparison)
+    form = ".3f" if metric == "accuracy" else ".4g"
     base = comparison[comparison["verdict"] == "baseline"].iloc[0]
-    others = comparison[comparison["verdict"] != "baseline"]
-    said = [f"{base.run} reaches an accuracy of {base.accuracy:.3f} ({base.ci_low:.3f} to {base.ci_high:.3f})"]
+    said = [f"{base['run']}: {metric} {base[metric]:{form}} ({base['ci_low']:{form}} to {base['ci_high']:{form}})"]
     said += [
-        f"{row.run} {row.difference:+.3f} against it ({row.difference_low:+.3f} to {row.difference_high:+.3f}): "
-        f"{row.verdict}"
-        for row in others.itertuples()
+        f"{row['run']} {difference_in_words(row, metric)} against it: {row['verdict']}"
+        for row in comparison.to_dict(orient="records")
+        if row["verdict"] != "baseline"
     ]
     return "; ".join(said) + "."
 

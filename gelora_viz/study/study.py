@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from peft import PeftConfig
 
 from gelora_viz._checks import resolve_device
 from gelora_viz._version import __version__
@@ -19,8 +20,19 @@ from gelora_viz.dimension import DimensionProfile, estimate_dimension
 from gelora_viz.dimension.estimate import DEFAULT_K, check_number
 from gelora_viz.dimension.formulas import choose_estimators
 from gelora_viz.errors import InputError, RunError, StudyError
-from gelora_viz.finetuning import Run, RunResult, RunSpec, attach, compare_runs, launch, runs
-from gelora_viz.finetuning.spec import FROZEN
+from gelora_viz.finetuning import (
+    Comparison,
+    Run,
+    RunResult,
+    RunSpec,
+    attach,
+    compare,
+    compare_runs,
+    launch,
+    runs,
+)
+from gelora_viz.finetuning.executors import Executor
+from gelora_viz.finetuning.spec import CLASSIFICATION, FROZEN, FULL
 from gelora_viz.ranks import RankPlan, allocate_ranks, uniform_budget
 from gelora_viz.ranks.strategies import find_strategy
 from gelora_viz.sources import DATA_NAMES, MODEL_NAMES, LoadedModel, TextData, load_model, load_texts
@@ -332,24 +344,7 @@ class Study:
         Raises:
             RunError: if the run fails, with the cause in one line.
         """
-        adapter = FROZEN if name == FROZEN else self.plan(name)
-        if not self.data.label_names:
-            raise InputError(
-                f"the data set {self.data.name!r} has no labels; name its label column to fine-tune on it"
-            )
-        try:
-            spec = RunSpec(
-                name,
-                adapter,
-                model=self.model_source,
-                data=str((self.path / "data.jsonl").resolve()),
-                trust_remote_code=self._trust_remote_code,
-                **options,
-            )
-        except TypeError as error:
-            raise InputError(
-                f"{str(error).partition('__init__() ')[2] or error}; options are the fields of RunSpec"
-            ) from error
+        spec = self._spec(name, FROZEN if name == FROZEN else self.plan(name), options)
         settings = {**spec.to_dict(), "data": file_digest(self.path / "data.jsonl")}
         folder = self.path / "runs" / name
         if self._memory.is_done(f"run {name}", settings, folder / "result.json"):
@@ -370,6 +365,78 @@ class Study:
             )
         self._memory.remember(f"run {name}", settings)
         return run
+
+    def compare_methods(
+        self,
+        methods: Sequence[str] | Mapping[str, RankPlan | PeftConfig | str],
+        *,
+        name: str = "comparison",
+        seeds: Sequence[int] = (0, 1, 2),
+        learning_rates: Sequence[float] | None = None,
+        sweep_rates: bool = True,
+        baseline: str | None = None,
+        executor: str | Executor = "local",
+        at_once: int | None = None,
+        progress: bool = True,
+        **options: Any,  # noqa: ANN401 - RunSpec's
+    ) -> Comparison:
+        """Compare methods over seeds, each at the learning rate that suits it, with the function `compare`.
+
+        Runs and comparison are kept in runs/<name>/, and finished ones are not repeated.
+
+        Args:
+            methods: names of plans, "frozen" or "full"; or a mapping of names to plans, PEFT configurations, "frozen"
+                or "full".
+            name: of the comparison.
+            seeds: as in `compare`.
+            learning_rates: as in `compare`.
+            sweep_rates: as in `compare`.
+            baseline: as in `compare`; by default "uniform" where it takes part, else the first.
+            executor: as in `compare`.
+            at_once: runs at the same time, on this machine; None means one for each GPU, or one without.
+            progress: show a bar of runs.
+            options: fields of `RunSpec` that all methods share: steps, batch_size, task, ...
+
+        Raises:
+            InputError: for an unknown plan or field, or what `compare` refuses.
+            StudyError: if a plan's run has the comparison's name.
+        """
+        if (self.path / "runs" / name / "spec.json").exists():
+            raise StudyError(f"runs/{name} is a run; give the comparison another name")
+        if not isinstance(methods, Mapping):
+            methods = {each: each if each in (FROZEN, FULL) else self.plan(each) for each in methods}
+        specs = [self._spec(each, adapter, options) for each, adapter in methods.items()]
+        return compare(
+            specs, seeds=seeds, learning_rates=learning_rates, sweep_rates=sweep_rates,
+            baseline=baseline or ("uniform" if "uniform" in methods else None), folder=self.path / "runs" / name,
+            executor=executor, progress=progress, **({} if at_once is None else {"at_once": at_once}),
+        )  # fmt: skip
+
+    def comparisons(self) -> dict[str, Comparison]:
+        """The comparisons over seeds made so far, by name."""
+        files = sorted((self.path / "runs").glob("*/comparison.json"))
+        return {file.parent.name: Comparison.load(file) for file in files}
+
+    def _spec(self, name: str, adapter: RankPlan | PeftConfig | str, options: Mapping[str, Any]) -> RunSpec:
+        """A run on the study's model and texts."""
+        if not self.data.label_names and options.get("task", CLASSIFICATION) == CLASSIFICATION:
+            raise InputError(
+                f"the data set {self.data.name!r} has no labels; name its label column to train a classifier, or "
+                'give task="causal-lm"'
+            )
+        try:
+            return RunSpec(
+                name,
+                adapter,
+                model=self.model_source,
+                data=str((self.path / "data.jsonl").resolve()),
+                trust_remote_code=self._trust_remote_code,
+                **options,
+            )
+        except TypeError as error:
+            raise InputError(
+                f"{str(error).partition('__init__() ')[2] or error}; options are the fields of RunSpec"
+            ) from error
 
     def stale_plans(self) -> list[str]:
         """Names of plans made from a profile that has been estimated anew since."""

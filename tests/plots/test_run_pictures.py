@@ -5,17 +5,18 @@ import pandas as pd
 import pytest
 from plot_results import make_comparison, make_metrics
 
+from gelora_viz import Comparison
 from gelora_viz.errors import InputError
 from gelora_viz.plots import describe_comparison, describe_training
 
 
 def test_runs_are_listed_in_the_frame_s_order_with_accuracy_interval_and_size():
     frame = make_comparison()
-    (panel,) = describe_comparison(frame).panels
+    panel, differences = describe_comparison(frame).panels
     (accuracy,) = panel.series
     assert panel.horizontal
     assert panel.x_tick_labels == ("gelora", "lora-r4", "lora-r8", "adalora")
-    assert panel.x_notes == ("36.9k", "73.7k", "111k", "147k")
+    assert differences.x_notes == ("36.9k", "73.7k", "111k", "147k")
     assert accuracy.y == tuple(frame["accuracy"])
     assert (accuracy.low, accuracy.high) == (tuple(frame["ci_low"]), tuple(frame["ci_high"]))
 
@@ -27,7 +28,36 @@ def test_the_screen_learns_what_the_difference_from_the_baseline_is_worth():
 
 def test_a_comparison_without_differences_is_drawn_all_the_same():
     frame = make_comparison()[["run", "n_parameters", "accuracy", "ci_low", "ci_high"]]
-    assert describe_comparison(frame).panels[0].series[0].details[0] == "gelora, 36,864 parameters"
+    (panel,) = describe_comparison(frame).panels
+    assert panel.series[0].details[0] == "gelora, 36,864 parameters"
+    assert panel.x_notes == ("36.9k", "73.7k", "111k", "147k")
+
+
+def test_differences_stand_beside_the_scores_over_a_line_at_nothing():
+    frame = make_comparison()
+    _, panel = describe_comparison(frame).panels
+    nothing, gaps = panel.series
+    assert nothing.y == (0.0, 0.0)
+    assert gaps.y == tuple(frame["difference"])
+    assert (gaps.low, gaps.high) == (tuple(frame["difference_low"]), tuple(frame["difference_high"]))
+
+
+def test_every_seed_of_a_comparison_is_drawn_at_its_method():
+    runs = pd.DataFrame(
+        {"run": ["lora-r4", "gelora", "gelora"], "chosen": [True, True, False], "accuracy": [0.8, 0.9, 0.1]}
+    )
+    found = Comparison(make_comparison(), runs, {})
+    seeds, mean = describe_comparison(found).panels[0].series
+    assert (seeds.x, seeds.y) == ((1.0, 0.0), (0.8, 0.9))
+    assert mean.label == "Mean"
+
+
+def test_perplexities_are_compared_in_per_cent():
+    frame = make_comparison().rename(columns={"accuracy": "perplexity"})
+    scores, differences = describe_comparison(frame).panels
+    assert scores.y_label == "Perplexity"
+    assert differences.y_label == "Difference to the baseline (%)"
+    assert differences.series[1].y == pytest.approx(tuple(100 * frame["difference"]))
 
 
 def test_a_comparison_without_rows_is_refused():
@@ -37,7 +67,7 @@ def test_a_comparison_without_rows_is_refused():
 
 def test_sizes_have_three_digits():
     frame = make_comparison().assign(n_parameters=[950, 12_345, 1_180_000, 7_200_000_000])
-    assert describe_comparison(frame).panels[0].x_notes == ("950", "12.3k", "1.18M", "7.2B")
+    assert describe_comparison(frame).panels[1].x_notes == ("950", "12.3k", "1.18M", "7.2B")
 
 
 def test_accuracy_is_drawn_through_the_steps_where_it_was_measured():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -288,3 +290,9 @@ def test_a_spectrum_that_knows_no_ranks_will_do_and_one_that_is_not_finite_will_
         plan.refined(used)
     with pytest.raises(InputError, match="min_rank is -1"):
         plan.refined(spectrum_of(plan), min_rank=-1)
+
+
+def test_a_language_model_has_its_transformer_one_level_deeper(plan):
+    used = spectrum_of(plan, {module: 3.9 if "layer.2" in module else 1.2 for module in plan.ranks})
+    deeper = used.frame.assign(module=["model." + module for module in used.frame["module"]])
+    assert ranks(plan.refined(SimpleNamespace(frame=deeper))) == ranks(plan.refined(used))

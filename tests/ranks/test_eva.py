@@ -161,7 +161,7 @@ def test_directions_that_never_settle_end_in_an_error_and_leave_no_hook(tiny, ba
 def test_batches_smaller_than_the_number_of_directions_are_refused_before_the_model_runs(tiny, batches_of):
     model, tokenizer = tiny("bert")
     batches = [{name: tensor[:1, :4] for name, tensor in batch.items()} for batch in batches_of(model, tokenizer)]
-    with pytest.raises(InputError, match="the largest batch has 4 tokens, and EVA needs 8 at this budget"):
+    with pytest.raises(InputError, match="the largest batch has 4 tokens, and EVA needs 8, one"):
         eva_ranks(model, find_matrices(model), batches, mean_rank=4, **QUIET)
 
 

@@ -93,7 +93,7 @@ def test_plotly_s_code_is_embedded_once_and_every_figure_drawn(reported):
 def test_the_page_says_what_was_compared_and_how_it_ended(reported):
     study, page = reported
     table = study.compare().set_index("run")
-    assert f"uniform reaches an accuracy of {table.loc['uniform', 'accuracy']:.3f}" in page.text
+    assert f"uniform: accuracy {table.loc['uniform', 'accuracy']:.3f}" in page.text
     for name in ("frozen", "gelora"):
         assert table.loc[name, "verdict"] in page.text
     assert "texts.csv" in page.text
@@ -106,7 +106,7 @@ def test_the_page_warns_of_noise_few_texts_one_seed_and_the_reconstructed_scalin
     assert f"Plan gelora: in {noisy} of 3 blocks the change of dimension is inside the noise" in page.text
     assert "Only " in page.text
     assert "training texts: intervals are wide" in page.text
-    assert "Accuracies come from 1 seed" in page.text
+    assert "Accuracies come from one seed each" in page.text
     assert "our reconstruction" in page.text
 
 

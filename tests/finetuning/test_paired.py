@@ -12,7 +12,7 @@ from gelora_viz.errors import InputError
 from gelora_viz.spectra.spectrum import COLUMNS
 
 
-def result_of(name, correct, groups=None, spectrum=None, labels=None):
+def result_of(name, correct, groups=None, spectrum=None, labels=None, seed=0, **differing):
     """A run that got these texts right; `correct` and `groups` hold one entry for each test text."""
     labels = ["yes"] * len(correct) if labels is None else labels
     predicted = [label if right else "no" for label, right in zip(labels, correct, strict=True)]
@@ -21,7 +21,15 @@ def result_of(name, correct, groups=None, spectrum=None, labels=None):
         "accuracy": float(np.mean(correct)), "macro_f1": 0.5, "n_parameters": 100, "seconds": 1.5,
         "n_test": len(correct),
     }  # fmt: skip
-    return RunResult(RunSpec(name, adapter="frozen"), numbers, predictions, spectrum)
+    return RunResult(RunSpec(name, adapter="frozen", seed=seed, **differing), numbers, predictions, spectrum)
+
+
+def language_result_of(name, nll, n_tokens, seed=0, texts="same"):
+    """A language model's run, with the likelihood and length of each test text."""
+    predictions = pd.DataFrame({"n_tokens": n_tokens, "nll": nll, "group": [None] * len(nll)})
+    numbers = {"perplexity": float(np.exp(sum(nll) / sum(n_tokens))), "n_parameters": 0, "seconds": 1.0}
+    spec = RunSpec(name, adapter="frozen", task="causal-lm", seed=seed)
+    return RunResult(spec, numbers, predictions, None, texts)
 
 
 def row_of(table, name):
@@ -115,3 +123,86 @@ def test_effective_ranks_are_averaged_over_the_updates_and_missing_for_the_probe
     assert np.isnan(row_of(table, "frozen").mean_effective_rank)
     assert row_of(table, "lora").mean_effective_rank == pytest.approx(2.5)
     assert row_of(table, "lora").mean_utilisation == pytest.approx(0.625)
+
+
+# Several seeds
+
+
+def test_runs_of_one_name_are_one_method_under_several_seeds():
+    runs = [result_of("a", [True] * (60 + 5 * seed) + [False] * (40 - 5 * seed), seed=seed) for seed in range(3)]
+    (row,) = compare_runs(runs).itertuples()
+    assert (row.run, row.seeds, row.n_seeds) == ("a", "0, 1, 2", 3)
+    assert row.accuracy == pytest.approx(0.65)
+    single = compare_runs(runs[1:2]).iloc[0]
+    assert row.ci_high - row.ci_low > 0
+    assert single.n_seeds == 1
+
+
+def test_differences_are_paired_by_seed_whatever_the_order_of_runs():
+    # Seeds move both methods alike; unpaired, that would drown the difference.
+    rights = {0: 40, 1: 60, 2: 80}
+    a = [result_of("a", [True] * n + [False] * (100 - n), seed=seed) for seed, n in rights.items()]
+    b = [result_of("b", [True] * (n + 6) + [False] * (94 - n), seed=seed) for seed, n in rights.items()]
+    row = row_of(compare_runs([*a, *reversed(b)]), "b")
+    assert row.difference == pytest.approx(0.06)
+    assert row.verdict == "better than the baseline"
+    assert row_of(compare_runs([*a, *b]), "b").ci_low < row_of(compare_runs([*a, *b]), "a").ci_high
+
+
+def test_a_gap_that_one_seed_shows_and_others_undo_is_noise():
+    def flipped(n):
+        return [True] * n + [False] * (100 - n)
+
+    one = compare_runs([result_of("a", flipped(60)), result_of("b", flipped(72))])
+    assert row_of(one, "b").verdict == "better than the baseline"
+    a = [result_of("a", flipped(60), seed=seed) for seed in range(3)]
+    b = [result_of("b", flipped(n), seed=seed) for seed, n in enumerate((72, 52, 62))]
+    assert row_of(compare_runs([*a, *b]), "b").verdict == "inside the noise"
+
+
+def test_a_difference_is_over_the_seeds_that_both_have():
+    a = [result_of("a", [True] * 50 + [False] * 50, seed=seed) for seed in (0, 1)]
+    b = [result_of("b", [True] * n + [False] * (100 - n), seed=seed) for seed, n in ((1, 55), (2, 90))]
+    row = row_of(compare_runs([*a, *b]), "b")
+    assert row.difference == pytest.approx(0.05)
+    assert row.accuracy == pytest.approx(0.725)
+
+
+def test_without_a_common_seed_there_is_no_difference():
+    row = row_of(compare_runs([result_of("a", [True, False]), result_of("b", [True, False], seed=1)]), "b")
+    assert row.verdict == "unknown: no seed in common with the baseline"
+    assert np.isnan(row.difference)
+
+
+def test_runs_of_one_name_that_differ_in_more_than_the_seed_are_refused():
+    with pytest.raises(InputError, match="runs named 'a' differ in learning_rate, steps"):
+        compare_runs([result_of("a", [True]), result_of("a", [True], seed=1, steps=3, learning_rate=0.1)])
+    with pytest.raises(InputError, match="'a' is there twice with seed 0"):
+        compare_runs([result_of("a", [True]), result_of("a", [True])])
+
+
+# Language models
+
+
+def test_perplexities_are_compared_as_shares_and_lower_is_better():
+    n_tokens = list(range(5, 45))
+    base = [2.0 * n + (n % 3) * 0.1 for n in n_tokens]
+    better = [value - 0.1 * n for value, n in zip(base, n_tokens, strict=True)]
+    runs = [language_result_of("base", base, n_tokens), language_result_of("tuned", better, n_tokens)]
+    row = row_of(compare_runs(runs), "tuned")
+    assert row.perplexity == pytest.approx(np.exp(sum(better) / sum(n_tokens)))
+    assert row.ci_low < row.perplexity < row.ci_high
+    assert row.difference == pytest.approx(np.expm1(-0.1))
+    assert row.verdict == "better than the baseline"
+    assert row_of(compare_runs(runs, baseline="tuned"), "base").verdict == "worse than the baseline"
+
+
+def test_tokens_of_another_tokenizer_cannot_be_compared():
+    one, other = language_result_of("a", [1.0, 2.0], [3, 4]), language_result_of("b", [1.0, 2.0], [3, 5])
+    with pytest.raises(InputError, match="different texts, or as other tokens"):
+        compare_runs([one, other])
+
+
+def test_runs_of_two_tasks_cannot_be_compared():
+    with pytest.raises(InputError, match="'b' is of task 'causal-lm', and 'a' of 'classification'"):
+        compare_runs([result_of("a", [True, False]), language_result_of("b", [1.0, 2.0], [3, 4])])

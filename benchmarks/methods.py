@@ -1,0 +1,72 @@
+"""Ten ways to fine-tune, at one budget of parameters where they have one, compared over seeds on the embedded task.
+
+Every method gets the same sweep of learning rates; the finished runs in FOLDER are not repeated, so that an
+interrupted comparison goes on where it stopped.
+
+    python benchmarks/methods.py FOLDER [n_seeds] [steps] [at_once]
+
+writes benchmarks/results/methods.txt (the table, what it means in words, every run) and methods.json (the same, for
+`gelora_viz.Comparison.load`).
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from machine import describe_machine
+from peft import AdaLoraConfig, EvaConfig, LoraConfig, VeraConfig
+
+import gelora_viz as gv
+from gelora_viz.finetuning.comparison import shorten_comparison
+
+RESULTS = Path(__file__).parent / "results"
+BUDGET_RANK = 4
+"""The budget is that of uniform LoRA with this rank."""
+
+
+def plans_and_configs(study: gv.Study) -> dict[str, gv.RunSpec | object]:
+    """Name -> adapter; all but the frozen probe and full fine-tuning within one budget."""
+    model = study.loaded.model
+    budget = gv.uniform_budget(model, BUDGET_RANK)
+    study.profile(poolings=["tokens"], max_points=6000)
+    uniform = study.allocate("uniform", strategy="uniform", budget=budget, pooling="tokens")
+    eva = study.allocate("eva", strategy="eva", budget=budget, pooling="tokens")
+    return {
+        "uniform": uniform,
+        "frozen": "frozen",
+        "gelora": study.allocate("gelora", budget=budget, pooling="tokens"),
+        "reversed": study.allocate("reversed", strategy="reversed", budget=budget, pooling="tokens"),
+        "eva": eva.to_peft_config(init_lora_weights="eva", eva_config=EvaConfig(rho=1)),
+        "dora": gv.fit_budget(LoraConfig(lora_alpha=16, use_dora=True), model, budget),
+        "adalora": gv.fit_budget(AdaLoraConfig(total_step=200, tinit=20, tfinal=60, lora_alpha=24), model, budget),
+        "vera": gv.fit_budget(VeraConfig(), model, budget),
+        "genlora": gv.fit_budget(
+            gv.GenLoraConfig(num_groups=8, num_rbfs=4, train_centers=False, train_widths=False), model, budget
+        ),
+        "full": "full",
+    }
+
+
+def main(folder: str, n_seeds: str = "3", steps: str = "200", at_once: str = "2") -> None:
+    """Compare, and write."""
+    study = gv.Study(folder, model="minilm", data="icd10cm")
+    adapters = plans_and_configs(study)
+    options = {"steps": int(steps), "model": "minilm", "data": str((study.path / "data.jsonl").resolve())}
+    specs = [gv.RunSpec(name, adapter, **options) for name, adapter in adapters.items()]
+    lora_plus = gv.RunSpec("lora-plus", adapters["uniform"], plus_ratio=16.0, **options)
+    found = gv.compare(
+        [*specs, lora_plus], seeds=range(int(n_seeds)), folder=study.path / "runs" / "methods", at_once=int(at_once)
+    )
+    machine = describe_machine("torch", "transformers", "peft")
+    table = shorten_comparison(found.frame).to_string(index=False)
+    notes = "\n".join(f"- {note}" for note in found.notes)
+    runs = found.runs.drop(columns=["message", "folder"]).to_csv(index=False, float_format="%.6g")
+    text = f"{machine}, {steps} steps of 32, {at_once} runs at once\n{found.caption}\n\n{table}\n\n{notes}\n\n{runs}"
+    (RESULTS / "methods.txt").write_text(text, encoding="utf-8")
+    found.save(RESULTS / "methods.json")
+    print(text)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
