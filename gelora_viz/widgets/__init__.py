@@ -14,9 +14,10 @@ from gelora_viz.errors import InputError
 
 if TYPE_CHECKING:
     from gelora_viz.widgets.panel import Panel as Panel
+    from gelora_viz.widgets.rank_budget import RankBudget as RankBudget
     from gelora_viz.widgets.snapshot import Snapshot as Snapshot
 
-_MODULE_OF = {"Panel": "panel", "Snapshot": "snapshot"}
+_MODULE_OF = {"Panel": "panel", "RankBudget": "rank_budget", "Snapshot": "snapshot"}
 
 __all__ = [*_MODULE_OF]
 

@@ -62,6 +62,9 @@ class Panel(anywidget.AnyWidget):
     last_error: Exception | None = None
     """The exception behind the latest `error`; `raise panel.last_error` shows where it comes from."""
 
+    _asked_by_page: bool = False
+    """Whether what changes at the moment was asked for on the page, and not by Python."""
+
     def describe(self) -> Drawing:
         """The panel's picture, for both renderers of `gelora_viz.plots`."""
         raise NotImplementedError
@@ -89,10 +92,13 @@ class Panel(anywidget.AnyWidget):
     def _errors_in_words(self) -> Iterator[None]:
         """Around what the page asks for: a message from there has no caller who could catch an exception."""
         self.error = ""
+        self._asked_by_page = True
         try:
             yield
         except Exception as error:  # noqa: BLE001 - whatever it is, the reader sees it in the panel
             self.show_error(error)
+        finally:
+            self._asked_by_page = False
 
     def set_state(self, sync_data: Mapping[str, Any]) -> None:
         """Take over what the page has set; called by ipywidgets."""

@@ -32,7 +32,7 @@ KERNEL_IS_READY = """() => {
     const session = globalThis.jupyterapp?.shell.currentWidget?.context?.sessionContext?.session;
     return session?.kernel?.status === "idle" && session.kernel.connectionStatus === "connected";
 }"""
-EXAMPLES = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 
 
 class JupyterLab:
@@ -65,8 +65,8 @@ class JupyterLab:
             "JUPYTERLAB_SETTINGS_DIR": str(place / "settings"),
             "JUPYTERLAB_WORKSPACES_DIR": str(place / "workspaces"),
             "IPYTHONDIR": str(place / "ipython"),
-            # Notebooks import the examples beside this file, and the tiny models of all tests.
-            "PYTHONPATH": os.pathsep.join([str(EXAMPLES), str(EXAMPLES.parent), os.environ.get("PYTHONPATH", "")]),
+            # Notebooks import `panel_examples`, which lies beside the tiny models of all tests.
+            "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]),
         }
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(

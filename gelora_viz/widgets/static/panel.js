@@ -44,7 +44,9 @@ function openPanel({ model, el }, title) {
   const words = make("span");
   const error = make("div", { class: "gv-error", role: "alert" }, words, dismiss);
   const status = make("p", { class: "gv-status", role: "status", "aria-live": "polite" });
-  el.append(make("section", { class: "gelora-viz", "aria-label": title }, body, error, status));
+  const root = make("section", { class: "gelora-viz", "aria-label": title }, body, error, status);
+  root.addEventListener("focusin", keepKeys);
+  el.append(root);
 
   const onLeave = (stop) => leaving.push(stop);
   const follow = (names, update) => {
@@ -61,6 +63,14 @@ function openPanel({ model, el }, title) {
     status.textContent = model.get("status");
   });
   return { body, follow, onLeave, leave: () => leaving.forEach((stop) => stop()) };
+}
+
+/**
+ * JupyterLab's commands of one key, arrows among them, come before any listener of ours, unless the element that has the
+ * focus says so itself; a mark on the whole panel would not do.
+ */
+function keepKeys(event) {
+  event.target.setAttribute("data-lm-suppress-shortcuts", "true");
 }
 
 /**
