@@ -151,6 +151,7 @@ class RankBudget(Panel):
         self._settings = {"min_rank": min_rank, "max_rank": max_rank, "seed": seed}
         self._readings = dict(readings or {})
         self._check_readings()
+        self._estimators = profile.estimators
         self._bases: dict[tuple[str, str], RankPlan] = {}
         if estimator is None:
             estimator = "twonn" if "twonn" in profile.estimators else profile.estimators[0]
@@ -249,7 +250,8 @@ class RankBudget(Panel):
             self._is_moving = False
 
     def _make_plan(self, state: _State) -> RankPlan:
-        self.profile.of(state.estimator)  # a reading needs none, and the curve does
+        if state.estimator not in self._estimators:
+            self.profile.of(state.estimator)  # raises, with those that it has
         plan = self._base(state.strategy, state.estimator).with_budget(state.budget)
         return plan.with_rank(state.edits, rebalance=state.keep_budget) if state.edits else plan
 
@@ -294,8 +296,8 @@ class RankBudget(Panel):
             }
             if self.dimensions.get("estimator") != self._state.estimator:
                 self.dimensions = self._describe_curve(self._state.estimator)
-            evidence = self._base("gelora", self._state.estimator).frame.groupby("layer", sort=False)
-            self.bounds = _jsonable(evidence["lower_bound"].first())
+                evidence = self._base("gelora", self._state.estimator).frame.groupby("layer", sort=False)
+                self.bounds = _jsonable(evidence["lower_bound"].first())
             self.can_undo, self.can_redo = bool(self._past), bool(self._future)
             self.status = self._say_status(len(edited & {name for name, *_ in self.layers}))
 
