@@ -24,6 +24,7 @@ from gelora_viz._version import __version__
 
 if TYPE_CHECKING:
     from gelora_viz import plots as plots
+    from gelora_viz import widgets as widgets
     from gelora_viz.activations import Activations as Activations
     from gelora_viz.activations import capture as capture
     from gelora_viz.activations import find_blocks as find_blocks
@@ -95,12 +96,12 @@ _ROOMS = {
 }  # fmt: skip
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
-__all__ = ["__version__", "plots", *_ROOM_OF]
+__all__ = ["__version__", "plots", "widgets", *_ROOM_OF]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - PEP 562
-    if name == "plots":
-        return importlib.import_module("gelora_viz.plots")
+    if name in ("plots", "widgets"):
+        return importlib.import_module(f"gelora_viz.{name}")
     if name not in _ROOM_OF:
         raise AttributeError(f"module 'gelora_viz' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"gelora_viz.{_ROOM_OF[name]}"), name)

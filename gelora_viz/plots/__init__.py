@@ -1,6 +1,7 @@
 """Figures of results: described once, drawn with plotly for the screen and with matplotlib for paper.
 
-`describe_...` functions turn result frames into a `Drawing`; `to_plotly` and `to_matplotlib` draw any of them.
+`describe_...` functions turn result frames into a `Drawing`; `to_plotly`, `to_matplotlib` and `to_svg` draw any of
+them.
 Importing this package loads neither renderer.
 """
 
@@ -21,7 +22,7 @@ from gelora_viz.plots.history_pictures import (
 )
 from gelora_viz.plots.latex import latex_table
 from gelora_viz.plots.layer_pictures import Profile, Tabled, describe_dimensions, describe_rank_profile
-from gelora_viz.plots.paper import save_drawing, to_matplotlib
+from gelora_viz.plots.paper import save_drawing, to_matplotlib, to_svg
 from gelora_viz.plots.plan_pictures import describe_plans
 from gelora_viz.plots.run_pictures import describe_comparison, describe_training
 from gelora_viz.plots.scaling_pictures import describe_scaling
@@ -61,6 +62,7 @@ __all__ = [
     "singular_values",
     "to_matplotlib",
     "to_plotly",
+    "to_svg",
     "training",
 ]
 

@@ -5,6 +5,7 @@ Neither a browser nor pyplot's global state; the same drawing gives the same byt
 
 from __future__ import annotations
 
+import html
 import io
 import math
 import os
@@ -17,7 +18,7 @@ from gelora_viz._version import __version__
 from gelora_viz.errors import InputError, StudyError
 from gelora_viz.plots.description import BAR_WIDTH, LEVEL
 from gelora_viz.plots.latex import escape_latex
-from gelora_viz.plots.venue import Width, paper_settings
+from gelora_viz.plots.venue import PLAIN, Width, paper_settings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,6 +32,8 @@ FORMATS = (".pdf", ".pgf", ".svg", ".png")
 POINTS = 72.0  # per inch
 LEAST_HEIGHT, MOST_HEIGHT = 1.05, 1.6  # inches of a panel
 POSITION_HEIGHT = 0.2  # inches per position of a horizontal panel
+WHISKERS = "#404040"  # of bars
+_PAGE_INK = "#010203"  # stands for the page's own colour until the SVG is written; nothing else is drawn in it
 
 DASHES = {"solid": "-", "dash": (0, (5, 2)), "dashdot": (0, (5, 1.5, 1, 1.5)), "dot": (0, (1, 1.2))}
 MARKERS = {
@@ -62,6 +65,33 @@ def to_matplotlib(drawing: Drawing, venue: str, width: Width = "column") -> Figu
 
     with mpl.rc_context(paper_settings(venue, width)):
         return _draw(drawing, text=str)
+
+
+def to_svg(drawing: Drawing, width: Width = "text") -> str:
+    """Draw for a web page or a saved notebook: one <svg> element, which needs no script and no library there.
+
+    Text and axes take the colour of the text around them, so that the picture suits a light and a dark page, and text
+    stays text. The title is drawn by nobody; it is what screen readers say.
+    """
+    import matplotlib as mpl
+
+    inked = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
+    page: dict[Any, Any] = {
+        "svg.fonttype": "none",
+        "font.family": "sans-serif",
+        "font.size": 8.0,
+        "savefig.transparent": True,
+        **dict.fromkeys(inked, _PAGE_INK),
+    }
+    with mpl.rc_context({**paper_settings(PLAIN, width), **page}):
+        content = io.StringIO()
+        _draw(drawing, text=str).savefig(content, format="svg", metadata={"Date": None})
+    svg = content.getvalue()
+    svg = svg[svg.index("<svg") :]  # a page has a document type of its own
+    for color in (_PAGE_INK, WHISKERS):
+        svg = svg.replace(color, "currentColor")
+    label = html.escape(f"{drawing.title}. {drawing.caption}".strip(), quote=True)
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{label}" style="max-width: 100%; height: auto" ', 1)
 
 
 def save_drawing(drawing: Drawing, path: str | os.PathLike[str], venue: str, width: Width = "column") -> Path:
@@ -196,7 +226,7 @@ def _draw_bars(axes: Axes, panel: Panel, series: Series) -> Patch:
         bars = axes.barh(series.x, series.y, height=BAR_WIDTH, **look)
     else:
         bars = axes.bar(series.x, series.y, width=BAR_WIDTH, **look)
-    _draw_whiskers(axes, panel, series, "#404040")
+    _draw_whiskers(axes, panel, series, WHISKERS)
     handle: Patch = bars[0]
     return handle
 

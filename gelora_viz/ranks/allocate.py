@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 from torch import nn
-from transformers.pytorch_utils import Conv1D
 
 from gelora_viz._checks import check_seed, check_whole
 from gelora_viz.dimension import DimensionProfile
@@ -26,7 +25,7 @@ _ROUNDINGS: dict[str, Callable[[float], float]] = {"ceil": math.ceil, "round": r
 
 def allocate_ranks(
     profile: DimensionProfile | None,
-    model: nn.Module,
+    model: nn.Module | Sequence[Matrix],
     *,
     strategy: str = "gelora",
     budget: int | None = None,
@@ -60,7 +59,8 @@ def allocate_ranks(
         profile: dimensions of embeddings and all blocks of this model; "uniform", "eva" and "gradient" read none, but
             the plan shows them beside its ranks where they are given.
         model: the model to be adapted, for the shapes of its matrices; "eva" and "gradient" run it and leave it as it
-            was.
+            was. For the other strategies `find_matrices(model, target_modules)` does as well, which outlives the
+            model.
         strategy: "gelora", "proportional", "uniform", "eva", "gradient", "random" or "reversed".
         budget: trainable adapter parameters, the sum of r (in + out); never exceeded, and what is left is less than
             the cheapest further rank. None gives the bare lower bound. See `uniform_budget` for one that means "as r
@@ -95,20 +95,27 @@ def allocate_ranks(
     check_seed(seed)
     _check_inputs(strategy, chosen, profile, budget)
     listed = check_batches(batches, strategy) if chosen.reads == "batches" else []
-    matrices = find_matrices(model, target_modules)
+    network = model if isinstance(model, nn.Module) else None
+    matrices = find_matrices(model, target_modules) if isinstance(model, nn.Module) else list(model)
+    if network is None and target_modules is not None:
+        raise InputError(
+            "target_modules beside matrices, which are chosen already; give find_matrices(model, target_modules)"
+        )
     floors, limits = _bounds_of_ranks(matrices, min_rank, max_rank)
     costs = [matrix.cost for matrix in matrices]
     evidence = read_evidence(profile, matrices, estimator)
     if budget is not None:
         check_floors(floors, costs, budget)  # before the model is run
-    weights = chosen.weigh(Inputs(model, matrices, evidence, budget, listed, loss, seed, progress))
+    weights = chosen.weigh(Inputs(network, matrices, evidence, budget, listed, loss, seed, progress))
     if chosen.bounds:
         weights = [float(_ROUNDINGS[rounding](weight)) for weight in weights]
     if budget is None:
         wanted = zip(weights, floors, limits, strict=True)
         ranks = [max(floor, min(int(weight), limit)) for weight, floor, limit in wanted]
     else:
-        ranks = apportion(weights, costs, limits, chosen.groups(matrices), budget, floors=floors)
+        ranks = apportion(
+            weights, costs, limits, chosen.groups([matrix.block.name for matrix in matrices]), budget, floors=floors
+        )
     rows = [_row(*each) for each in zip(matrices, ranks, weights, evidence, strict=True)]
     settings: dict[str, Any] = {
         "estimator": estimator if profile is not None else None,
@@ -118,7 +125,7 @@ def allocate_ranks(
         "max_rank": None if max_rank is None else int(max_rank),
         "seed": seed if strategy == "random" else None,
         "n_batches": len(listed) or None,
-        "conv1d": any(isinstance(model.get_submodule(matrix.module), Conv1D) for matrix in matrices),
+        "conv1d": any(matrix.conv1d for matrix in matrices),
     }
     return RankPlan(pd.DataFrame(rows, columns=COLUMNS), strategy, budget, settings)
 

@@ -100,6 +100,8 @@ class _Count:
 
         Without `beyond`, only while the next unit gives no more than has to be found.
         """
+        if self.left >= 0:
+            return
         queue = [self._hold(unit, number) for number, unit in enumerate(units)]
         heapq.heapify(queue)
         while queue and self.left < 0:
@@ -108,39 +110,44 @@ class _Count:
             if not beyond and self._price(movable) > -self.left:
                 break
             if movable:
-                self._move(movable, -1)
+                for each in movable:
+                    self.ranks[each] -= 1
+                self.left += self._price(movable)
                 heapq.heappush(queue, self._hold(units[number], number))
 
     def give(self, units: list[list[int]]) -> None:
         """Raise units by one rank at a time, the strongest claim first, while any fits."""
-        queue = [self._claim(unit, number) for number, unit in enumerate(units)]
+        # What does not fit now never will: what is left only shrinks.
+        fitting = [number for number, unit in enumerate(units) if self._price(self._below_limit(unit)) <= self.left]
+        queue = [self._claim(units[number], number) for number in fitting]
         heapq.heapify(queue)
         while queue:
-            number = heapq.heappop(queue)[-1]
-            movable = [each for each in units[number] if self.ranks[each] < self.limits[each]]
-            # What does not fit now never will: what is left only shrinks.
-            if movable and self._price(movable) <= self.left:
-                self._move(movable, 1)
-                heapq.heappush(queue, self._claim(units[number], number))
+            _, _, price_of_unit, number = heapq.heappop(queue)
+            movable = self._below_limit(units[number])
+            price = price_of_unit if len(movable) == len(units[number]) else self._price(movable)
+            if movable and price <= self.left:
+                for each in movable:
+                    self.ranks[each] += 1
+                self.left -= price
+                heapq.heappush(queue, self._claim(units[number], number, price_of_unit))
 
-    def _move(self, matrices: list[int], step: int) -> None:
-        for each in matrices:
-            self.ranks[each] += step
-        self.left -= step * self._price(matrices)
+    def _below_limit(self, unit: list[int]) -> list[int]:
+        return [each for each in unit if self.ranks[each] < self.limits[each]]
 
     def _hold(self, unit: list[int], number: int) -> tuple[float, float, int, int]:
         return (self._weight(unit) / max(self._rank(unit) - 0.5, 0.5), -self._rank(unit), -self._price(unit), number)
 
-    def _claim(self, unit: list[int], number: int) -> tuple[float, float, int, int]:
+    def _claim(self, unit: list[int], number: int, price: int | None = None) -> tuple[float, float, int, int]:
+        weight, rank = self._weight(unit), self._rank(unit)
         # Units without a claim rise evenly.
-        rank = 0 if self._weight(unit) else self._rank(unit)
-        return (-self._weight(unit) / (self._rank(unit) + 0.5), rank, self._price(unit), number)
+        evenly = 0 if weight else rank
+        return (-weight / (rank + 0.5), evenly, self._price(unit) if price is None else price, number)
 
     def _weight(self, unit: list[int]) -> float:
         return self.weights[unit[0]]
 
     def _rank(self, unit: list[int]) -> int:
-        return max(self.ranks[position] for position in unit)
+        return max([self.ranks[position] for position in unit])
 
     def _price(self, unit: list[int]) -> int:
-        return sum(self.costs[position] for position in unit)
+        return sum([self.costs[position] for position in unit])

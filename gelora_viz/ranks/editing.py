@@ -1,9 +1,9 @@
-"""Ranks changed after the allocation: by hand, with the budget kept or not, or by what a trained update has used."""
+"""Ranks changed after the allocation: for another budget, by hand, or by what a trained update has used."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from gelora_viz._checks import check_whole, did_you_mean
@@ -91,6 +91,28 @@ def rebalanced_ranks(
     return apportion(start, costs, limits, groups, budget, floors=floors, start=start)
 
 
+def respent_ranks(
+    frame: pd.DataFrame, groups: Sequence[int], budget: int, *, min_rank: int, max_rank: int | None = None
+) -> list[int]:
+    """Ranks in proportion to the plan's weights, as an allocation with this budget gives them.
+
+    Raises:
+        InputError: if the budget does not pay for `min_rank` everywhere, or the plan knows no weights.
+    """
+    limits = _limits(frame, max_rank)
+    weights = [float(weight) for weight in frame["weight"]]
+    if not all(map(math.isfinite, weights)):
+        raise InputError("the plan knows no weights, as older files do not; allocate the ranks again")
+    return apportion(
+        weights,
+        _costs(frame),
+        limits,
+        groups,
+        check_whole(budget, "budget"),
+        floors=[min_rank] * len(limits),
+    )
+
+
 def refined_ranks(
     frame: pd.DataFrame, spectrum: Spectrum, budget: int, *, min_rank: int, max_rank: int | None = None
 ) -> tuple[list[int], list[float]]:
@@ -149,10 +171,10 @@ def _is_other_rank(measured: float | None, planned: int) -> bool:
 
 def _costs(frame: pd.DataFrame) -> list[int]:
     """Parameters of one rank of each matrix."""
-    return [int(row.in_features) + int(row.out_features) for row in frame.itertuples()]
+    return [int(cost) for cost in frame["in_features"] + frame["out_features"]]
 
 
 def _limits(frame: pd.DataFrame, max_rank: int | None) -> list[int]:
     """The highest rank of each matrix."""
-    own = [min(int(row.in_features), int(row.out_features)) for row in frame.itertuples()]
+    own = [int(limit) for limit in frame[["in_features", "out_features"]].min(axis=1)]
     return own if max_rank is None else [min(limit, max_rank) for limit in own]

@@ -25,12 +25,14 @@ class Matrix(NamedTuple):
         block: the transformer block it lies in.
         in_features: inputs of the matrix.
         out_features: outputs of the matrix.
+        conv1d: whether it is a Conv1D, whose weight is stored transposed.
     """
 
     module: str
     block: Block
     in_features: int
     out_features: int
+    conv1d: bool = False
 
     @property
     def cost(self) -> int:
@@ -68,7 +70,7 @@ def find_matrices(model: nn.Module, target_modules: str | Sequence[str] | None =
     for block in blocks:
         for name, (inputs, outputs) in linear.items():
             if name.startswith(f"{block.name}.") and _matches(name, wanted):
-                found.append(Matrix(name, block, inputs, outputs))
+                found.append(Matrix(name, block, inputs, outputs, isinstance(modules[name], Conv1D)))
     if not found:
         raise InputError(
             f"target_modules {[wanted] if isinstance(wanted, str) else list(wanted)} match no linear layer in the "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -33,9 +34,7 @@ def lora_config(ranks: Mapping[str, int], *, alpha_over_rank: float, **overrides
     fixed = sorted(overrides.keys() & set(_DECIDED))
     if fixed:
         raise InputError(f"{', '.join(fixed)} cannot be overridden, the ranks decide them; use alpha_over_rank")
-    adapted = {module: rank for module, rank in ranks.items() if rank > 0}
-    if not adapted:
-        raise InputError("every matrix has rank 0, so there is nothing to adapt; raise the budget")
+    adapted = _adapted(ranks)
     smallest = min(adapted.values())
     return LoraConfig(
         r=smallest,
@@ -45,3 +44,35 @@ def lora_config(ranks: Mapping[str, int], *, alpha_over_rank: float, **overrides
         alpha_pattern={re.escape(module): alpha_over_rank * rank for module, rank in adapted.items()},
         **overrides,
     )
+
+
+def lora_config_code(ranks: Mapping[str, int], *, alpha_over_rank: float, comment: str, conv1d: bool = False) -> str:
+    """Python text that makes what `lora_config` returns, with PEFT alone and each module named once.
+
+    Raises:
+        InputError: if every rank is 0.
+    """
+    adapted = _adapted(ranks)
+    smallest = min(adapted.values())
+    transposed = "    fan_in_fan_out=True,  # Conv1D stores its weight transposed\n" if conv1d else ""
+    listed = "".join(f"    {json.dumps(module)}: {rank},\n" for module, rank in adapted.items())
+    return (
+        "import re\n\nfrom peft import LoraConfig\n\n"
+        f"# {' '.join(comment.split())}\n"
+        f"ranks = {{\n{listed}}}\n"
+        "config = LoraConfig(\n"
+        f"    r={smallest},\n"
+        f"    lora_alpha={alpha_over_rank * smallest},\n"
+        "    target_modules=list(ranks),\n"
+        "    rank_pattern={re.escape(module): rank for module, rank in ranks.items()},\n"
+        f"    alpha_pattern={{re.escape(module): {alpha_over_rank} * rank for module, rank in ranks.items()}},\n"
+        f"{transposed})\n"
+    )
+
+
+def _adapted(ranks: Mapping[str, int]) -> dict[str, int]:
+    """The matrices that get an adapter; raises `InputError` where none does."""
+    adapted = {module: rank for module, rank in ranks.items() if rank > 0}
+    if not adapted:
+        raise InputError("every matrix has rank 0, so there is nothing to adapt; raise the budget")
+    return adapted

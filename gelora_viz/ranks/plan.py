@@ -12,8 +12,9 @@ import pandas as pd
 
 from gelora_viz._results import frame_html, frame_to_records, read_json, records_to_frame, write_json
 from gelora_viz.errors import InputError
-from gelora_viz.ranks.editing import Spectrum, rebalanced_ranks, refined_ranks, resolve_edits
-from gelora_viz.ranks.peft_config import lora_config
+from gelora_viz.ranks.editing import Spectrum, rebalanced_ranks, refined_ranks, resolve_edits, respent_ranks
+from gelora_viz.ranks.peft_config import lora_config, lora_config_code
+from gelora_viz.ranks.strategies import find_strategy
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -56,7 +57,7 @@ class RankPlan:
     @property
     def ranks(self) -> dict[str, int]:
         """Module name -> rank."""
-        return {str(row.module): int(row.rank) for row in self.frame.itertuples()}
+        return {str(module): int(rank) for module, rank in zip(self.frame["module"], self.frame["rank"], strict=True)}
 
     def by_layer(self) -> pd.DataFrame:
         """One row per block: layer, stack, depth, rank (mean over its matrices), n_parameters and the evidence."""
@@ -69,6 +70,29 @@ class RankPlan:
             .agg(**mean, **evidence)
             .reset_index()
         )
+
+    def with_budget(self, budget: int) -> RankPlan:
+        """The plan's weights spent on another budget, which takes milliseconds; this one stays as it is.
+
+        What `allocate_ranks` gives for that budget, but for "eva", whose weights were taken at the plan's own budget
+        and stay. Ranks set by hand are given up.
+
+        Args:
+            budget: trainable adapter parameters, as in `allocate_ranks`.
+
+        Raises:
+            InputError: if the budget is no whole number or does not pay for the plan's lowest ranks everywhere.
+        """
+        name, *changes = self.strategy.split(", ")
+        refined = "refined" in changes
+        blocks = [str(layer) for layer in self.frame["layer"]]
+        # What a run has reached is known of each matrix by itself.
+        groups = list(range(len(blocks))) if refined else find_strategy(name).groups(blocks)
+        settings = {key: value for key, value in self.settings.items() if key != "edits"}
+        lowest = int(settings.get("min_rank", 1))
+        ranks = respent_ranks(self.frame, groups, budget, min_rank=lowest, max_rank=settings.get("max_rank"))
+        frame = self._frame_with(ranks)
+        return RankPlan(frame, f"{name}, refined" if refined else name, budget, settings)
 
     def with_rank(
         self, where: str | Mapping[str, int], rank: int | None = None, *, rebalance: bool = False
@@ -159,12 +183,15 @@ class RankPlan:
         weights: list[float] | None = None,
     ) -> RankPlan:
         """The plan with other ranks, and in its strategy how they came about."""
-        costs = self.frame["in_features"] + self.frame["out_features"]
-        frame = self.frame.assign(rank=ranks, n_parameters=costs * ranks)
+        frame = self._frame_with(ranks)
         if weights is not None:
             frame["weight"] = weights
         said = self.strategy if self.strategy.endswith(f", {how}") else f"{self.strategy}, {how}"
         return RankPlan(frame, said, budget, settings)
+
+    def _frame_with(self, ranks: list[int]) -> pd.DataFrame:
+        costs = self.frame["in_features"] + self.frame["out_features"]
+        return self.frame.assign(rank=ranks, n_parameters=costs * ranks)
 
     def to_peft_config(self, *, alpha_over_rank: float = ALPHA_OVER_RANK, **overrides: Any) -> LoraConfig:  # noqa: ANN401
         """The plan as a PEFT LoRA configuration.
@@ -180,6 +207,15 @@ class RankPlan:
         """
         conv1d = {"fan_in_fan_out": bool(self.settings.get("conv1d", False))}
         return lora_config(self.ranks, alpha_over_rank=alpha_over_rank, **{**conv1d, **overrides})
+
+    def to_peft_code(self, *, alpha_over_rank: float = ALPHA_OVER_RANK) -> str:
+        """Python text that makes the same LoRA configuration with PEFT alone, to be pasted into a script.
+
+        Raises:
+            InputError: if every rank is 0.
+        """
+        conv1d = bool(self.settings.get("conv1d", False))
+        return lora_config_code(self.ranks, alpha_over_rank=alpha_over_rank, comment=repr(self), conv1d=conv1d)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able content, which `from_dict` reads."""

@@ -25,7 +25,7 @@ class Inputs(NamedTuple):
     """What a strategy may read.
 
     Attributes:
-        model: the model to be adapted.
+        model: the model to be adapted; None where only its matrices are known.
         matrices: its matrices, those of a block side by side.
         evidence: of each matrix, from the profile.
         budget: trainable parameters; None for bare bounds.
@@ -35,7 +35,7 @@ class Inputs(NamedTuple):
         progress: show a bar where the model runs.
     """
 
-    model: nn.Module
+    model: nn.Module | None
     matrices: Sequence[Matrix]
     evidence: Sequence[Evidence]
     budget: int | None
@@ -64,16 +64,16 @@ class Strategy:
     reads: Literal["profile", "batches", "nothing"]
     bounds: bool = False
 
-    def groups(self, matrices: Sequence[Matrix]) -> list[int]:
-        """For each matrix the number of the group that it rises with."""
+    def groups(self, blocks: Sequence[str]) -> list[int]:
+        """For each matrix the number of the group that it rises with, from the name of each one's block."""
         match self.together:
             case "all":
-                return [0] * len(matrices)
+                return [0] * len(blocks)
             case "block":
-                blocks = list(dict.fromkeys(matrix.block.name for matrix in matrices))
-                return [blocks.index(matrix.block.name) for matrix in matrices]
+                numbers = {name: number for number, name in enumerate(dict.fromkeys(blocks))}
+                return [numbers[name] for name in blocks]
             case "matrix":
-                return list(range(len(matrices)))
+                return list(range(len(blocks)))
 
 
 def find_strategy(name: str) -> Strategy:
@@ -104,7 +104,7 @@ def _eva(inputs: Inputs) -> list[float]:
 
     cost_of_rank_one = sum(matrix.cost for matrix in inputs.matrices)
     mean_rank = max(1, round((inputs.budget or 0) / cost_of_rank_one))
-    ranks = eva_ranks(inputs.model, inputs.matrices, inputs.batches, mean_rank=mean_rank, progress=inputs.progress)
+    ranks = eva_ranks(_model(inputs), inputs.matrices, inputs.batches, mean_rank=mean_rank, progress=inputs.progress)
     return [float(ranks[matrix.module]) for matrix in inputs.matrices]
 
 
@@ -113,8 +113,15 @@ def _gradient(inputs: Inputs) -> list[float]:
     from gelora_viz.ranks.sensitivity import gradient_sensitivity  # here, since it loads torch
 
     modules = [matrix.module for matrix in inputs.matrices]
-    found = gradient_sensitivity(inputs.model, modules, inputs.batches, inputs.loss, progress=inputs.progress)
+    found = gradient_sensitivity(_model(inputs), modules, inputs.batches, inputs.loss, progress=inputs.progress)
     return [found[module] for module in modules]
+
+
+def _model(inputs: Inputs) -> nn.Module:
+    """The model, for a strategy that runs it."""
+    if inputs.model is None:
+        raise InputError("this strategy runs the model, and has its matrices only; give the model itself")
+    return inputs.model
 
 
 def _random(inputs: Inputs) -> list[float]:

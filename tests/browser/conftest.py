@@ -1,4 +1,7 @@
-"""A real browser for the tests: headless Chromium that may talk to this machine and to nothing else."""
+"""A real browser for the tests: headless Chromium that may talk to this machine and to nothing else.
+
+And, for tests of panels, a real JupyterLab: `jupyter_lab` is the server, `browser_page` shows its notebooks.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 if TYPE_CHECKING:
+    from jupyter_lab import JupyterLab
     from playwright.sync_api import Browser, Page, Route, WebSocketRoute
 
 FAILURES = Path(__file__).parent / "failures"
@@ -70,6 +74,23 @@ def browser_page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[P
             page.screenshot(path=FAILURES / f"{name}.png", full_page=True)
     finally:
         context.close()
+
+
+@pytest.fixture(scope="session")
+def jupyter_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterLab]:
+    """One JupyterLab for all tests of this process; tests ask for `jupyter_lab`."""
+    from jupyter_lab import JupyterLab
+
+    server = JupyterLab(tmp_path_factory.mktemp("jupyter"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def jupyter_lab(jupyter_server: JupyterLab) -> Iterator[JupyterLab]:
+    """The JupyterLab of this process, without kernels of earlier tests."""
+    yield jupyter_server
+    jupyter_server.end_sessions()
 
 
 def stays_here(url: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -272,3 +273,16 @@ def test_a_uniform_budget_is_the_sum_of_rank_times_inputs_and_outputs(tiny):
     assert uniform_budget(model, 3) == 3 * N_BLOCKS * (64 + 48)
     # v_proj can take no more than its 16 outputs.
     assert uniform_budget(model, 20) == N_BLOCKS * (20 * 64 + 16 * 48)
+
+
+def test_the_matrices_do_as_well_as_the_model_unless_a_strategy_runs_it(tiny, profile_of, batches_of):
+    model, tokenizer = tiny("gpt2")
+    profile = profile_of(model, [5.0, 7.3, 6.0, 6.4])
+    matrices = find_matrices(model)
+    plan, expected = (allocate_ranks(profile, each, budget=9_000) for each in (matrices, model))
+    pd.testing.assert_frame_equal(plan.frame, expected.frame)
+    assert plan.settings == expected.settings
+    with pytest.raises(InputError, match="give the model itself"):
+        allocate_ranks(None, matrices, strategy="eva", budget=9_000, batches=batches_of(model, tokenizer))
+    with pytest.raises(InputError, match="target_modules beside matrices"):
+        allocate_ranks(profile, matrices, budget=9_000, target_modules=["c_attn"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -296,3 +297,36 @@ def test_a_language_model_has_its_transformer_one_level_deeper(plan):
     used = spectrum_of(plan, {module: 3.9 if "layer.2" in module else 1.2 for module in plan.ranks})
     deeper = used.frame.assign(module=["model." + module for module in used.frame["module"]])
     assert ranks(plan.refined(SimpleNamespace(frame=deeper))) == ranks(plan.refined(used))
+
+
+@pytest.mark.parametrize("strategy", ["gelora", "proportional", "uniform", "random", "reversed"])
+def test_another_budget_gives_what_an_allocation_with_it_gives(tiny, profile_of, strategy):
+    model, _ = tiny("bert")
+    profile = profile_of(model, [5.0, 7.3, 6.0, 6.4])
+    plan = allocate_ranks(profile, model, strategy=strategy, budget=9_000, max_rank=20)
+    for budget in (1_000, 2_500, 7_777, 50_000):
+        expected = allocate_ranks(profile, model, strategy=strategy, budget=budget, max_rank=20)
+        pd.testing.assert_frame_equal(plan.with_budget(budget).frame, expected.frame)
+        assert plan.with_budget(budget).settings == expected.settings
+
+
+def test_another_budget_gives_up_edits_and_keeps_a_refinement(tiny, profile_of):
+    model, _ = tiny("bert")
+    plan = allocate_ranks(profile_of(model, [5.0, 7.3, 6.0, 6.4]), model, budget=9_000)
+    edited = plan.with_rank("encoder.layer.0", 9)
+    assert edited.with_budget(9_000).ranks == plan.ranks
+    assert (edited.with_budget(9_000).strategy, "edits" in edited.with_budget(9_000).settings) == ("gelora", False)
+    frame = plan.frame.assign(entropy_rank=[1.0, 2.0, 3.0, 1.0, 1.0, 1.0])
+    refined = plan.refined(SimpleNamespace(frame=frame))
+    assert refined.with_budget(9_000).ranks == refined.ranks
+    assert refined.with_budget(4_000).strategy == "gelora, refined"
+
+
+def test_another_budget_must_pay_for_the_lowest_ranks(tiny, profile_of):
+    model, _ = tiny("bert")
+    plan = allocate_ranks(profile_of(model, [5.0, 7.3, 6.0, 6.4]), model, budget=9_000)
+    with pytest.raises(InputError, match="below rank 1 everywhere"):
+        plan.with_budget(10)
+    forgetful = RankPlan(plan.frame.assign(weight=np.nan), plan.strategy, plan.budget, plan.settings)
+    with pytest.raises(InputError, match="knows no weights"):
+        forgetful.with_budget(9_000)

@@ -191,3 +191,16 @@ def test_a_plan_shows_its_size_and_one_row_per_matrix(plan):
     page = plan._repr_html_()
     assert page.count("<tr>") == len(plan.frame) + 1
     assert "encoder.layer.2.attention.self.value" in page
+
+
+@pytest.mark.parametrize("architecture", ["bert", "gpt2"])
+def test_the_text_of_a_configuration_makes_the_same_configuration(tiny, architecture):
+    model, _ = tiny(architecture)
+    plan = allocate_ranks(None, model, strategy="uniform", budget=uniform_budget(model, 3))
+    first = plan.frame["layer"].iloc[0]
+    made = {}
+    exec(plan.with_rank(first, 0).to_peft_code(alpha_over_rank=1.5), made)  # noqa: S102 - our own text
+    expected = plan.with_rank(first, 0).to_peft_config(alpha_over_rank=1.5)
+    assert made["config"].to_dict() == expected.to_dict()
+    with pytest.raises(InputError, match="nothing to adapt"):
+        plan.with_rank(dict.fromkeys(plan.ranks, 0)).to_peft_code()

@@ -1,0 +1,115 @@
+"""What all panels share: the page's files, errors in words, actions that buttons call, and the snapshot."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import resources
+from typing import Any, ClassVar
+
+import anywidget
+import traitlets
+
+from gelora_viz.errors import GeloraVizError
+from gelora_viz.plots import Drawing
+from gelora_viz.plots.description import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION
+from gelora_viz.widgets.snapshot import Snapshot
+
+_COLOR_NAMES = {
+    "blue": BLUE, "vermillion": VERMILLION, "green": GREEN, "orange": ORANGE, "purple": PURPLE, "sky": SKY,
+    "grey": GREY,
+}  # fmt: skip
+_log = logging.getLogger("gelora_viz")
+
+
+def read_module(name: str | None = None) -> str:
+    """A panel's JavaScript: what all panels share, then its own file, if it has one.
+
+    A notebook loads a widget's module from a string, and such a module can import no neighbour; putting one after the
+    other takes no build step, and both files stay readable.
+    """
+    return _read("panel.js") + ("" if name is None else f"\n{_read(name)}")
+
+
+def read_style(name: str | None = None) -> str:
+    """A panel's CSS: the palette of all our figures, what all panels share, then its own file, if it has one."""
+    palette = "".join(f" --gv-{color}: {value};" for color, value in _COLOR_NAMES.items())
+    return f".gelora-viz {{{palette} }}\n{_read('panel.css')}" + ("" if name is None else f"\n{_read(name)}")
+
+
+def _read(name: str) -> str:
+    return resources.files("gelora_viz.widgets").joinpath("static", name).read_text(encoding="utf-8")
+
+
+class Panel(anywidget.AnyWidget):
+    """A panel in a notebook.
+
+    A subclass sets `_esm = read_module("its.js")` and `_css = read_style("its.css")`, keeps all its state in synced
+    traits, and gives `describe()`. Values that are wrong raise when Python sets them; when the page sets them, or a
+    button's action fails, the panel says why in `error`.
+    """
+
+    _page_calls: ClassVar[Sequence[str]] = ()
+    """Names of the methods without arguments that the page may call, as `call(model, "undo")` does."""
+
+    status = traitlets.Unicode("").tag(sync=True)
+    """What the panel shows at the moment, in a sentence; read aloud by screen readers when it changes."""
+
+    error = traitlets.Unicode("").tag(sync=True)
+    """What went wrong with the last thing that was asked for on the page, in words; empty if nothing did."""
+
+    last_error: Exception | None = None
+    """The exception behind the latest `error`; `raise panel.last_error` shows where it comes from."""
+
+    _asked_by_page: bool = False
+    """Whether what changes at the moment was asked for on the page, and not by Python."""
+
+    def describe(self) -> Drawing:
+        """The panel's picture, for both renderers of `gelora_viz.plots`."""
+        raise NotImplementedError
+
+    def snapshot(self) -> Snapshot:
+        """The panel's picture as it is now, for pages without a kernel; a saved notebook keeps it.
+
+        Example:
+            >>> panel.snapshot()  # doctest: +SKIP
+            Snapshot('Intrinsic dimension and rank by layer')
+        """
+        return Snapshot(self.describe())
+
+    def show_error(self, error: Exception) -> None:
+        """Say in the panel what went wrong; for work that has no caller, such as a watching thread's."""
+        self.last_error = error
+        if isinstance(error, GeloraVizError):
+            self.error = str(error)
+            return
+        _log.debug("a panel's action failed", exc_info=error)
+        said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        self.error = f"{said} (not expected; `raise panel.last_error` in a cell shows where it comes from)"
+
+    @contextmanager
+    def _errors_in_words(self) -> Iterator[None]:
+        """Around what the page asks for: a message from there has no caller who could catch an exception."""
+        self.error = ""
+        self._asked_by_page = True
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - whatever it is, the reader sees it in the panel
+            self.show_error(error)
+        finally:
+            self._asked_by_page = False
+
+    def set_state(self, sync_data: Mapping[str, Any]) -> None:
+        """Take over what the page has set; called by ipywidgets."""
+        with self._errors_in_words():
+            super().set_state(sync_data)
+
+    def _handle_custom_msg(self, content: Any, buffers: Any) -> None:  # noqa: ANN401 - ipywidgets' own signature
+        """Call the method that the page asks for; other messages go to `on_msg` as ever."""
+        name = content.get("call") if isinstance(content, dict) else None
+        if isinstance(name, str) and name in self._page_calls:
+            with self._errors_in_words():
+                getattr(self, name)()
+        else:
+            super()._handle_custom_msg(content, buffers)

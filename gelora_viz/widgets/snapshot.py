@@ -1,0 +1,28 @@
+"""What a panel shows, as a picture that needs no kernel: for a saved notebook, a web page or a slide."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gelora_viz.plots import Drawing, to_svg
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A panel's picture at one moment.
+
+    A notebook shows it as inline SVG, which stays in the file when it is saved (some ten kilobytes) and follows the
+    page's theme.
+
+    Attributes:
+        drawing: what is in it; `plots.save_paper_figure(snapshot.drawing, path)` makes a paper figure of it, and
+            `plots.to_plotly(snapshot.drawing)` one to explore.
+    """
+
+    drawing: Drawing
+
+    def __repr__(self) -> str:
+        return f"Snapshot({self.drawing.title!r})"
+
+    def _repr_html_(self) -> str:
+        return to_svg(self.drawing)
