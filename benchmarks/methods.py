@@ -1,9 +1,9 @@
-"""Ten ways to fine-tune, at one budget of parameters where they have one, compared over seeds on the embedded task.
+"""Ways to fine-tune, at one budget of parameters where they have one, compared over seeds on the embedded task.
 
 Every method gets the same sweep of learning rates; the finished runs in FOLDER are not repeated, so that an
 interrupted comparison goes on where it stopped.
 
-    python benchmarks/methods.py FOLDER [n_seeds] [steps] [at_once]
+    python benchmarks/methods.py FOLDER [n_seeds] [steps] [at_once] [METHOD,METHOD,...]
 
 writes benchmarks/results/methods.txt (the table, what it means in words, every run) and methods.json (the same, for
 `gelora_viz.Comparison.load`).
@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from machine import describe_machine
-from peft import AdaLoraConfig, EvaConfig, LoraConfig, VeraConfig
+from peft import AdaLoraConfig, EvaConfig, LoraConfig, PeftConfig, VeraConfig
 
 import gelora_viz as gv
 from gelora_viz.finetuning.comparison import shorten_comparison
@@ -25,7 +25,7 @@ BUDGET_RANK = 4
 """The budget is that of uniform LoRA with this rank."""
 
 
-def plans_and_configs(study: gv.Study) -> dict[str, gv.RunSpec | object]:
+def plans_and_configs(study: gv.Study) -> dict[str, gv.RankPlan | PeftConfig | str]:
     """Name -> adapter; all but the frozen probe and full fine-tuning within one budget."""
     model = study.loaded.model
     budget = gv.uniform_budget(model, BUDGET_RANK)
@@ -48,15 +48,16 @@ def plans_and_configs(study: gv.Study) -> dict[str, gv.RunSpec | object]:
     }
 
 
-def main(folder: str, n_seeds: str = "3", steps: str = "200", at_once: str = "2") -> None:
-    """Compare, and write."""
+def main(folder: str, n_seeds: str = "3", steps: str = "200", at_once: str = "2", methods: str = "") -> None:
+    """Compare all methods, or those named, and write."""
     study = gv.Study(folder, model="minilm", data="icd10cm")
     adapters = plans_and_configs(study)
     options = {"steps": int(steps), "model": "minilm", "data": str((study.path / "data.jsonl").resolve())}
     specs = [gv.RunSpec(name, adapter, **options) for name, adapter in adapters.items()]
-    lora_plus = gv.RunSpec("lora-plus", adapters["uniform"], plus_ratio=16.0, **options)
+    specs.append(gv.RunSpec("lora-plus", adapters["uniform"], plus_ratio=16.0, **options))
+    chosen = [spec for spec in specs if not methods or spec.name in methods.split(",")]
     found = gv.compare(
-        [*specs, lora_plus], seeds=range(int(n_seeds)), folder=study.path / "runs" / "methods", at_once=int(at_once)
+        chosen, seeds=range(int(n_seeds)), folder=study.path / "runs" / "methods", at_once=int(at_once)
     )
     machine = describe_machine("torch", "transformers", "peft")
     table = shorten_comparison(found.frame).to_string(index=False)

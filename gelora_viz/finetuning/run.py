@@ -143,8 +143,8 @@ class Run:
             return
         step = int(rows[-1]["step"] or 0)
         if not bar.n:
-            bar.initial = step  # what was done before this look says nothing about the speed
-            bar.reset()
+            bar.reset()  # what was done before this look says nothing about the speed
+            bar.initial = bar.n = bar.last_print_n = step
             bar.set_description(f"training {self.name}")
         loss = next((row["loss"] for row in reversed(rows) if row.get("loss") is not None), None)
         if loss is not None:
