@@ -353,6 +353,23 @@ def report(study: StudyFolder) -> None:
     print(Study(_existing(study)).report())
 
 
+@app.command()
+def figures(
+    study: StudyFolder,
+    venue: Annotated[
+        str, typer.Option(help="icml2024, neurips2024 and other bundles of tueplots, or plain.")
+    ] = "icml2024",
+    suffix: Annotated[str, typer.Option(help=".pdf, .pgf (needs LaTeX), .svg or .png.")] = ".pdf",
+) -> None:
+    """Write every figure and table for a paper at a venue's size, and a main.tex that shows them all.
+
+    Example: gelora-viz figures my-study --venue icml2024
+    """
+    from gelora_viz.study import Study
+
+    print(Study(_existing(study)).figures(venue, suffix=suffix))
+
+
 def main() -> NoReturn:
     """Entry point: our own errors become one line and status 2, an interruption status 130."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded; `launch` says why

@@ -220,6 +220,7 @@ def save_paper_figure(
     path: str | os.PathLike[str],
     venue: str = "icml2024",
     width: Width = "column",
+    about: str = "",
 ) -> Path:
     """Save a figure for a paper: the venue's width and fonts, TrueType only, the same bytes every time.
 
@@ -229,6 +230,7 @@ def save_paper_figure(
         path: ends in .pdf, .pgf (needs LaTeX on this machine), .svg or .png; missing folders are made.
         venue: "plain", or with the extra `gelora_viz[paper]` a bundle of tueplots such as "icml2024".
         width: "column" or "text", the two widths of a two-column page; a one-column venue has only the latter.
+        about: where the results come from, such as the study and its seed; kept in the file's metadata.
 
     Returns:
         The path that was written.
@@ -237,7 +239,7 @@ def save_paper_figure(
         InputError: if the results are no picture, or the venue, the width or the suffix is unknown.
         StudyError: if the file cannot be written.
     """
-    return save_drawing(_as_drawing(results), path, venue, width)
+    return save_drawing(_as_drawing(results), path, venue, width, about)
 
 
 def _as_drawing(results: Drawing | Profile | tuple[Any, ...]) -> Drawing:

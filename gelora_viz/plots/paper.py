@@ -94,7 +94,9 @@ def to_svg(drawing: Drawing, width: Width = "text") -> str:
     return svg.replace("<svg ", f'<svg role="img" aria-label="{label}" style="max-width: 100%; height: auto" ', 1)
 
 
-def save_drawing(drawing: Drawing, path: str | os.PathLike[str], venue: str, width: Width = "column") -> Path:
+def save_drawing(
+    drawing: Drawing, path: str | os.PathLike[str], venue: str, width: Width = "column", about: str = ""
+) -> Path:
     """Draw and write a file, whole or not at all; the suffix says which format.
 
     Raises:
@@ -114,7 +116,7 @@ def save_drawing(drawing: Drawing, path: str | os.PathLike[str], venue: str, wid
         # Only PGF sets text with LaTeX, and so reads it as source.
         figure = _draw(drawing, text=escape_latex if suffix == ".pgf" else str)
         content = io.BytesIO()
-        figure.savefig(content, format=suffix[1:], **_metadata(drawing, suffix))
+        figure.savefig(content, format=suffix[1:], **_metadata(drawing, suffix, about))
     return _write_bytes(target, content.getvalue())
 
 
@@ -365,16 +367,19 @@ def _tex_system() -> str:
     raise InputError("PGF figures are measured with LaTeX, and no pdflatex, xelatex or lualatex is here; save a .pdf")
 
 
-def _metadata(drawing: Drawing, suffix: str) -> dict[str, Any]:
+def _metadata(drawing: Drawing, suffix: str, about: str) -> dict[str, Any]:
     """Who made the file, and no time of making: the same drawing gives the same bytes."""
     maker = f"gelora_viz {__version__}"
     match suffix:
         case ".pdf":
-            return {"metadata": {"Title": drawing.title, "Creator": maker, "CreationDate": None}}
+            said = {"Subject": about} if about else {}
+            return {"metadata": {"Title": drawing.title, "Creator": maker, "CreationDate": None, **said}}
         case ".svg":
-            return {"metadata": {"Title": drawing.title, "Creator": maker, "Date": None}}
+            said = {"Description": about} if about else {}
+            return {"metadata": {"Title": drawing.title, "Creator": maker, "Date": None, **said}}
         case ".png":
-            return {"metadata": {"Title": drawing.title, "Software": maker}}
+            said = {"Description": about} if about else {}
+            return {"metadata": {"Title": drawing.title, "Software": maker, **said}}
         case _:
             return {}
 

@@ -472,6 +472,17 @@ class Study:
 
         return write_report(self)
 
+    def figures(self, venue: str = "icml2024", *, suffix: str = ".pdf") -> Path:
+        """Write every figure and table for a paper, with a main.tex that shows them, into figures/<venue>/.
+
+        Args:
+            venue: as in `plots.save_paper_figure`.
+            suffix: .pdf, .pgf, .svg or .png.
+        """
+        from gelora_viz.study.figures import write_figures
+
+        return write_figures(self, venue, suffix=suffix)
+
     def __fspath__(self) -> str:
         return str(self.path)
 
