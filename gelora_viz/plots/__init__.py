@@ -27,6 +27,7 @@ from gelora_viz.plots.plan_pictures import describe_plans
 from gelora_viz.plots.run_pictures import describe_comparison, describe_training
 from gelora_viz.plots.scaling_pictures import describe_scaling
 from gelora_viz.plots.screen import to_plotly
+from gelora_viz.plots.size_pictures import describe_overview, describe_score_by_size, describe_utilisation
 from gelora_viz.plots.spectrum_pictures import Spectrum, describe_singular_values
 
 if TYPE_CHECKING:
@@ -45,12 +46,15 @@ __all__ = [
     "describe_comparison",
     "describe_dimension_history",
     "describe_dimensions",
+    "describe_overview",
     "describe_plans",
     "describe_rank_growth",
     "describe_rank_profile",
     "describe_scaling",
+    "describe_score_by_size",
     "describe_singular_values",
     "describe_training",
+    "describe_utilisation",
     "dimension_history",
     "dimensions",
     "latex_table",
@@ -59,11 +63,13 @@ __all__ = [
     "rank_profile",
     "save_paper_figure",
     "scaling",
+    "score_by_size",
     "singular_values",
     "to_matplotlib",
     "to_plotly",
     "to_svg",
     "training",
+    "utilisation",
 ]
 
 
@@ -198,6 +204,36 @@ def comparison(results: pd.DataFrame | Comparison) -> go.Figure:
         InputError: if the frame lacks a column or has no rows.
     """
     return to_plotly(describe_comparison(results))
+
+
+def score_by_size(results: pd.DataFrame | Comparison) -> go.Figure:
+    """What parameters buy: each method's score with its interval, over the size of its adapter.
+
+    Args:
+        results: a `Comparison`, or a frame as `compare_runs` gives it.
+
+    Returns:
+        A plotly figure.
+
+    Raises:
+        InputError: if the frame lacks a column or has no rows.
+    """
+    return to_plotly(describe_score_by_size(results))
+
+
+def utilisation(spectra: Mapping[str, Tabled]) -> go.Figure:
+    """How much of its assigned rank each update used, by kind of matrix, one line per run.
+
+    Args:
+        spectra: `UpdateSpectrum` by the name of its run.
+
+    Returns:
+        A plotly figure.
+
+    Raises:
+        InputError: if there is none, or no method has ranks.
+    """
+    return to_plotly(describe_utilisation(spectra))
 
 
 def training(metrics: Mapping[str, pd.DataFrame]) -> go.Figure:

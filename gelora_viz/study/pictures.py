@@ -11,7 +11,9 @@ from gelora_viz.plots import (
     describe_dimensions,
     describe_plans,
     describe_rank_profile,
+    describe_score_by_size,
     describe_training,
+    describe_utilisation,
 )
 from gelora_viz.study.findings import Findings
 
@@ -35,7 +37,7 @@ class Picture:
 
 
 def pictures(found: Findings) -> Iterator[Picture]:
-    """The main picture of every plan (GeLoRA's first), then estimators, runs and training curves."""
+    """The main picture of every plan (GeLoRA's first), then estimators, runs, and what came of them."""
     reached = {result.spec.name: result.spectrum for result in found.results}
     for name, plan in sorted(found.plans.items(), key=lambda item: (item[1].strategy != "gelora", item[0])):
         profile = found.profiles.get(str(plan.settings["pooling"]), next(iter(found.profiles.values())))
@@ -54,5 +56,10 @@ def pictures(found: Findings) -> Iterator[Picture]:
         yield Picture("comparison", "Accuracy of the runs", describe_comparison(found.comparison))
         curves = {name: frame for name, frame in found.metrics.items() if len(frame)}
         yield Picture("training", "Training", describe_training(curves))
+        yield Picture("score_by_size", "What parameters buy", describe_score_by_size(found.comparison))
+    spectra = {each.spec.name: each.spectrum for each in found.results if each.spectrum is not None}
+    if any(each.frame["utilisation"].notna().any() for each in spectra.values()):
+        yield Picture("utilisation", "Share of the rank used", describe_utilisation(spectra))
     for name, compared in found.comparisons.items():
         yield Picture(f"comparison_{name}", f"Over seeds: {name}", describe_comparison(compared))
+        yield Picture(f"score_by_size_{name}", f"What parameters buy: {name}", describe_score_by_size(compared))
