@@ -148,6 +148,11 @@ class Panel:
     horizontal: bool = False
     is_map: bool = False
 
+    @property
+    def n_points(self) -> int:
+        """How many positions all series have together."""
+        return sum(len(series.x) for series in self.series)
+
 
 @dataclass(frozen=True)
 class Drawing:

@@ -74,16 +74,29 @@ def describe_umap(
     for each in maps.values():
         require_columns(each.frame, ("point", "x", "y", "text"), "projection")
     if local is not None:
-        series = _by_value({title: _values_of(each, local) for title, each in maps.items()}, maps)
-    elif labels is not None:
-        series = _by_class({title: classes_of_points(each.frame, labels) for title, each in maps.items()}, maps)
-    else:
-        series = {
-            title: (_series(each, np.arange(len(each.frame)), "points", Style(BLUE)),) for title, each in maps.items()
-        }
-    panels = tuple(Panel(title, "", "", series[title], is_map=True) for title in maps)
+        return describe_values(maps, {title: _values_of(each, local) for title, each in maps.items()})
+    if labels is not None:
+        return describe_classes(maps, {title: classes_of_points(each.frame, labels) for title, each in maps.items()})
+    whole = {
+        title: (_series(each, np.arange(len(each.frame)), "points", Style(BLUE)),) for title, each in maps.items()
+    }
+    return _describe(maps, whole)
+
+
+def describe_classes(maps: Mapping[str, Mapped], classes: Mapping[str, Sequence[str]]) -> Drawing:
+    """Maps in the colours of classes, of which each point of each map has one."""
+    return _describe(maps, _by_class(classes, maps))
+
+
+def describe_values(maps: Mapping[str, Mapped], values: Mapping[str, np.ndarray]) -> Drawing:
+    """Maps in the colours of local dimensions, of which each point of each map has one."""
+    return _describe(maps, _by_value(values, maps), "Colours are local dimensions, estimated from the hidden states.")
+
+
+def _describe(maps: Mapping[str, Mapped], series: Mapping[str, tuple[Series, ...]], colors: str = "") -> Drawing:
+    panels = tuple(Panel(title if len(maps) > 1 else "", "", "", series[title], is_map=True) for title in maps)
     return Drawing(
-        f"UMAP of {_say_layers(maps)}", panels, _caption(maps, local), columns=min(len(panels), _MOST_COLUMNS)
+        f"UMAP of {_say_layers(maps)}", panels, _caption(maps, colors), columns=min(len(panels), _MOST_COLUMNS)
     )
 
 
@@ -117,7 +130,7 @@ def value_range(values: np.ndarray) -> tuple[float, float]:
     return (low, high) if high > low else (low - 0.5, low + 0.5)
 
 
-def _by_class(classes: Mapping[str, list[str]], maps: Mapping[str, Mapped]) -> dict[str, tuple[Series, ...]]:
+def _by_class(classes: Mapping[str, Sequence[str]], maps: Mapping[str, Mapped]) -> dict[str, tuple[Series, ...]]:
     """One series per class, in the same look in every panel."""
     chosen = choose_classes([name for of_map in classes.values() for name in of_map])
     found = {}
@@ -176,7 +189,7 @@ def _say_layers(maps: Mapping[str, Mapped]) -> str:
     return next(iter(maps.values())).layer if len(maps) == 1 else f"{len(maps)} layers"
 
 
-def _caption(maps: Mapping[str, Mapped], local: pd.DataFrame | None) -> str:
+def _caption(maps: Mapping[str, Mapped], colors: str) -> str:
     said = [CAPTION]
     settings = [each.settings for each in maps.values()]
     made = {(each.get("n_neighbors"), each.get("min_dist")) for each in settings}
@@ -184,9 +197,7 @@ def _caption(maps: Mapping[str, Mapped], local: pd.DataFrame | None) -> str:
         said.append(f"{only[0]} neighbours, min_dist {only[1]:g}.")
     if any("z" in each.frame for each in maps.values()):
         said.append("Seen along the third axis.")
-    if local is not None:
-        said.append("Colours are local dimensions, estimated from the hidden states.")
-    return " ".join(said)
+    return " ".join([*said, colors]).strip()
 
 
 def _is_missing(value: object) -> bool:

@@ -196,7 +196,7 @@ def _draw_series(axes: Axes, panel: Panel, series: Series, pitch: float) -> Line
         case "markers":
             return _draw_markers(axes, panel, series, pitch)
         case "points":
-            return _draw_points(axes, series)
+            return _draw_points(axes, panel, series)
 
 
 def _draw_line(axes: Axes, panel: Panel, series: Series, pitch: float) -> Line2D:
@@ -256,14 +256,14 @@ def _draw_markers(axes: Axes, panel: Panel, series: Series, pitch: float) -> Lin
     return markers
 
 
-def _draw_points(axes: Axes, series: Series) -> Line2D:
+def _draw_points(axes: Axes, panel: Panel, series: Series) -> Line2D:
     (points,) = axes.plot(
         series.x,
         series.y,
         color=series.style.color,
         linestyle="none",
         marker=MARKERS[series.style.marker],
-        markersize=min(max(40 / math.sqrt(max(len(series.x), 1)), 1.2), 3.0),
+        markersize=min(max(60 / math.sqrt(max(panel.n_points, 1)), 0.9), 3.0),
         markeredgewidth=0.0,
         alpha=0.7,
         label=series.label,

@@ -89,7 +89,7 @@ def _trace(panel: Panel, series: Series) -> tuple[dict[str, Any] | None, dict[st
             trace |= {"type": "scatter", "mode": "lines", "line": {"color": series.style.color, "width": 3}}
             trace["cliponaxis"] = False
         case "points":
-            trace |= {"type": "scattergl", "mode": "markers", "marker": _small_marker(series)}
+            trace |= {"type": "scattergl", "mode": "markers", "marker": _small_marker(panel, series)}
         case _:
             trace |= {"type": "scatter", "mode": _mode(series), "marker": _marker(series)}
             trace["line"] = {"color": series.style.color, "dash": series.style.dash, "width": 2}
@@ -158,8 +158,8 @@ def _marker(series: Series) -> dict[str, Any]:
     return {"symbol": series.style.marker, "size": min(max(0.7 * spacing, 4.0), 8.0), "color": series.style.color}
 
 
-def _small_marker(series: Series) -> dict[str, Any]:
-    size = min(max(120 / math.sqrt(max(len(series.x), 1)), 3.0), 7.0)
+def _small_marker(panel: Panel, series: Series) -> dict[str, Any]:
+    size = min(max(200 / math.sqrt(max(panel.n_points, 1)), 3.0), 7.0)
     return {"symbol": series.style.marker, "size": size, "color": series.style.color, "opacity": 0.75}
 
 
