@@ -22,6 +22,7 @@ from gelora_viz.plots.history_pictures import (
 )
 from gelora_viz.plots.latex import latex_table
 from gelora_viz.plots.layer_pictures import Profile, Tabled, describe_dimensions, describe_rank_profile
+from gelora_viz.plots.map_pictures import Mapped, describe_umap
 from gelora_viz.plots.paper import save_drawing, to_matplotlib, to_svg
 from gelora_viz.plots.plan_pictures import describe_plans
 from gelora_viz.plots.run_pictures import describe_comparison, describe_training
@@ -54,6 +55,7 @@ __all__ = [
     "describe_score_by_size",
     "describe_singular_values",
     "describe_training",
+    "describe_umap",
     "describe_utilisation",
     "dimension_history",
     "dimensions",
@@ -69,6 +71,7 @@ __all__ = [
     "to_plotly",
     "to_svg",
     "training",
+    "umap",
     "utilisation",
 ]
 
@@ -249,6 +252,28 @@ def training(metrics: Mapping[str, pd.DataFrame]) -> go.Figure:
         InputError: if there is no run, or a frame lacks a column.
     """
     return to_plotly(describe_training(metrics))
+
+
+def umap(
+    projections: Mapped | Mapping[str, Mapped],
+    *,
+    labels: Sequence[object] | None = None,
+    local: pd.DataFrame | None = None,
+) -> go.Figure:
+    """Where UMAP has put the points of one layer, or of several side by side.
+
+    Args:
+        projections: a `Projection`, or several by the title of their panel.
+        labels: the class of each captured text, for colours and marks.
+        local: from `local_dimension`, for colours instead.
+
+    Returns:
+        A plotly figure, drawn with WebGL. `describe_umap` says what is in it, and what a map does not show.
+
+    Raises:
+        InputError: if labels or local dimensions do not belong to the projections, or both are given.
+    """
+    return to_plotly(describe_umap(projections, labels=labels, local=local))
 
 
 def save_paper_figure(

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 from gelora_viz.errors import InputError
 
 if TYPE_CHECKING:
+    from gelora_viz.widgets.explorer import Explorer as Explorer
     from gelora_viz.widgets.panel import Panel as Panel
     from gelora_viz.widgets.rank_budget import RankBudget as RankBudget
     from gelora_viz.widgets.snapshot import Snapshot as Snapshot
 
-_MODULE_OF = {"Panel": "panel", "RankBudget": "rank_budget", "Snapshot": "snapshot"}
+_MODULE_OF = {"Explorer": "explorer", "Panel": "panel", "RankBudget": "rank_budget", "Snapshot": "snapshot"}
 
 __all__ = [*_MODULE_OF]
 

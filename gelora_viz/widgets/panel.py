@@ -23,13 +23,13 @@ _COLOR_NAMES = {
 _log = logging.getLogger("gelora_viz")
 
 
-def read_module(name: str | None = None) -> str:
-    """A panel's JavaScript: what all panels share, then its own file, if it has one.
+def read_module(*names: str) -> str:
+    """A panel's JavaScript: what all panels share, then its own files, if it has any.
 
     A notebook loads a widget's module from a string, and such a module can import no neighbour; putting one after the
-    other takes no build step, and both files stay readable.
+    other takes no build step, and all files stay readable.
     """
-    return _read("panel.js") + ("" if name is None else f"\n{_read(name)}")
+    return "\n".join(_read(name) for name in ("panel.js", *names))
 
 
 def read_style(name: str | None = None) -> str:

@@ -32,12 +32,18 @@ test_failed = pytest.StashKey[bool]()
 
 
 @pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Browser]:
+def browser_arguments() -> list[str]:
+    """Further arguments for the Chromium of a test module, which may override this."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str, browser_arguments: list[str]) -> Iterator[Browser]:
     """One Chromium per test module: playwright's event loop must not outlive the tests that need it."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=chromium, args=[*CHROMIUM_ARGUMENTS, *browser_arguments])
         yield browser
         browser.close()
 
