@@ -55,6 +55,12 @@ function makeForm(panel, model) {
   const form = make("form", { class: "gv-controls" },
     labelled("What to train", plan), labelled("Steps", steps), labelled("Seeds", seeds),
     labelled("Learning rate", rate), labelled("Name", name), start);
+  form.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.target.tagName !== "INPUT") return;
+    event.preventDefault(); // not every notebook lets Enter send a form, and none is to send it twice
+    event.stopPropagation();
+    form.requestSubmit();
+  });
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     // In one message with what was typed last: the notebook may still hold that back.
@@ -164,7 +170,8 @@ function makeCharts(panel, model, place, readout, highlight) {
       const all = drawnRuns(model);
       const runs = isScore ? all.filter((run) => run.metric === model.get("metric")) : all;
       const values = runs.flatMap((run) => run[what][1]);
-      const last = Math.max(1, ...all.map((run) => Math.max(run.steps, ...run[what][0])));
+      // As far as anything was logged: the plan of a long run would press all others against the left edge.
+      const last = Math.max(1, ...all.flatMap((run) => [run.losses[0].at(-1) ?? 1, run.scores[0].at(-1) ?? 1]));
       const low = Math.min(...values);
       const high = Math.max(...values);
       const room = 0.08 * (high - low || Math.abs(high) || 1);
