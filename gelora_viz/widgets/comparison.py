@@ -156,6 +156,10 @@ class Comparison(Panel):
         if not gaps:
             return f"{len(self.methods)} methods."
         mean = sum(gaps) / len(gaps)
+        if abs(mean) < 0.005:
+            return (
+                f"{self.second} and {self.first} reach the same effective rank, on average over {len(gaps)} layers."
+            )
         return (
             f"{self.second} reaches an effective rank {abs(mean):.2f} {'higher' if mean >= 0 else 'lower'} than "
             f"{self.first}, on average over {len(gaps)} layers."

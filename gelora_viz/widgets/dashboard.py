@@ -149,6 +149,9 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no ty
         self._ranks_head.observe(lambda _: self._show_ranks(), names=["choice"])
         self._compared_head.observe(lambda _: self._show_comparison(), names=["choice"])
 
+    def __repr__(self) -> str:
+        return f"Dashboard({self.study!r})"
+
     def refresh(self) -> None:
         """Bring all sections up to what is in the study's folder."""
         poolings = list(self.study.profiles())
@@ -241,14 +244,14 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no ty
         else:
             head.hint = "Finished runs. Those that finish from now on are here after Look again."
             try:
-                self.comparison = self._compare(head.choice)
+                self.comparison = self._make_comparison(head.choice)
             except GeloraVizError as error:
                 head.hint = f"These runs cannot be compared: {error}"
         self._compared_place.children = () if self.comparison is None else (self.comparison,)
         if old is not None:
             old.close()
 
-    def _compare(self, choice: str) -> Comparison:
+    def _make_comparison(self, choice: str) -> Comparison:
         if choice != _SINGLE:
             return Comparison(self.study.comparisons()[choice], folder=self.study.path / "runs" / choice)
         results = self._find_results()

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import html
 import json
+import secrets
 import tempfile
 import webbrowser
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from gelora_viz.errors import InputError
 
 ADDRESS = "127.0.0.1"
+_PAGES = ("index.html.j2", "page.html", "voila/templates/base/page.html")
 
 
 def serve_dashboard(study: Path, *, port: int = 8866, open_browser: bool = False) -> None:
@@ -35,26 +38,47 @@ def serve_dashboard(study: Path, *, port: int = 8866, open_browser: bool = False
             f"the dashboard needs {error.name}, which is not installed; install gelora_viz[widgets]"
         ) from error
 
+    token = secrets.token_hex(24)
+
     class Server(Voila):  # type: ignore[misc] # it ships no types
         """Voila, which says its address with the token and opens the page without showing that to `ps`."""
 
         def launch_browser(self) -> None:
-            print(f"dashboard  {self.display_url}\nCtrl-C ends it; runs go on.", flush=True)
+            url = f"{self.connection_url}?token={token}"
+            print(f"dashboard  {url}\nCtrl-C ends it; runs go on.", flush=True)
             if open_browser:
                 page = Path(folder) / "open.html"
                 page.touch(mode=0o600)
-                page.write_text(f'<meta http-equiv="refresh" content="0; url={html.escape(self.display_url)}">')
+                page.write_text(f'<meta http-equiv="refresh" content="0; url={html.escape(url)}">')
                 webbrowser.open(page.as_uri())
 
     with tempfile.TemporaryDirectory(prefix="gelora_viz-dashboard-") as folder:
         notebook = write_notebook(study, Path(folder) / "dashboard.ipynb")
         server: Any = Server()
         server.initialize([str(notebook)])
+        server.template_paths.insert(0, str(_keep_at_home(server.template_paths, Path(folder) / "templates")))
         # After Voila has read the configuration of this machine, so that nothing there opens the page to others.
-        server.ip, server.port, server.token, server.auto_token = ADDRESS, port, None, True
+        server.ip, server.port, server.token = ADDRESS, port, token
         server.open_browser = True  # `launch_browser` decides
-        server.log_level = "WARNING"
+        server.log_level = "WARN"
         server.start()
+
+
+def _keep_at_home(templates: Sequence[str], folder: Path) -> Path:
+    """Copies of Voila's pages that fetch nothing from outside; theirs ask a content network for icons.
+
+    Args:
+        templates: where Voila looks for pages, in this order.
+        folder: for the copies.
+    """
+    for name in _PAGES:
+        original = next((page for page in (Path(place) / name for place in templates) if page.exists()), None)
+        if original is not None:
+            lines = original.read_text(encoding="utf-8").splitlines(keepends=True)
+            copy = folder / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_text("".join(line for line in lines if 'href="https://' not in line), encoding="utf-8")
+    return folder
 
 
 def write_notebook(study: Path, path: Path) -> Path:
@@ -62,6 +86,8 @@ def write_notebook(study: Path, path: Path) -> Path:
     source = (
         "import logging\n"
         'logging.getLogger("bitsandbytes").setLevel(logging.ERROR)\n'
+        "from transformers.utils import logging as messages\n"
+        "messages.disable_progress_bar()\n"
         "import gelora_viz as gv\n"
         f"gv.widgets.Dashboard(gv.Study({str(study.absolute())!r}))"
     )

@@ -79,7 +79,7 @@ def test_runs_are_started_watched_cancelled_and_there_after_a_reload_and_in_a_ne
     page.keyboard.press("Enter")
     row("long-seed0").get_by_text("training").wait_for(timeout=60_000)
     assert "waiting" in row("long-seed1").inner_text()
-    page.wait_for_function("() => document.querySelectorAll('.gelora-viz .gv-curve').length >= 6", timeout=60_000)
+    page.wait_for_function("() => document.querySelectorAll('.gelora-viz .gv-curve').length >= 8", timeout=60_000)
     for name in ("long-seed1", "long-seed0"):
         row(name).get_by_role("button", name="Cancel").click()
         row(name).get_by_text("cancelled").wait_for(timeout=60_000)

@@ -48,7 +48,7 @@ def test_ranks_by_layer_are_means_over_the_layers_matrices(results):
         assert layer["effective"][1] == pytest.approx(mine["entropy_rank"].mean(), abs=1e-3)
         assert layer["assigned"] == [2, pytest.approx(mine["rank"].mean(), abs=1e-3)]
     gaps = [layer["effective"][1] - layer["effective"][0] for layer in panel.layers]
-    assert f"{abs(np.mean(gaps)):.2f}" in panel.status
+    assert ("the same effective rank" if abs(np.mean(gaps)) < 0.005 else f"{abs(np.mean(gaps)):.2f}") in panel.status
 
 
 def test_runs_frames_and_comparisons_show_the_same(results, finished_study):
