@@ -51,10 +51,8 @@ class FineTuning(Panel):
 
     Args:
         study: a `Study`, with its data.
-        options: fields of `RunSpec` that all runs started here share, such as task, batch_size, pooling, threads.
-
-    Raises:
-        InputError: for options that no run could have.
+        options: fields of `RunSpec` that all runs started here share, such as task, batch_size, pooling, threads;
+            looked at when a run is started.
 
     Example:
         >>> panel = gv.widgets.FineTuning(gv.Study("studies/demo"), threads=2)  # doctest: +SKIP
@@ -212,7 +210,8 @@ class FineTuning(Panel):
 
     def close(self) -> None:
         """Close the panel and end its thread; runs go on."""
-        self._watcher.stop()
+        if hasattr(self, "_watcher"):  # it is closed too when its making failed
+            self._watcher.stop()
         super().close()
 
     def describe(self) -> Drawing:
