@@ -30,8 +30,8 @@ app = typer.Typer(
     help=(
         "See and test the intrinsic dimension of a transformer's hidden states, and choose LoRA ranks from it.\n\n"
         "All commands but [bold]demo[/bold] and [bold]fetch[/bold] walk one study folder: profile, allocate, "
-        "finetune, compare, report. A finished step is not repeated, an interrupted one starts again. Exit status: 0 "
-        "done, 2 unusable input (one line says what and what to do), 130 interrupted."
+        "finetune, compare, report; dashboard shows it. A finished step is not repeated, an interrupted one starts "
+        "again. Exit status: 0 done, 2 unusable input (one line says what and what to do), 130 interrupted."
     ),
     no_args_is_help=True,
     add_completion=False,
@@ -368,6 +368,23 @@ def figures(
     from gelora_viz.study import Study
 
     print(Study(_existing(study)).figures(venue, suffix=suffix))
+
+
+@app.command()
+def dashboard(
+    study: StudyFolder,
+    port: Annotated[int, typer.Option(help="Where to listen; the next free one if it is taken.")] = 8866,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+) -> None:
+    """Show a study on one page, with the controls of the notebook: ranks, fine-tunings, comparison.
+
+    For this machine alone (127.0.0.1), and only with the token that is printed with the address. Ctrl-C ends it.
+
+    Example: gelora-viz dashboard my-study --open
+    """
+    from gelora_viz.widgets.serving import serve_dashboard
+
+    serve_dashboard(_existing(study), port=port, open_browser=open_browser)
 
 
 def main() -> NoReturn:

@@ -51,7 +51,7 @@ class Panel(anywidget.AnyWidget):
     """
 
     _page_calls: ClassVar[Sequence[str]] = ()
-    """Names of the methods without arguments that the page may call, as `call(model, "undo")` does."""
+    """Names of the methods that the page may call, as `call(model, "undo")` or `call(model, "cancel", name)` does."""
 
     status = traitlets.Unicode("").tag(sync=True)
     """What the panel shows at the moment, in a sentence; read aloud by screen readers when it changes."""
@@ -110,6 +110,6 @@ class Panel(anywidget.AnyWidget):
         name = content.get("call") if isinstance(content, dict) else None
         if isinstance(name, str) and name in self._page_calls:
             with self._errors_in_words():
-                getattr(self, name)()
+                getattr(self, name)(*content.get("args", ()))
         else:
             super()._handle_custom_msg(content, buffers)
