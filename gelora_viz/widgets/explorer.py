@@ -187,21 +187,23 @@ class Explorer(Panel):
 
     def describe(self) -> Drawing:
         """The map in its colours; before the first map, the curve."""
-        if self._projection is None:
-            return describe_rank_profile(self.profile, estimators=[self.estimator])
-        one = {self._projection.layer: self._projection}
-        match self.shown["color_by"]:
-            case "nothing":
-                return describe_umap(self._projection)
-            case "dimension":
-                return describe_values(one, {self._projection.layer: self._maker.local_of(self._projection.layer)})
-            case _:
-                return describe_classes(one, {self._projection.layer: self._classes})
+        with self._lock:
+            if self._projection is None:
+                return describe_rank_profile(self.profile, estimators=[self.estimator])
+            layer = self._projection.layer
+            match self.shown["color_by"]:
+                case "nothing":
+                    return describe_umap(self._projection)
+                case "dimension":
+                    return describe_values({layer: self._projection}, {layer: self._maker.local_of(layer)})
+                case _:
+                    return describe_classes({layer: self._projection}, {layer: self._classes})
 
     def send_map(self) -> None:
         """Send the map that is shown to the page."""
-        if self._projection is not None:
-            self.send({"map": self.shown}, buffers=[self._places, self._colors])
+        with self._lock:
+            if self._projection is not None:
+                self.send({"map": self.shown}, buffers=[self._places, self._colors])
 
     @traitlets.validate("layer", "n_components", "color_by", "estimator")
     def _check(self, proposal: Any) -> Any:  # noqa: ANN401 - traitlets' own signature
@@ -336,9 +338,10 @@ class Explorer(Panel):
     def _answer(self, _widget: object, content: Any, _buffers: object) -> None:  # noqa: ANN401 - ipywidgets' own
         """Say what a point of the map is."""
         row = content.get("ask") if isinstance(content, dict) else None
-        if self._projection is None or not isinstance(row, int) or not 0 <= row < len(self._projection.frame):
-            return
-        self.send({"about": self._describe_point(self._projection, row) | {"row": row}})
+        with self._lock:
+            shown = self._projection
+            if shown is not None and isinstance(row, int) and 0 <= row < len(shown.frame):
+                self.send({"about": self._describe_point(shown, row) | {"row": row}})
 
     def _describe_point(self, projection: Projection, row: int) -> dict[str, Any]:
         point = projection.frame.iloc[row]

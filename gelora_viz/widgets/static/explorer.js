@@ -56,7 +56,7 @@ function makeKey({ follow }, model) {
     const legend = model.get("legend");
     if (legend.colors) {
       const bar = make("i", { style: `background: linear-gradient(to right, ${legend.colors.join(", ")})` });
-        key.replaceChildren(make("li", {}, make("span", {}, legend.title),
+        key.replaceChildren(make("li", {}, make("bdi", {}, legend.title)), make("li", {},
         make("span", { class: "gv-scale" }, plain(legend.low), bar, plain(legend.high))));
       return;
     }
@@ -199,7 +199,7 @@ function makeMap(panel, model) {
   const ring = make("div", { class: "gv-ring", hidden: true });
   const root = make("div", { class: "gv-map" }, canvas, make("div", { class: "gv-cross" }), ring);
   const painter = makePainter(canvas);
-  const tip = makeTip(panel, model);
+  const tip = makeTip(panel, model, redraw);
   const camera = newCamera();
   const state = { cloud: null, inSpace: false, began: 0, progress: 1, width: 0, height: 0, frame: 0, hovered: -1, mouse: null };
   root.append(makeTools(camera, redraw, reset), makeWait(panel, model), tip.root, tip.aloud);
@@ -212,8 +212,10 @@ function makeMap(panel, model) {
   function look() {
     const matrix = cameraMatrix(camera, state.width, state.height, state.inSpace);
     const n = state.cloud.end.length / 3;
-    const size = Math.min(Math.max(440 / Math.sqrt(n), 3.4), 9) * Math.min(camera.zoom ** 0.35, 2.4);
-    return { matrix, progress: ease(state.progress), size, opacity: n > 3000 ? 0.72 : 0.85, inSpace: state.inSpace };
+    const room = Math.sqrt(Math.min(state.height / 540, 1)); // a small map has smaller points
+    const size = Math.max(Math.min((440 * room) / Math.sqrt(n), 9 * room), 3.2) * Math.min(camera.zoom ** 0.35, 2.4);
+    const opacity = state.inSpace ? 1 : n > 3000 ? 0.72 : 0.85;
+    return { matrix, progress: ease(state.progress), size, opacity, inSpace: state.inSpace };
   }
 
   function paint(now) {
@@ -460,7 +462,7 @@ function makeWait({ follow, onLeave }, model) {
 }
 
 /** What a point is, beside it; its text comes from Python and is kept for a while. */
-function makeTip({ onLeave }, model) {
+function makeTip({ onLeave }, model, place) {
   const text = make("bdi", { dir: "auto" }); // letters that turn the direction of writing end here
   const facts = make("small");
   const root = make("div", { class: "gv-tip", hidden: true }, text, facts);
@@ -491,6 +493,7 @@ function makeTip({ onLeave }, model) {
     text.textContent = about.text;
     facts.textContent = `${about.facts.join(", ")}${rest}`;
     root.hidden = false;
+    place(); // its size is known only now
     if (isAloud) aloud.textContent = `${facts.textContent}. ${about.text}`;
   }
 
@@ -505,14 +508,13 @@ function makeTip({ onLeave }, model) {
   model.on("msg:custom", receive);
   onLeave(() => model.off("msg:custom", receive));
 
-  /** Beside the point, on the side with more room. */
+  /** Beside the point, on the side with more room, and within the map. */
   function moveTo(x, y, width, height) {
-    const isRight = x > width / 2;
-    const isLow = y > height / 2;
-    Object.assign(root.style, {
-      left: isRight ? "auto" : `${Math.max(x + 12, 4)}px`, right: isRight ? `${Math.max(width - x + 12, 4)}px` : "auto",
-      top: isLow ? "auto" : `${Math.max(y + 12, 4)}px`, bottom: isLow ? `${Math.max(height - y + 12, 4)}px` : "auto",
-    });
+    const [across, down] = [root.offsetWidth, root.offsetHeight];
+    const left = x > width / 2 ? x - across - 12 : x + 12;
+    const top = y > height / 2 ? y - down - 12 : y + 12;
+    root.style.left = `${Math.max(Math.min(left, width - across - 4), 4)}px`;
+    root.style.top = `${Math.max(Math.min(top, height - down - 4), 4)}px`;
   }
 
   function forget() {

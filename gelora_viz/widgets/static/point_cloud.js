@@ -127,9 +127,9 @@ float outside(vec2 p) { // distance from the mark's edge, negative within
 }
 void main() {
   vec2 place = vec2(2.0, -2.0) * (gl_PointCoord - 0.5);
-  float cover = clamp(0.5 - outside(place) * radius, 0.0, 1.0) * opacity * mix(1.0, nearness, fog);
-  if (cover < 0.04) discard;
-  gl_FragColor = vec4(color, cover);
+  float within = clamp(0.5 - outside(place) * radius, 0.0, 1.0);
+  if (within < (fog > 0.0 ? 0.5 : 0.04)) discard; // in space a soft edge would hide what lies behind it
+  gl_FragColor = vec4(color, within * opacity * mix(1.0, nearness, fog));
 }`;
 
 function makeWebglPainter(canvas, gl) {
@@ -179,7 +179,7 @@ function makeWebglPainter(canvas, gl) {
     if (inSpace) gl.enable(gl.DEPTH_TEST);
     else gl.disable(gl.DEPTH_TEST);
     gl.uniformMatrix4fv(gl.getUniformLocation(program, "camera"), false, matrix);
-    for (const [name, value] of Object.entries({ progress, size, opacity, fog: inSpace ? 0.55 : 0 })) {
+    for (const [name, value] of Object.entries({ progress, size, opacity, fog: inSpace ? 0.5 : 0 })) {
       gl.uniform1f(gl.getUniformLocation(program, name), value);
     }
     gl.drawElements(gl.POINTS, cloud.order.length, gl.UNSIGNED_INT, 0);
