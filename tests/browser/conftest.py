@@ -92,9 +92,12 @@ def jupyter_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jupyter
     server.stop()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def jupyter_lab(jupyter_server: JupyterLab) -> Iterator[JupyterLab]:
-    """The JupyterLab of this process, without kernels of earlier tests."""
+    """The JupyterLab of this process, without kernels of other test files.
+
+    A notebook of the same name has the same kernel in all tests of a file, and need not import torch again.
+    """
     yield jupyter_server
     jupyter_server.end_sessions()
 
