@@ -35,7 +35,7 @@ types: $(VENV)/.installed-dev ## mypy
 	$(BIN)/mypy
 
 docs: $(VENV)/.installed-dev ## the documentation as a site that opens offline, in site/
-	$(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 package: $(VENV)/.installed-dev ## wheel and sdist in dist/, and a quick demo from the wheel alone, in a new environment
 	rm -rf dist
