@@ -54,6 +54,8 @@ if TYPE_CHECKING:
     from gelora_viz.finetuning import relaunch as relaunch
     from gelora_viz.finetuning import runs as runs
     from gelora_viz.finetuning import sample_batches as sample_batches
+    from gelora_viz.maps import Projection as Projection
+    from gelora_viz.maps import project as project
     from gelora_viz.ranks import RankPlan as RankPlan
     from gelora_viz.ranks import allocate_ranks as allocate_ranks
     from gelora_viz.ranks import find_matrices as find_matrices
@@ -91,6 +93,7 @@ _ROOMS = {
         "Comparison", "LocalExecutor", "RayExecutor", "Run", "RunResult", "RunSpec", "attach", "compare",
         "compare_runs", "fit_probe", "launch", "relaunch", "runs", "sample_batches",
     ),
+    "maps": ("Projection", "project"),
     "study": ("Study", "run_demo"),
     "errors": ("GeloraVizError",),
 }  # fmt: skip

@@ -32,9 +32,9 @@ app = typer.Typer(
     name="gelora-viz",
     help=(
         "See and test the intrinsic dimension of a transformer's hidden states, and choose LoRA ranks from it.\n\n"
-        "Five commands walk one study folder: profile, allocate, finetune, compare, report. A finished step is not "
-        "repeated, an interrupted one starts again. Exit status: 0 done, 2 unusable input (one line says what and "
-        "what to do), 130 interrupted."
+        "Five commands walk one study folder: profile, allocate, finetune, compare, report; figures and "
+        "dashboard show it. A finished step is not repeated, an interrupted one starts again. Exit status: 0 done, 2 "
+        "unusable input (one line says what and what to do), 130 interrupted."
     ),
     no_args_is_help=True,
     add_completion=False,
@@ -405,6 +405,40 @@ def report(study: StudyFolder) -> None:
     from gelora_viz.study import Study
 
     print(Study(_existing(study)).report())
+
+
+@app.command()
+def figures(
+    study: StudyFolder,
+    venue: Annotated[
+        str, typer.Option(help="icml2024, neurips2024 and other bundles of tueplots, or plain.")
+    ] = "icml2024",
+    suffix: Annotated[str, typer.Option(help=".pdf, .pgf (needs LaTeX), .svg or .png.")] = ".pdf",
+) -> None:
+    """Write every figure and table for a paper at a venue's size, and a main.tex that shows them all.
+
+    Example: gelora-viz figures my-study --venue icml2024
+    """
+    from gelora_viz.study import Study
+
+    print(Study(_existing(study)).figures(venue, suffix=suffix))
+
+
+@app.command()
+def dashboard(
+    study: StudyFolder,
+    port: Annotated[int, typer.Option(help="Where to listen; the next free one if it is taken.")] = 8866,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+) -> None:
+    """Show a study on one page, with the controls of the notebook: ranks, fine-tunings, comparison.
+
+    For this machine alone (127.0.0.1), and only with the token that is printed with the address. Ctrl-C ends it.
+
+    Example: gelora-viz dashboard my-study --open
+    """
+    from gelora_viz.widgets.serving import serve_dashboard
+
+    serve_dashboard(_existing(study), port=port, open_browser=open_browser)
 
 
 def main() -> NoReturn:

@@ -12,7 +12,7 @@ import tiny_models
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from gelora_viz import DimensionProfile, UpdateSpectrum, find_blocks
+from gelora_viz import Activations, DimensionProfile, UpdateSpectrum, find_blocks
 from gelora_viz.dimension.profile import COLUMNS, interval, split_half_error
 
 if TYPE_CHECKING:
@@ -68,3 +68,15 @@ def make_spectrum(plan: RankPlan) -> UpdateSpectrum:
     reached = np.maximum(1.0, adapted["rank"].to_numpy() * shares)
     frame = pd.DataFrame({"module": adapted["module"], "rank": adapted["rank"], "entropy_rank": reached})
     return UpdateSpectrum(frame.reset_index(drop=True), {}, "LORA")
+
+
+def make_points(n_points: int = 400, layers: Sequence[str] = ("embeddings", "block 1", "block 2")) -> Activations:
+    """Four clusters of texts in every layer, in ever more dimensions."""
+    generator = np.random.default_rng(0)
+    cluster = np.arange(n_points) % 4
+    arrays = {}
+    for depth, layer in enumerate(layers):
+        centres = 10 * generator.normal(size=(4, 16))
+        width = np.where(np.arange(16) < 3 + 3 * depth, 1.0, 0.05)
+        arrays[layer] = centres[cluster] + width * generator.normal(size=(n_points, 16))
+    return Activations.from_arrays(arrays)

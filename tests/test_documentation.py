@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+import ipywidgets
 import matplotlib as mpl
 import pytest
 
@@ -20,6 +21,7 @@ FEWER = {
         'gv.load_texts("icd10cm")': 'gv.load_texts("icd10cm", max_texts=150)',
         "gv.estimate_dimension(activations)": 'gv.estimate_dimension(activations, "twonn")',
         "steps=200)": "steps=2, evaluations=1)",
+        "gv.widgets.RankBudget(": 'study = gv.Study("my-study", data="data.jsonl"); gv.widgets.RankBudget(',
     },
     "docs/index.md": {
         "max_texts=400": "max_texts=150",
@@ -27,7 +29,7 @@ FEWER = {
         "steps=20,": "steps=2,",
     },
 }
-"""What is replaced in a page's code, so that a test of it takes seconds."""
+"""What is replaced in a page's code, so that it has the study it speaks of and takes seconds."""
 
 
 class Block(NamedTuple):
@@ -60,6 +62,7 @@ def test_the_code_of_a_page_runs_from_its_first_block_to_its_last(page, tmp_path
         code = code.replace(usual, fewer)
     with mpl.rc_context():
         exec(compile(code, str(page), "exec"), {"__name__": "__main__"})  # noqa: S102 - our own pages
+    ipywidgets.Widget.close_all()  # panels watch folders that are about to go
 
 
 def test_the_reference_has_every_public_name():

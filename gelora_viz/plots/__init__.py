@@ -22,11 +22,13 @@ from gelora_viz.plots.history_pictures import (
 )
 from gelora_viz.plots.latex import latex_table
 from gelora_viz.plots.layer_pictures import Profile, Tabled, describe_dimensions, describe_rank_profile
+from gelora_viz.plots.map_pictures import Mapped, describe_umap
 from gelora_viz.plots.paper import save_drawing, to_matplotlib, to_svg
 from gelora_viz.plots.plan_pictures import describe_plans
 from gelora_viz.plots.run_pictures import describe_comparison, describe_training
 from gelora_viz.plots.scaling_pictures import describe_scaling
 from gelora_viz.plots.screen import to_plotly
+from gelora_viz.plots.size_pictures import describe_overview, describe_score_by_size, describe_utilisation
 from gelora_viz.plots.spectrum_pictures import Spectrum, describe_singular_values
 
 if TYPE_CHECKING:
@@ -45,12 +47,16 @@ __all__ = [
     "describe_comparison",
     "describe_dimension_history",
     "describe_dimensions",
+    "describe_overview",
     "describe_plans",
     "describe_rank_growth",
     "describe_rank_profile",
     "describe_scaling",
+    "describe_score_by_size",
     "describe_singular_values",
     "describe_training",
+    "describe_umap",
+    "describe_utilisation",
     "dimension_history",
     "dimensions",
     "latex_table",
@@ -59,11 +65,14 @@ __all__ = [
     "rank_profile",
     "save_paper_figure",
     "scaling",
+    "score_by_size",
     "singular_values",
     "to_matplotlib",
     "to_plotly",
     "to_svg",
     "training",
+    "umap",
+    "utilisation",
 ]
 
 
@@ -200,6 +209,36 @@ def comparison(results: pd.DataFrame | Comparison) -> go.Figure:
     return to_plotly(describe_comparison(results))
 
 
+def score_by_size(results: pd.DataFrame | Comparison) -> go.Figure:
+    """What parameters buy: each method's score with its interval, over the size of its adapter.
+
+    Args:
+        results: a `Comparison`, or a frame as `compare_runs` gives it.
+
+    Returns:
+        A plotly figure.
+
+    Raises:
+        InputError: if the frame lacks a column or has no rows.
+    """
+    return to_plotly(describe_score_by_size(results))
+
+
+def utilisation(spectra: Mapping[str, Tabled]) -> go.Figure:
+    """How much of its assigned rank each update used, by kind of matrix, one line per run.
+
+    Args:
+        spectra: `UpdateSpectrum` by the name of its run.
+
+    Returns:
+        A plotly figure.
+
+    Raises:
+        InputError: if there is none, or no method has ranks.
+    """
+    return to_plotly(describe_utilisation(spectra))
+
+
 def training(metrics: Mapping[str, pd.DataFrame]) -> go.Figure:
     """Loss and evaluation accuracy over the steps of several runs.
 
@@ -215,11 +254,34 @@ def training(metrics: Mapping[str, pd.DataFrame]) -> go.Figure:
     return to_plotly(describe_training(metrics))
 
 
+def umap(
+    projections: Mapped | Mapping[str, Mapped],
+    *,
+    labels: Sequence[object] | None = None,
+    local: pd.DataFrame | None = None,
+) -> go.Figure:
+    """Where UMAP has put the points of one layer, or of several side by side.
+
+    Args:
+        projections: a `Projection`, or several by the title of their panel.
+        labels: the class of each captured text, for colours and marks.
+        local: from `local_dimension`, for colours instead.
+
+    Returns:
+        A plotly figure, drawn with WebGL. `describe_umap` says what is in it, and what a map does not show.
+
+    Raises:
+        InputError: if labels or local dimensions do not belong to the projections, or both are given.
+    """
+    return to_plotly(describe_umap(projections, labels=labels, local=local))
+
+
 def save_paper_figure(
     results: Drawing | Profile | tuple[Any, ...],
     path: str | os.PathLike[str],
     venue: str = "icml2024",
     width: Width = "column",
+    about: str = "",
 ) -> Path:
     """Save a figure for a paper: the venue's width and fonts, TrueType only, the same bytes every time.
 
@@ -229,6 +291,7 @@ def save_paper_figure(
         path: ends in .pdf, .pgf (needs LaTeX on this machine), .svg or .png; missing folders are made.
         venue: "plain", or with the extra `gelora_viz[paper]` a bundle of tueplots such as "icml2024".
         width: "column" or "text", the two widths of a two-column page; a one-column venue has only the latter.
+        about: where the results come from, such as the study and its seed; kept in the file's metadata.
 
     Returns:
         The path that was written.
@@ -237,7 +300,7 @@ def save_paper_figure(
         InputError: if the results are no picture, or the venue, the width or the suffix is unknown.
         StudyError: if the file cannot be written.
     """
-    return save_drawing(_as_drawing(results), path, venue, width)
+    return save_drawing(_as_drawing(results), path, venue, width, about)
 
 
 def _as_drawing(results: Drawing | Profile | tuple[Any, ...]) -> Drawing:

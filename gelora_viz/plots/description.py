@@ -57,7 +57,7 @@ class Series:
     """Values over positions, with the interval that each value comes with.
 
     Attributes:
-        kind: "line", "bars" or "markers".
+        kind: "line", "bars", "markers", or "points": many small marks, whose x and y are equal in rank.
         x: positions.
         y: values; NaN leaves a gap.
         label: the name in the legend; series of one label share one entry.
@@ -67,7 +67,7 @@ class Series:
         details: one more line of text per point, shown on the screen when the pointer rests on it.
     """
 
-    kind: Literal["line", "bars", "markers"]
+    kind: Literal["line", "bars", "markers", "points"]
     x: tuple[float, ...]
     y: tuple[float, ...]
     label: str
@@ -129,6 +129,7 @@ class Panel:
         y_from_zero: whether the axis of values begins at zero.
         y_whole: whether values are whole numbers, and so the numbers at their axis.
         horizontal: whether positions run downwards and values across.
+        is_map: whether both axes have one scale and no numbers, because only nearness has a meaning.
     """
 
     title: str
@@ -145,6 +146,12 @@ class Panel:
     y_from_zero: bool = False
     y_whole: bool = False
     horizontal: bool = False
+    is_map: bool = False
+
+    @property
+    def n_points(self) -> int:
+        """How many positions all series have together."""
+        return sum(len(series.x) for series in self.series)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
@@ -32,7 +32,9 @@ def escape_latex(text: str) -> str:
     return "".join(ESCAPES.get(character, character) for character in text)
 
 
-def latex_table(frame: pd.DataFrame, *, caption: str, label: str) -> str:
+def latex_table(
+    frame: pd.DataFrame, *, caption: str, label: str, bold: Mapping[str, Sequence[bool]] | None = None
+) -> str:
     r"""A result frame as a LaTeX table, for a document that loads `booktabs`.
 
     An interval joins its value in one cell, "0.871 [0.852, 0.888]": ci_low and ci_high the column before them (a
@@ -43,12 +45,14 @@ def latex_table(frame: pd.DataFrame, *, caption: str, label: str) -> str:
         frame: any result's `.frame`, or some of its columns.
         caption: plain text; it is escaped like every other text.
         label: what `\ref` finds the table by: letters, digits and ":._-".
+        bold: column -> whether each of its cells is bold. Nothing is bold by itself: the best number of a column is
+            often best by chance, and only what is known to differ should stand out.
 
     Returns:
         The source of a `table` environment.
 
     Raises:
-        InputError: if the frame has no rows, or the label could not stand in a LaTeX source.
+        InputError: if the frame has no rows, the label could not stand in a LaTeX source, or `bold` does not fit.
 
     Example:
         >>> import pandas as pd
@@ -59,7 +63,10 @@ def latex_table(frame: pd.DataFrame, *, caption: str, label: str) -> str:
     require_columns(frame, (), "table")
     if not re.fullmatch(r"[\w:.\-]+", label, flags=re.ASCII):
         raise InputError(f"label {label!r} has characters that LaTeX would not take; use letters, digits and ':._-'")
-    columns = list(_columns(frame))
+    for name, cells in (bold or {}).items():
+        if name not in frame or len(cells) != len(frame):
+            raise InputError(f"bold has {len(cells)} cells for {name!r}; give one for each row of a column there is")
+    columns = list(_columns(frame, bold or {}))
     rows = zip(*(cells for _, _, cells in columns), strict=True)
     return "\n".join(
         [
@@ -80,7 +87,7 @@ def latex_table(frame: pd.DataFrame, *, caption: str, label: str) -> str:
     )
 
 
-def _columns(frame: pd.DataFrame) -> Iterator[tuple[str, str, list[str]]]:
+def _columns(frame: pd.DataFrame, bold: Mapping[str, Sequence[bool]]) -> Iterator[tuple[str, str, list[str]]]:
     """Heading, alignment and cells of each column, intervals joined to their values."""
     intervals = _intervals(list(map(str, frame.columns)))
     ends = {end for pair in intervals.values() for end in pair}
@@ -97,6 +104,8 @@ def _columns(frame: pd.DataFrame) -> Iterator[tuple[str, str, list[str]]]:
                 else f"{cell} [{low_cell}, {high_cell}]"
                 for cell, below, above in zip(cells, low, high, strict=True)
             ]  # fmt: skip
+        stressed = bold.get(name, [False] * len(cells))
+        cells = [rf"\textbf{{{cell}}}" if stress else cell for cell, stress in zip(cells, stressed, strict=True)]
         numeric = all(value is None or (isinstance(value, Real) and not isinstance(value, bool)) for value in values)
         yield escape_latex(name.replace("_", " ")), "r" if numeric else "l", cells
 

@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 FORMATS = (".pdf", ".pgf", ".svg", ".png")
 POINTS = 72.0  # per inch
 LEAST_HEIGHT, MOST_HEIGHT = 1.05, 1.6  # inches of a panel
+MAP_HEIGHT = 3.2  # inches of a map at the most
 POSITION_HEIGHT = 0.2  # inches per position of a horizontal panel
+MOST_VECTORS = 2000  # points of a series; more of them are drawn as pixels, or a page of a paper would open slowly
+PAGE_PIXELS = 150.0  # per inch, of what a web page shows as pixels
 WHISKERS = "#404040"  # of bars
 _PAGE_INK = "#010203"  # stands for the page's own colour until the SVG is written; nothing else is drawn in it
 
@@ -81,6 +84,7 @@ def to_svg(drawing: Drawing, width: Width = "text") -> str:
         "font.family": "sans-serif",
         "font.size": 8.0,
         "savefig.transparent": True,
+        "savefig.dpi": PAGE_PIXELS,
         **dict.fromkeys(inked, _PAGE_INK),
     }
     with mpl.rc_context({**paper_settings(PLAIN, width), **page}):
@@ -94,7 +98,9 @@ def to_svg(drawing: Drawing, width: Width = "text") -> str:
     return svg.replace("<svg ", f'<svg role="img" aria-label="{label}" style="max-width: 100%; height: auto" ', 1)
 
 
-def save_drawing(drawing: Drawing, path: str | os.PathLike[str], venue: str, width: Width = "column") -> Path:
+def save_drawing(
+    drawing: Drawing, path: str | os.PathLike[str], venue: str, width: Width = "column", about: str = ""
+) -> Path:
     """Draw and write a file, whole or not at all; the suffix says which format.
 
     Raises:
@@ -114,7 +120,7 @@ def save_drawing(drawing: Drawing, path: str | os.PathLike[str], venue: str, wid
         # Only PGF sets text with LaTeX, and so reads it as source.
         figure = _draw(drawing, text=escape_latex if suffix == ".pgf" else str)
         content = io.BytesIO()
-        figure.savefig(content, format=suffix[1:], **_metadata(drawing, suffix))
+        figure.savefig(content, format=suffix[1:], **_metadata(drawing, suffix, about))
     return _write_bytes(target, content.getvalue())
 
 
@@ -158,6 +164,8 @@ def _row_heights(drawing: Drawing, width: float) -> list[float]:
     return [
         POSITION_HEIGHT * (len(panel.x_ticks) + 0.5)
         if panel.horizontal
+        else min(0.9 * width / drawing.columns, MAP_HEIGHT)
+        if panel.is_map
         else min(max(0.4 * width / drawing.columns, LEAST_HEIGHT), MOST_HEIGHT)
         for _, column, panel in drawing.places()
         if column == 0
@@ -189,6 +197,8 @@ def _draw_series(axes: Axes, panel: Panel, series: Series, pitch: float) -> Line
             return _draw_levels(axes, panel, series)
         case "markers":
             return _draw_markers(axes, panel, series, pitch)
+        case "points":
+            return _draw_points(axes, panel, series)
 
 
 def _draw_line(axes: Axes, panel: Panel, series: Series, pitch: float) -> Line2D:
@@ -248,6 +258,22 @@ def _draw_markers(axes: Axes, panel: Panel, series: Series, pitch: float) -> Lin
     return markers
 
 
+def _draw_points(axes: Axes, panel: Panel, series: Series) -> Line2D:
+    (points,) = axes.plot(
+        series.x,
+        series.y,
+        color=series.style.color,
+        linestyle="none",
+        marker=MARKERS[series.style.marker],
+        markersize=min(max(60 / math.sqrt(max(panel.n_points, 1)), 0.9), 3.0),
+        markeredgewidth=0.0,
+        alpha=0.7,
+        label=series.label,
+        rasterized=len(series.x) > MOST_VECTORS,
+    )
+    return points
+
+
 def _draw_levels(axes: Axes, panel: Panel, series: Series) -> Line2D:
     _draw_whiskers(axes, panel, series, series.style.color)
     positions, values = series.strokes()
@@ -291,6 +317,11 @@ def _set_axes(axes: Axes, panel: Panel, text: Callable[[str], str]) -> None:
     axes.set_title(text(panel.title))
     axes.set(**{f"{positions}label": text(panel.x_label), f"{values}label": text(panel.y_label)})
     axes.grid(axis="x" if panel.horizontal else "y")
+    if panel.is_map:
+        axes.grid(visible=False)
+        axes.set(xticks=(), yticks=(), aspect="equal")
+        axes.set_adjustable("datalim")
+        return
     if panel.x_ticks:
         labels = [text(label) for label in panel.x_tick_labels]
         axes.set(**{f"{positions}ticks": panel.x_ticks, f"{positions}ticklabels": labels})
@@ -365,16 +396,19 @@ def _tex_system() -> str:
     raise InputError("PGF figures are measured with LaTeX, and no pdflatex, xelatex or lualatex is here; save a .pdf")
 
 
-def _metadata(drawing: Drawing, suffix: str) -> dict[str, Any]:
+def _metadata(drawing: Drawing, suffix: str, about: str) -> dict[str, Any]:
     """Who made the file, and no time of making: the same drawing gives the same bytes."""
     maker = f"gelora_viz {__version__}"
     match suffix:
         case ".pdf":
-            return {"metadata": {"Title": drawing.title, "Creator": maker, "CreationDate": None}}
+            said = {"Subject": about} if about else {}
+            return {"metadata": {"Title": drawing.title, "Creator": maker, "CreationDate": None, **said}}
         case ".svg":
-            return {"metadata": {"Title": drawing.title, "Creator": maker, "Date": None}}
+            said = {"Description": about} if about else {}
+            return {"metadata": {"Title": drawing.title, "Creator": maker, "Date": None, **said}}
         case ".png":
-            return {"metadata": {"Title": drawing.title, "Software": maker}}
+            said = {"Description": about} if about else {}
+            return {"metadata": {"Title": drawing.title, "Software": maker, **said}}
         case _:
             return {}
 

@@ -21,6 +21,7 @@ RULES = "rgba(128, 128, 128, 0.25)"
 CLEAR = "rgba(0, 0, 0, 0)"
 
 ROW_HEIGHT = 240  # pixels
+MAP_HEIGHT = 420  # pixels of a map that stands alone; maps side by side are lower
 CAPTION_WIDTH = 95  # letters a line: what a notebook's column shows
 CAPTION_LINE_HEIGHT = 16
 POSITION_HEIGHT = 34  # pixels per position of a horizontal panel
@@ -87,6 +88,8 @@ def _trace(panel: Panel, series: Series) -> tuple[dict[str, Any] | None, dict[st
             trace["hovertext"] = [text for text in trace["hovertext"] for _ in range(3)]
             trace |= {"type": "scatter", "mode": "lines", "line": {"color": series.style.color, "width": 3}}
             trace["cliponaxis"] = False
+        case "points":
+            trace |= {"type": "scattergl", "mode": "markers", "marker": _small_marker(panel, series)}
         case _:
             trace |= {"type": "scatter", "mode": _mode(series), "marker": _marker(series)}
             trace["line"] = {"color": series.style.color, "dash": series.style.dash, "width": 2}
@@ -155,13 +158,20 @@ def _marker(series: Series) -> dict[str, Any]:
     return {"symbol": series.style.marker, "size": min(max(0.7 * spacing, 4.0), 8.0), "color": series.style.color}
 
 
+def _small_marker(panel: Panel, series: Series) -> dict[str, Any]:
+    size = min(max(200 / math.sqrt(max(panel.n_points, 1)), 3.0), 7.0)
+    return {"symbol": series.style.marker, "size": size, "color": series.style.color, "opacity": 0.75}
+
+
 def _with_gaps(values: Sequence[float]) -> list[float | None]:
     """Values as JSON knows them: None where there is none."""
     return [None if math.isnan(value) else value for value in values]
 
 
 def _hover_texts(panel: Panel, series: Series) -> list[str]:
-    """Where a point is, its value, and its interval."""
+    """Where a point is, its value, and its interval; on a map, what it is."""
+    if series.kind == "points":
+        return [f"{_text(what)}<br><b>{_text(series.label)}</b>" for what in series.details or [""] * len(series.x)]
     texts = []
     details: Sequence[str] = series.details or tuple(f"{panel.x_label} {x:g}" for x in series.x)
     intervals = zip(series.low or series.y, series.high or series.y, strict=True)
@@ -192,6 +202,11 @@ def _set_axes(figure: go.Figure, drawing: Drawing, panel: Panel, row: int, colum
         value_axis["dtick"] = 1  # of larger numbers plotly labels whole ones only
     if panel.y_range is not None:
         value_axis["range"] = [math.log10(end) if panel.log_y else end for end in panel.y_range]
+    if panel.is_map:
+        for axis in (position_axis, value_axis):
+            axis |= {"showgrid": False, "showticklabels": False, "showline": True, "mirror": True}
+        axes = figure.get_subplot(row + 1, column + 1)
+        value_axis |= {"scaleanchor": axes.xaxis.plotly_name.replace("axis", ""), "scaleratio": 1}
     across, upwards = (value_axis, position_axis) if panel.horizontal else (position_axis, value_axis)
     figure.update_xaxes(across, **place)
     figure.update_yaxes(upwards, **place)
@@ -220,11 +235,7 @@ def _layout(drawing: Drawing, figure: go.Figure) -> dict[str, Any]:
     longest_note = max(
         (len(note) for panel in drawing.panels for note in (*panel.x_notes, panel.notes_label)), default=0
     )
-    heights = [
-        max(ROW_HEIGHT, POSITION_HEIGHT * len(panel.x_ticks)) if panel.horizontal else ROW_HEIGHT
-        for row, column, panel in drawing.places()
-        if column == 0
-    ]
+    heights = [_panel_height(panel, drawing.columns) for row, column, panel in drawing.places() if column == 0]
     layout: dict[str, Any] = {
         "template": "none",
         "paper_bgcolor": CLEAR,
@@ -256,6 +267,12 @@ def _layout(drawing: Drawing, figure: go.Figure) -> dict[str, Any]:
         legend = {"y": top, "yanchor": "top", "x": 1.02, "xanchor": "left", "bgcolor": CLEAR, "tracegroupgap": 2}
         layout[_legend_id(row)] = legend
     return layout
+
+
+def _panel_height(panel: Panel, columns: int) -> float:
+    if panel.is_map:
+        return max(ROW_HEIGHT, MAP_HEIGHT / columns)
+    return max(ROW_HEIGHT, POSITION_HEIGHT * len(panel.x_ticks)) if panel.horizontal else ROW_HEIGHT
 
 
 def _legend_id(row: int) -> str:

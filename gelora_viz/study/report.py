@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,35 +18,16 @@ from gelora_viz._version import __version__
 from gelora_viz.dimension import DimensionProfile
 from gelora_viz.dimension.formulas import ESTIMATORS
 from gelora_viz.finetuning.comparison import difference_in_words, metric_of, shorten_comparison
-from gelora_viz.plots import (
-    Drawing,
-    describe_comparison,
-    describe_dimensions,
-    describe_plans,
-    describe_rank_profile,
-    describe_training,
-    save_paper_figure,
-    to_plotly,
-)
+from gelora_viz.plots import save_paper_figure, to_plotly
 from gelora_viz.study.caveats import caveats
 from gelora_viz.study.findings import Findings
+from gelora_viz.study.pictures import Picture, pictures
 
 if TYPE_CHECKING:
     from gelora_viz.study.study import Study
 
 _KIND = "table"
 _VENUE = "icml2024" if importlib.util.find_spec("tueplots") else "plain"
-_MAIN_ESTIMATORS = ("twonn", "mle")
-"""Lines of the main picture; a participation ratio near 100 beside them would flatten these."""
-
-
-@dataclass(frozen=True)
-class _Picture:
-    """One figure of the report: its file name, its heading, and what is drawn."""
-
-    name: str
-    title: str
-    drawing: Drawing
 
 
 def write_report(study: Study) -> Path:
@@ -61,43 +41,21 @@ def write_report(study: Study) -> Path:
     for name, table in tables.items():
         write_text(study.path / "tables" / f"{name}.csv", table.to_csv(index=False))
         write_json(study.path / "tables" / f"{name}.json", _KIND, {"name": name, "rows": frame_to_records(table)})
-    pictures = list(_pictures(found))
-    for picture in pictures:
+    drawn = list(pictures(found))
+    for picture in drawn:
         for suffix in (".pdf", ".png"):
-            save_paper_figure(picture.drawing, study.path / "figures" / f"{picture.name}{suffix}", venue=_VENUE)
-    page = _page(study, found, tables, pictures)
-    return write_text(study.path / "report.html", page)
-
-
-def _pictures(found: Findings) -> Iterator[_Picture]:
-    """The main picture of every plan (GeLoRA's first), then estimators, runs and training curves."""
-    reached = {result.spec.name: result.spectrum for result in found.results}
-    for name, plan in sorted(found.plans.items(), key=lambda item: (item[1].strategy != "gelora", item[0])):
-        profile = found.profiles.get(str(plan.settings["pooling"]), next(iter(found.profiles.values())))
-        shown = [each for each in profile.estimators if each in (*_MAIN_ESTIMATORS, plan.settings["estimator"])]
-        drawing = describe_rank_profile(profile, plan, reached.get(name), estimators=shown or None)
-        yield _Picture(f"rank_profile_{name}", f"Dimension, assigned and effective rank: {name}", drawing)
-    if len(found.plans) > 1:
-        yield _Picture("plans", "Ranks of all plans, by kind of matrix", describe_plans(found.plans))
-    if not found.plans:
-        for pooling, profile in found.profiles.items():
-            yield _Picture(
-                f"rank_profile_{pooling}", f"Intrinsic dimension: {pooling}", describe_rank_profile(profile)
+            save_paper_figure(
+                picture.drawing, study.path / "figures" / f"{picture.name}{suffix}", venue=_VENUE, about=study.title
             )
-    yield _Picture("dimensions", "Estimators and poolings compared", describe_dimensions(found.profiles))
-    if found.comparison is not None:
-        yield _Picture("comparison", "Accuracy of the runs", describe_comparison(found.comparison))
-        curves = {name: frame for name, frame in found.metrics.items() if len(frame)}
-        yield _Picture("training", "Training", describe_training(curves))
-    for name, compared in found.comparisons.items():
-        yield _Picture(f"comparison_{name}", f"Over seeds: {name}", describe_comparison(compared))
+    page = _page(study, found, tables, drawn)
+    return write_text(study.path / "report.html", page)
 
 
 def _page(
     study: Study,
     found: Findings,
     tables: Mapping[str, pd.DataFrame],
-    pictures: list[_Picture],
+    drawn: Sequence[Picture],
 ) -> str:
     environment = Environment(
         loader=PackageLoader("gelora_viz.study", "."),
@@ -113,7 +71,7 @@ def _page(
             "caption": each.drawing.caption,
             "html": _interactive(each, first=number == 0),
         }
-        for number, each in enumerate(pictures)
+        for number, each in enumerate(drawn)
     ]
     return environment.get_template("report.html.j2").render(
         study=study,
@@ -138,7 +96,7 @@ def _page(
     )
 
 
-def _interactive(picture: _Picture, *, first: bool) -> Markup:
+def _interactive(picture: Picture, *, first: bool) -> Markup:
     """The figure as a div; plotly's own code is embedded once, with the first."""
     figure = to_plotly(picture.drawing)
     figure.update_layout(title=None, margin={"t": 40, "b": 70})  # the page has its own heading and caption

@@ -286,9 +286,7 @@ class Study:
         """
         if budget is not None and budget_rank is not None:
             raise InputError(f"budget {budget} and budget_rank {budget_rank} both name a budget; give one of them")
-        RunSpec(name, FROZEN)  # a plan's name becomes its run's
-        if name == FROZEN:
-            raise InputError(f"a plan cannot be named {FROZEN!r}, which names the probe; choose another name")
+        _check_plan_name(name)
         source = self.path / "profiles" / f"{pooling}.json"
         if find_strategy(strategy).reads == "profile" and not source.exists():
             made = ", ".join(self.profiles()) or "none"
@@ -330,41 +328,96 @@ class Study:
         """The plans made so far, by name."""
         return {file.stem: RankPlan.load(file) for file in sorted((self.path / "plans").glob("*.json"))}
 
-    def finetune(self, name: str, *, progress: bool = True, **options: Any) -> Run:  # noqa: ANN401
+    def keep_plan(self, name: str, plan: RankPlan) -> Path:
+        """Keep a plan that was made elsewhere, in a panel or by hand, as plans/<name>.json.
+
+        Args:
+            name: letters, digits, dot, dash and underscore; its run gets the same name.
+            plan: for this study's model. One that says its pooling, as plans of `allocate_ranks` do, counts as stale
+                once that profile is estimated anew.
+
+        Raises:
+            InputError: for a name that no plan can have.
+            StudyError: if another plan has the name.
+        """
+        _check_plan_name(name)
+        file = self.path / "plans" / f"{name}.json"
+        if file.exists() and RankPlan.load(file).to_dict() != plan.to_dict():
+            raise StudyError(f"{self.path} has another plan {name!r}; choose another name, or remove {file}")
+        pooling = plan.settings.get("pooling")
+        source = self.path / "profiles" / f"{pooling}.json"
+        plan.save(file)
+        self._memory.remember(
+            f"plan {name}", {"pooling": pooling, "profile": file_digest(source) if source.exists() else None}
+        )
+        return file
+
+    def finetune(self, name: str, *, run: str | None = None, progress: bool = True, **options: Any) -> Run:  # noqa: ANN401
         """Fine-tune with a plan, or only the head, in a worker process, and wait for it.
 
         A run that finished with the same settings is not repeated. Interrupted (Ctrl-C), the run is cancelled and the
         next call starts it again.
 
         Args:
-            name: of a plan, or "frozen" for the linear probe; the run gets the same name, runs/<name>.
+            name: of a plan; "frozen" for the linear probe; or "full" for all weights.
+            run: name of the run, which is runs/<run>; by default the plan's.
             progress: show a bar.
             options: fields of `RunSpec`: steps, batch_size, learning_rate, head_learning_rate, seed, pooling, ...
 
         Raises:
             RunError: if the run fails, with the cause in one line.
         """
-        spec = self._spec(name, FROZEN if name == FROZEN else self.plan(name), options)
+        begun, settings = self._begin_run(name, run or name, options)
+        if self._memory.is_done(f"run {begun.name}", settings, begun.path / "result.json"):
+            return begun
+        try:
+            begun.wait(progress=progress)
+        except BaseException:
+            begun.cancel()
+            raise
+        if begun.status != "finished":
+            raise RunError(
+                f"run {begun.name!r} {begun.status}: {begun.message or 'it was stopped'}; the log is "
+                f"{begun.path / 'log.txt'}"
+            )
+        self._memory.remember(f"run {begun.name}", settings)
+        return begun
+
+    def start(self, name: str, *, run: str | None = None, **options: Any) -> Run:  # noqa: ANN401
+        """What `finetune` does, without waiting: the run takes its turn and goes on when this process ends.
+
+        Args:
+            name: as in `finetune`.
+            run: as in `finetune`.
+            options: as in `finetune`.
+
+        Returns:
+            The run, queued; or finished, if it has been before with the same settings.
+
+        Raises:
+            RunError: if a run of that name is going on.
+
+        Example:
+            >>> run = study.start("gelora", run="gelora-seed1", seed=1, steps=50)  # doctest: +SKIP
+            >>> run.status  # doctest: +SKIP
+            'queued'
+        """
+        return self._begin_run(name, run or name, options)[0]
+
+    def _begin_run(self, plan: str, name: str, options: Mapping[str, Any]) -> tuple[Run, dict[str, Any]]:
+        """A run that is finished with these settings, or else a new one; and the settings."""
+        spec = self._spec(name, plan if plan in (FROZEN, FULL) else self.plan(plan), options)
         settings = {**spec.to_dict(), "data": file_digest(self.path / "data.jsonl")}
         folder = self.path / "runs" / name
         if self._memory.is_done(f"run {name}", settings, folder / "result.json"):
-            return attach(folder)
+            return attach(folder), settings
         if (folder / "result.json").exists() and RunSpec.load(folder / "spec.json").to_dict() == spec.to_dict():
             # It finished after whoever launched it had gone.
             self._memory.remember(f"run {name}", settings)
-            return attach(folder)
-        run = launch(spec, run_dir=folder)
-        try:
-            run.wait(progress=progress)
-        except BaseException:
-            run.cancel()
-            raise
-        if run.status != "finished":
-            raise RunError(
-                f"run {name!r} {run.status}: {run.message or 'it was stopped'}; the log is {folder / 'log.txt'}"
-            )
-        self._memory.remember(f"run {name}", settings)
-        return run
+            return attach(folder), settings
+        if not (folder / "spec.json").exists() and any(folder.rglob("spec.json")):
+            raise StudyError(f"runs/{name} is a comparison; give the run another name")
+        return launch(spec, run_dir=folder), settings
 
     def compare_methods(
         self,
@@ -472,11 +525,29 @@ class Study:
 
         return write_report(self)
 
+    def figures(self, venue: str = "icml2024", *, suffix: str = ".pdf") -> Path:
+        """Write every figure and table for a paper, with a main.tex that shows them, into figures/<venue>/.
+
+        Args:
+            venue: as in `plots.save_paper_figure`.
+            suffix: .pdf, .pgf, .svg or .png.
+        """
+        from gelora_viz.study.figures import write_figures
+
+        return write_figures(self, venue, suffix=suffix)
+
     def __fspath__(self) -> str:
         return str(self.path)
 
     def __repr__(self) -> str:
         return f"Study({str(self.path)!r}: model {self.model_source!r}, data {self.settings['data']!r})"
+
+
+def _check_plan_name(name: str) -> None:
+    RunSpec(name, FROZEN)  # a plan's name becomes its run's
+    if name in (FROZEN, FULL):
+        what = "the probe" if name == FROZEN else "a run that trains all weights"
+        raise InputError(f"a plan cannot be named {name!r}, which names {what}; choose another name")
 
 
 def _source_of(data: object) -> str | None:

@@ -13,11 +13,18 @@ from typing import TYPE_CHECKING, Any
 from gelora_viz.errors import InputError
 
 if TYPE_CHECKING:
+    from gelora_viz.widgets.comparison import Comparison as Comparison
+    from gelora_viz.widgets.dashboard import Dashboard as Dashboard
+    from gelora_viz.widgets.explorer import Explorer as Explorer
+    from gelora_viz.widgets.fine_tuning import FineTuning as FineTuning
     from gelora_viz.widgets.panel import Panel as Panel
     from gelora_viz.widgets.rank_budget import RankBudget as RankBudget
     from gelora_viz.widgets.snapshot import Snapshot as Snapshot
 
-_MODULE_OF = {"Panel": "panel", "RankBudget": "rank_budget", "Snapshot": "snapshot"}
+_MODULE_OF = {
+    "Comparison": "comparison", "Dashboard": "dashboard", "Explorer": "explorer", "FineTuning": "fine_tuning",
+    "Panel": "panel", "RankBudget": "rank_budget", "Snapshot": "snapshot",
+}  # fmt: skip
 
 __all__ = [*_MODULE_OF]
 

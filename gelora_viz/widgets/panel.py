@@ -23,13 +23,13 @@ _COLOR_NAMES = {
 _log = logging.getLogger("gelora_viz")
 
 
-def read_module(name: str | None = None) -> str:
-    """A panel's JavaScript: what all panels share, then its own file, if it has one.
+def read_module(*names: str) -> str:
+    """A panel's JavaScript: what all panels share, then its own files, if it has any.
 
     A notebook loads a widget's module from a string, and such a module can import no neighbour; putting one after the
-    other takes no build step, and both files stay readable.
+    other takes no build step, and all files stay readable.
     """
-    return _read("panel.js") + ("" if name is None else f"\n{_read(name)}")
+    return "\n".join(_read(name) for name in ("panel.js", *names))
 
 
 def read_style(name: str | None = None) -> str:
@@ -51,7 +51,7 @@ class Panel(anywidget.AnyWidget):
     """
 
     _page_calls: ClassVar[Sequence[str]] = ()
-    """Names of the methods without arguments that the page may call, as `call(model, "undo")` does."""
+    """Names of the methods that the page may call, as `call(model, "undo")` or `call(model, "cancel", name)` does."""
 
     status = traitlets.Unicode("").tag(sync=True)
     """What the panel shows at the moment, in a sentence; read aloud by screen readers when it changes."""
@@ -110,6 +110,6 @@ class Panel(anywidget.AnyWidget):
         name = content.get("call") if isinstance(content, dict) else None
         if isinstance(name, str) and name in self._page_calls:
             with self._errors_in_words():
-                getattr(self, name)()
+                getattr(self, name)(*content.get("args", ()))
         else:
             super()._handle_custom_msg(content, buffers)

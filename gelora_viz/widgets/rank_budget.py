@@ -7,7 +7,7 @@ edits, keep_budget), so that a step back is simply an earlier value of these.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,8 +16,9 @@ import traitlets
 from gelora_viz._checks import did_you_mean
 from gelora_viz.errors import InputError
 from gelora_viz.plots import Drawing, describe_rank_profile
-from gelora_viz.plots.looks import estimator_style, estimator_title
+from gelora_viz.plots.looks import estimator_title
 from gelora_viz.ranks import STRATEGIES, Matrix, RankPlan, allocate_ranks, find_matrices
+from gelora_viz.widgets.curve import describe_curve, without_nan
 from gelora_viz.widgets.panel import Panel, read_module, read_style
 
 if TYPE_CHECKING:
@@ -295,9 +296,9 @@ class RankBudget(Panel):
                 "edited": [name in edited for name in ranks.index],
             }
             if self.dimensions.get("estimator") != self._state.estimator:
-                self.dimensions = self._describe_curve(self._state.estimator)
+                self.dimensions = describe_curve(self.profile, self._state.estimator)
                 evidence = self._base("gelora", self._state.estimator).frame.groupby("layer", sort=False)
-                self.bounds = _jsonable(evidence["lower_bound"].first())
+                self.bounds = without_nan(evidence["lower_bound"].first())
             self.can_undo, self.can_redo = bool(self._past), bool(self._future)
             self.status = self._say_status(len(edited & {name for name, *_ in self.layers}))
 
@@ -309,22 +310,6 @@ class RankBudget(Panel):
         if n_edited:
             said += f" {n_edited} {'block is' if n_edited == 1 else 'blocks are'} set by hand."
         return said
-
-    def _describe_curve(self, estimator: str) -> dict[str, Any]:
-        style = estimator_style(estimator)
-        rows = self.profile.of(estimator).sort_values("depth")
-        stacks = []
-        for name, of_stack in rows.groupby("stack", sort=False):
-            columns = {"dimension": "dimension", "low": "ci_low", "high": "ci_high"}
-            curve = {key: _jsonable(of_stack[column]) for key, column in columns.items()}
-            stacks.append({"stack": name, "depth": of_stack["depth"].tolist(), **curve})
-        highest = rows.loc[rows["dimension"].idxmax()]
-        text = (
-            f"Intrinsic dimension by {estimator_title(estimator)} over {len(rows)} layers: "
-            f"{rows['dimension'].iloc[0]:.1f} at the embeddings, at most {highest['dimension']:.1f} at "
-            f"{highest['layer']}, {rows['dimension'].iloc[-1]:.1f} at the last."
-        )
-        return {"estimator": estimator, "color": style.color, "dash": style.dash, "text": text, "stacks": stacks}
 
     def _list_strategies(self) -> list[list[str]]:
         own = [[name, each.meaning] for name, each in STRATEGIES.items() if each.reads != "batches"]
@@ -380,8 +365,3 @@ def _list_layers(matrices: Sequence[Matrix]) -> list[list[Any]]:
         )
         entry[3] = min(entry[3], matrix.max_rank)
     return list(layers.values())
-
-
-def _jsonable(values: Iterable[float]) -> list[float | None]:
-    """JSON has no NaN."""
-    return [round(float(value), 4) if math.isfinite(value) else None for value in values]

@@ -32,12 +32,18 @@ test_failed = pytest.StashKey[bool]()
 
 
 @pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Browser]:
+def browser_arguments() -> list[str]:
+    """Further arguments for the Chromium of a test module, which may override this."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str, browser_arguments: list[str]) -> Iterator[Browser]:
     """One Chromium per test module: playwright's event loop must not outlive the tests that need it."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=chromium, args=[*CHROMIUM_ARGUMENTS, *browser_arguments])
         yield browser
         browser.close()
 
@@ -86,9 +92,12 @@ def jupyter_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jupyter
     server.stop()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def jupyter_lab(jupyter_server: JupyterLab) -> Iterator[JupyterLab]:
-    """The JupyterLab of this process, without kernels of earlier tests."""
+    """The JupyterLab of this process, without kernels of other test files.
+
+    A notebook of the same name has the same kernel in all tests of a file, and need not import torch again.
+    """
     yield jupyter_server
     jupyter_server.end_sessions()
 

@@ -65,6 +65,38 @@ def test_a_phone_scrolls_tables_and_never_the_page_sideways(browser_page, report
     assert wide <= shown
 
 
+CELLS = """([caption, name]) => {
+    const tables = [...document.querySelectorAll("table")];
+    const table = tables.find((each) => each.caption.textContent.startsWith(caption));
+    const heading = [...table.tHead.rows[0].cells].find((each) => each.textContent === name);
+    return [...table.tBodies[0].rows].map((row) => row.cells[heading.cellIndex].textContent);
+}"""
+CUT_OFF = "each.scrollWidth > each.clientWidth + 1"
+
+
+def test_a_heading_sorts_its_table_by_numbers_both_ways_by_mouse_and_keyboard(browser_page, report):
+    def column(name):
+        return browser_page.evaluate(CELLS, ["The rule", name])
+
+    open_report(browser_page, report)
+    as_written = [float(value) for value in column("difference")]
+    heading = browser_page.locator("table:has(caption:text('The rule')) th", has_text="difference").locator("button")
+    heading.click()
+    assert [float(value) for value in column("difference")] == sorted(as_written) != as_written
+    heading.press("Enter")
+    assert [float(value) for value in column("difference")] == sorted(as_written, reverse=True)
+    assert heading.locator("..").get_attribute("aria-sort") == "descending"
+
+
+def test_on_paper_nothing_is_cut_off_and_everything_is_unfolded(browser_page, report):
+    browser_page.set_viewport_size({"width": 760, "height": 1000})  # the width of A4 between its margins
+    open_report(browser_page, report, media="print")
+    browser_page.wait_for_function(f"() => [...document.querySelectorAll('figure')].every((each) => !({CUT_OFF}))")
+    browser_page.evaluate("() => dispatchEvent(new Event('beforeprint'))")
+    assert browser_page.locator("details:not([open])").count() == 0
+    assert browser_page.locator(".modebar").first.is_hidden()
+
+
 def test_a_hostile_figure_label_stays_text(browser_page, tmp_path):
     from gelora_viz.plots import describe_rank_profile, to_plotly
 

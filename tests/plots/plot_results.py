@@ -161,4 +161,7 @@ def drawings():
         "one plan": plots.describe_plans({"gelora": make_plan()}),
         "comparison": plots.describe_comparison(make_comparison()),
         "training": plots.describe_training(make_metrics()),
+        "score by size": plots.describe_score_by_size(make_comparison()),
+        "utilisation": plots.describe_utilisation({"gelora": make_deep(6)[2], "uniform": make_deep(6)[2]}),
+        "overview": plots.describe_overview(*make_deep(6), make_comparison()),
     }

@@ -165,7 +165,16 @@ def test_every_figure_is_there_as_pdf_and_png(reported):
     assert (
         set(pdf)
         == set(png)
-        == {"rank_profile_gelora", "rank_profile_uniform", "plans", "dimensions", "comparison", "training"}
+        == {
+            "rank_profile_gelora",
+            "rank_profile_uniform",
+            "plans",
+            "dimensions",
+            "comparison",
+            "training",
+            "score_by_size",
+            "utilisation",
+        }
     )
     assert set(pdf.values()) == {b"%PDF-"}
     assert set(png.values()) == {b"\x89PNG\r\n\x1a\n"}

@@ -374,3 +374,37 @@ def test_plans_of_an_earlier_profile_are_called_stale(copied_study):
     assert study.stale_plans() == []
     study.profile(**{**PROFILING, "seed": 5})
     assert "gelora" in study.stale_plans()
+
+
+def test_a_run_is_started_without_waiting_under_a_name_of_its_own(copied_study, train_in_process):
+    study = Study(copied_study)
+    options = {name: value for name, value in QUICK.items() if name != "progress"}
+    run = study.start("uniform", run="uniform-seed1", seed=1, **options)
+    assert (run.name, run.result().spec.seed) == ("uniform-seed1", 1)
+    assert study.finetune("uniform", run="uniform-seed1", seed=1, **QUICK).path == run.path
+    assert "uniform-seed1" in study.compare()["run"].tolist()
+    (copied_study / "runs" / "compared" / "method").mkdir(parents=True)
+    shutil.copy(run.path / "spec.json", copied_study / "runs" / "compared" / "method")
+    with pytest.raises(StudyError, match="runs/compared is a comparison"):
+        study.start("uniform", run="compared")
+
+
+def test_a_finished_run_is_not_started_again(copied_study, forbid):
+    forbid(*WORK)
+    options = {name: value for name, value in QUICK.items() if name != "progress"}
+    assert Study(copied_study).start("frozen", **options).status == "finished"
+
+
+def test_a_plan_made_elsewhere_is_kept_and_no_other_one_is_lost(copied_study):
+    study = Study(copied_study)
+    plan = study.plan("gelora").with_rank("encoder.layer.0", 3)
+    assert study.keep_plan("by-hand", plan) == copied_study / "plans" / "by-hand.json"
+    assert Study(copied_study).plan("by-hand").ranks == plan.ranks
+    study.keep_plan("by-hand", plan)
+    with pytest.raises(StudyError, match="has another plan 'gelora'"):
+        study.keep_plan("gelora", plan)
+    with pytest.raises(InputError, match="cannot be named 'full'"):
+        study.keep_plan("full", plan)
+    assert study.stale_plans() == []
+    study.profile(**{**PROFILING, "seed": 5})
+    assert "by-hand" in study.stale_plans()

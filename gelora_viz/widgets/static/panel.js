@@ -82,9 +82,9 @@ function set(model, values) {
   model.save_changes();
 }
 
-/** Call one of the panel's methods in Python, one that is listed in its `_page_calls`. */
-function call(model, name) {
-  model.send({ call: name });
+/** Call one of the panel's methods in Python, one that is listed in its `_page_calls`, with plain values. */
+function call(model, name, ...args) {
+  model.send({ call: name, args });
 }
 
 /** A label with its control; the control needs no id. */

@@ -1,0 +1,110 @@
+"""A study's figures and tables for a paper: files at a venue's size, and a document that shows them all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from gelora_viz._results import write_text
+from gelora_viz._version import __version__
+from gelora_viz.errors import InputError
+from gelora_viz.finetuning.comparison import BASELINE, BETTER, WORSE, metric_of
+from gelora_viz.plots import latex_table, save_paper_figure
+from gelora_viz.plots.latex import escape_latex
+from gelora_viz.plots.paper import FORMATS
+from gelora_viz.plots.venue import Width
+from gelora_viz.study.findings import Findings
+from gelora_viz.study.pictures import Picture, pictures
+
+if TYPE_CHECKING:
+    from gelora_viz.study.study import Study
+
+_COLUMNS = (
+    "run", "n_parameters_kept", "{metric}", "ci_low", "ci_high", "difference", "difference_low", "difference_high",
+    "mean_effective_rank",
+)  # fmt: skip
+_PREAMBLE = r"""\documentclass{article}
+\usepackage[margin=1in]{geometry}
+\usepackage{booktabs}
+\usepackage{graphicx}
+\begin{document}
+"""
+
+
+def write_figures(study: Study, venue: str, *, suffix: str = ".pdf") -> Path:
+    r"""Every figure and table of a study for a paper, in figures/<venue>/, with a main.tex that shows them all.
+
+    Each figure is as wide as a column of the venue's page, or as its text where panels stand side by side. Tables are
+    files of their own, to be taken over with \input; in bold is what differs from the baseline beyond the noise.
+
+    Args:
+        study: whose results are drawn; nothing is computed anew.
+        venue: as in `save_paper_figure`.
+        suffix: of the figures: .pdf, .pgf, .svg or .png; main.tex shows .pdf and .png.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: for an unknown venue or suffix, or a study without a profile.
+    """
+    if suffix not in FORMATS:
+        raise InputError(f"cannot write figures as {suffix!r}; choose one of {', '.join(FORMATS)}")
+    found = Findings.of(study)
+    folder = study.path / "figures" / venue
+    about = f"{study.title}, seed {study.settings['seed']}"
+    drawn = list(pictures(found))
+    for each in drawn:
+        width: Width = "text" if each.drawing.columns > 1 else "column"
+        save_paper_figure(each.drawing, folder / f"{each.name}{suffix}", venue, width=width, about=about)
+    tables = _tables(found)
+    for name, source in tables.items():
+        write_text(folder / f"table_{name}.tex", source)
+    write_text(folder / "main.tex", _document(about, drawn, list(tables), suffix))
+    return folder
+
+
+def _tables(found: Findings) -> dict[str, str]:
+    """Name -> source of a table, of what there is."""
+    frames = {} if found.comparison is None else {"runs": found.comparison}
+    frames |= {f"comparison_{name}": each.frame for name, each in found.comparisons.items()}
+    captions = {f"comparison_{name}": each.caption for name, each in found.comparisons.items()}
+    said = "In brackets, 95 % confidence intervals; bold: different from the baseline beyond the noise."
+    sources = {}
+    for name, frame in frames.items():
+        caption = f"{captions.get(name, 'Runs on the test texts')}. {said}"
+        sources[name] = _comparison_table(frame, caption, name)
+    plans = [plan.by_layer().assign(plan=name) for name, plan in found.plans.items()]
+    if plans:
+        columns = ["plan", "layer", "rank", "n_parameters", "lower_bound", "difference", "ci_low", "ci_high"]
+        sources["plans"] = latex_table(
+            pd.concat(plans)[columns], caption="Ranks of every plan, mean over a block's matrices, and the evidence "
+            "behind them: the change of intrinsic dimension with its 95 % interval.", label="tab:plans",
+        )  # fmt: skip
+    return sources
+
+
+def _comparison_table(frame: pd.DataFrame, caption: str, name: str) -> str:
+    metric = metric_of(frame)
+    columns = [column.format(metric=metric) for column in _COLUMNS]
+    known = [verdict in (BETTER, WORSE) for verdict in frame["verdict"]]
+    base = frame["run"][frame["verdict"] == BASELINE].iloc[0]
+    return latex_table(
+        frame[columns], caption=f"{caption} The baseline is {base}.", label=f"tab:{name}", bold={"difference": known}
+    )
+
+
+def _document(about: str, drawn: list[Picture], tables: list[str], suffix: str) -> str:
+    parts = [f"% {escape_latex(about)}, by gelora_viz {__version__}\n{_PREAMBLE}"]
+    if suffix in (".pdf", ".png"):
+        parts += [
+            "\\begin{figure}[p]\n\\centering\n"
+            f"\\includegraphics[width=\\linewidth]{{{each.name}{suffix}}}\n"
+            f"\\caption{{{escape_latex(f'{each.title}. {each.drawing.caption}'.strip())}}}\n"
+            f"\\label{{fig:{each.name}}}\n\\end{{figure}}\n"
+            for each in drawn
+        ]
+    parts += [f"\\input{{table_{name}.tex}}\n" for name in tables]
+    return "\n".join([*parts, "\\end{document}", ""])

@@ -1,0 +1,269 @@
+"""The whole walk on one page: what the study is, ranks from its dimensions, fine-tunings, and what came of them.
+
+The panels stand one below the other in the order of the walk, so that the tab key goes through them like a reader.
+Their sections are panels too: the headings, with the few controls that a panel alone does not have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets
+import traitlets
+
+from gelora_viz.errors import GeloraVizError, InputError
+from gelora_viz.finetuning.spec import FROZEN, FULL
+from gelora_viz.plots import Drawing
+from gelora_viz.widgets.comparison import Comparison
+from gelora_viz.widgets.fine_tuning import FineTuning
+from gelora_viz.widgets.panel import Panel, read_module, read_style
+from gelora_viz.widgets.rank_budget import RankBudget
+
+if TYPE_CHECKING:
+    from gelora_viz.study import Study
+
+_SINGLE = "single runs"
+
+
+class Section(Panel):
+    """A heading of the dashboard, what to do there, and at most a choice, a text and some buttons.
+
+    Args:
+        title: the heading.
+        actions: name of a button -> what it does; it is given the section.
+        options: values of traits.
+    """
+
+    _esm = read_module("dashboard.js")
+    _css = read_style("dashboard.css")
+    _page_calls = ("pass_file",)
+
+    title = traitlets.Unicode().tag(sync=True)
+    """The heading."""
+
+    hint = traitlets.Unicode().tag(sync=True)
+    """What the section is about, or what has to be done first."""
+
+    facts: traitlets.List[list[str]] = traitlets.List().tag(sync=True)
+    """[name, value] of what is known."""
+
+    tasks: traitlets.List[list[Any]] = traitlets.List().tag(sync=True)
+    """[whether it is done, words] of the steps of the walk."""
+
+    choice = traitlets.Unicode().tag(sync=True)
+    """What is chosen of `choices`."""
+
+    choices: traitlets.List[str] = traitlets.List().tag(sync=True)
+    """What can be chosen; nothing is asked where it is empty."""
+
+    choice_label = traitlets.Unicode().tag(sync=True)
+    """What the choice is of."""
+
+    text = traitlets.Unicode().tag(sync=True)
+    """What was typed."""
+
+    text_label = traitlets.Unicode().tag(sync=True)
+    """What is to be typed; nothing is asked where it is empty."""
+
+    buttons: traitlets.List[str] = traitlets.List().tag(sync=True)
+    """Names of the buttons."""
+
+    press: traitlets.List[Any] = traitlets.List().tag(sync=True)
+    """[name, number] of the button that was pressed last; a trait, so that it comes with what was typed."""
+
+    file_name = traitlets.Unicode().tag(sync=True)
+    """A file that the page may ask for."""
+
+    def __init__(
+        self,
+        title: str,
+        actions: dict[str, Callable[[Section], None]] | None = None,
+        **options: Any,  # noqa: ANN401 - values of traits
+    ) -> None:
+        self._actions = dict(actions or {})
+        self.content = b""
+        """Of the file."""
+        super().__init__(title=title, buttons=list(self._actions), **options)
+        self.observe(self._on_press, names=["press"])
+
+    def _on_press(self, change: dict[str, Any]) -> None:
+        action = self._actions.get(str(change["new"][0])) if change["new"] else None
+        if action is not None:
+            action(self)
+
+    def pass_file(self) -> None:
+        """Send the file, for the page to offer; it is too long to be a trait."""
+        self.send({"file": self.file_name}, buffers=[self.content])
+
+    def describe(self) -> Drawing:
+        """A heading has no picture."""
+        raise InputError(
+            f"the section {self.title!r} has no picture; take the snapshot of one of the panels below it"
+        )
+
+
+class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no types
+    """A study on one page, from its dimensions to the comparison of its runs.
+
+    What the study has not yet is said in words, with what to do first; "Look again" finds what was made meanwhile in
+    a terminal or in another notebook. As with `FineTuning`, buttons wait while a cell of the notebook runs.
+
+    Args:
+        study: a `Study`, with its data.
+        options: as in `FineTuning`, such as threads or batch_size.
+
+    Attributes:
+        overview: the first section.
+        ranks: the `RankBudget`; None without a profile.
+        fine_tuning: the `FineTuning`.
+        comparison: the `Comparison`; None without a finished run.
+
+    Example:
+        >>> gv.widgets.Dashboard(gv.Study("studies/demo"))  # doctest: +SKIP
+    """
+
+    def __init__(self, study: Study, **options: Any) -> None:  # noqa: ANN401 - RunSpec's
+        self.study = study
+        self.ranks: RankBudget | None = None
+        self.comparison: Comparison | None = None
+        self.overview = Section(
+            f"Study: {study.title}", {"Look again": self._look_again, "Write report": self._write_report}
+        )
+        self._ranks_head = Section(
+            "1. Ranks from intrinsic dimension", {"Keep as plan": self._keep}, choice_label="Pooling of the profile"
+        )
+        self._tuning_head = Section("2. Fine-tuning", hint="Short runs, each in a process of its own.")
+        self._compared_head = Section("3. What came of it", choice_label="Compare")
+        self.fine_tuning = FineTuning(study, **options)
+        self._ranks_place, self._compared_place = ipywidgets.VBox(), ipywidgets.VBox()
+        super().__init__(
+            [
+                self.overview,
+                self._ranks_head, self._ranks_place,
+                self._tuning_head, self.fine_tuning,
+                self._compared_head, self._compared_place,
+            ]
+        )  # fmt: skip
+        self.refresh()
+        self._ranks_head.observe(lambda _: self._show_ranks(), names=["choice"])
+        self._compared_head.observe(lambda _: self._show_comparison(), names=["choice"])
+
+    def __repr__(self) -> str:
+        return f"Dashboard({self.study!r})"
+
+    def refresh(self) -> None:
+        """Bring all sections up to what is in the study's folder."""
+        poolings = list(self.study.profiles())
+        self._ranks_head.choices = poolings
+        if self._ranks_head.choice not in poolings:
+            self._ranks_head.choice = poolings[0] if poolings else ""
+        compared = list(self.study.comparisons())
+        choices = [*([_SINGLE] if self._find_results() else []), *compared]
+        self._compared_head.choices = choices
+        if self._compared_head.choice not in choices:
+            self._compared_head.choice = choices[0] if choices else ""
+        self.fine_tuning.refresh()
+        self._show_ranks()
+        self._show_comparison()
+        self._show_overview()
+
+    def close(self) -> None:
+        """Close all panels; runs go on."""
+        for panel in (*self.children, self.ranks, self.comparison):
+            if panel is not None:
+                panel.close()
+        super().close()
+
+    def _find_results(self) -> list[Any]:
+        """Results of the finished runs of the task that most of them have, which can be compared."""
+        results = self.study.results()
+        tasks = [result.spec.task for result in results]
+        return [result for result in results if result.spec.task == max(tasks, key=tasks.count)]
+
+    def _show_overview(self) -> None:
+        study, data = self.study, self.study.data
+        plans, runs = study.plans(), self.fine_tuning.runs
+        self.overview.facts = [
+            ["Folder", str(study.path)],
+            ["Model", study.model_source],
+            ["Texts", f"{len(data.texts('train')):,} to train on, {len(data.texts('test')):,} to test on"],
+            ["Classes", f"{len(data.label_names):,}" if data.label_names else "none: language models only"],
+        ]
+        finished = sum(run["status"] == "finished" for run in runs)
+        self.overview.tasks = [
+            [bool(self._ranks_head.choices), f"dimensions: {', '.join(self._ranks_head.choices) or 'none yet'}"],
+            [bool(plans), f"plans: {', '.join(plans) or 'none yet'}"],
+            [finished > 0, f"runs: {finished} finished of {len(runs)}"],
+            [(study.path / "report.html").exists(), "report.html"],
+        ]
+        stale = study.stale_plans()
+        self.overview.hint = (
+            f"Made from a profile that was estimated anew since: {', '.join(stale)}." if stale else ""
+        )
+
+    def _show_ranks(self) -> None:
+        head, old = self._ranks_head, self.ranks
+        if not head.choices:
+            head.hint = (
+                "There is no profile of the intrinsic dimension yet. In a terminal: gelora-viz profile "
+                f"{self.study.path}; in a notebook: study.profile(). Then press Look again."
+            )
+            self.ranks, self._ranks_place.children = None, ()
+        else:
+            head.hint = "Spend a budget of parameters where the dimensions ask for it, and keep the ranks as a plan."
+            model = self.study.loaded.model
+            self.ranks = RankBudget(self.study.profiles()[head.choice], model)
+            self._ranks_place.children = (self.ranks,)
+        head.text_label = "Name of the plan" if head.choices else ""
+        head.buttons = ["Keep as plan"] if head.choices else []
+        if old is not None:
+            old.close()
+
+    def _keep(self, section: Section) -> None:
+        if self.ranks is None:
+            raise InputError("there are no ranks to keep yet; profile the study first")
+        name = section.text.strip()
+        if not name:
+            raise InputError("the plan has no name yet; give it one, such as by-hand")
+        self.study.keep_plan(name, self.ranks.plan)
+        section.status = f"Kept as plan {name}, which is chosen under Fine-tuning now."
+        section.text = ""
+        self.fine_tuning.refresh()
+        self.fine_tuning.plan = name
+        self._show_overview()
+
+    def _show_comparison(self) -> None:
+        head, old = self._compared_head, self.comparison
+        self.comparison = None
+        if not head.choices:
+            head.hint = (
+                f'Nothing to compare yet: start runs above, "{FROZEN}" or "{FULL}" among them for comparison, and '
+                "press Look again once they are finished."
+            )
+        else:
+            head.hint = "Finished runs. Those that finish from now on are here after Look again."
+            try:
+                self.comparison = self._make_comparison(head.choice)
+            except GeloraVizError as error:
+                head.hint = f"These runs cannot be compared: {error}"
+        self._compared_place.children = () if self.comparison is None else (self.comparison,)
+        if old is not None:
+            old.close()
+
+    def _make_comparison(self, choice: str) -> Comparison:
+        if choice != _SINGLE:
+            return Comparison(self.study.comparisons()[choice], folder=self.study.path / "runs" / choice)
+        results = self._find_results()
+        names = [result.spec.name for result in results]
+        return Comparison(results, baseline="uniform" if "uniform" in names else None)
+
+    def _look_again(self, _section: Section) -> None:
+        self.refresh()
+
+    def _write_report(self, section: Section) -> None:
+        path = self.study.report()
+        section.content = path.read_bytes()
+        section.file_name = path.name
+        section.status = f"Written: {path}"
+        self._show_overview()

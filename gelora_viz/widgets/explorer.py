@@ -1,0 +1,391 @@
+"""See what a layer's points are: a map of them, beside the curve of intrinsic dimensions that chooses the layer.
+
+A map is large, and no part of the state that a notebook saves: its page asks for the map that is shown, and gets
+16 bits per coordinate and one byte of colour per point; a text is sent when the pointer rests on its point.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import traitlets
+from scipy.linalg import orthogonal_procrustes
+
+from gelora_viz._checks import did_you_mean
+from gelora_viz.errors import InputError
+from gelora_viz.plots import Drawing, describe_rank_profile
+from gelora_viz.plots.looks import estimator_title
+from gelora_viz.plots.map_pictures import (
+    CIVIDIS,
+    OTHER,
+    choose_classes,
+    class_style,
+    classes_of_points,
+    describe_classes,
+    describe_umap,
+    describe_values,
+    value_range,
+)
+from gelora_viz.widgets.curve import describe_curve
+from gelora_viz.widgets.map_maker import MapMaker, Wish
+from gelora_viz.widgets.panel import Panel, read_module, read_style
+
+if TYPE_CHECKING:
+    from gelora_viz.activations import Activations
+    from gelora_viz.dimension import DimensionProfile
+    from gelora_viz.maps import Projection
+
+LONGEST_TEXT = 400
+"""Letters of a text that are sent to the page; the rest is counted."""
+_COLORINGS = {"label": "Label", "dimension": "Local dimension", "token": "Token", "nothing": "One colour"}
+_STEPS = 65535
+
+
+class Explorer(Panel):
+    """A map of any layer's points, beside the intrinsic dimensions of all layers.
+
+    The curve chooses the layer: a click on it, or the arrow keys and Enter, moves the map there, each point to its
+    new place. Maps are UMAPs (`gelora_viz.project`), computed in the background when they are first asked for and
+    then kept in the cache; the first is that of the layer with the largest dimension. What a UMAP shows is which
+    points are neighbours, and little else: see `Projection`. Each map is turned to lie on the first one as well as a
+    rotation can, so that less moves than UMAP's arbitrary directions would make.
+
+    Args:
+        activations: captured points.
+        profile: their dimensions.
+        texts: the captured texts, shown when the pointer rests on a point.
+        labels: the class of each captured text.
+        layer: of the first map; by default the one with the largest dimension.
+        estimator: of the curve; by default TwoNN, or the first of the profile's.
+        n_neighbors: as in `project`.
+        min_dist: as in `project`.
+        max_points: as in `project`.
+        seed: as in `project`.
+        cache: as in `project`.
+
+    Raises:
+        InputError: if profile, texts or labels are not of these activations, or a layer or an estimator is unknown.
+
+    Example:
+        >>> import gelora_viz as gv
+        >>> model, tokenizer, _ = gv.load_model("minilm")
+        >>> texts = gv.load_texts("icd10cm", max_texts=300).texts()
+        >>> activations = gv.capture(model, tokenizer, texts, progress=False)
+        >>> profile = gv.estimate_dimension(activations, progress=False)
+        >>> explorer = gv.widgets.Explorer(activations, profile, texts=texts)
+        >>> explorer.layer in activations.layers
+        True
+    """
+
+    _esm = read_module("point_cloud.js", "explorer.js")
+    _css = read_style("explorer.css")
+    _page_calls = ("send_map",)
+
+    layer = traitlets.Unicode().tag(sync=True)
+    """Whose points are shown, or will be when their map is there: one of `layers`."""
+
+    n_components = traitlets.Int(2).tag(sync=True)
+    """2 for a plane, 3 for space."""
+
+    color_by = traitlets.Unicode().tag(sync=True)
+    """What colours stand for: one of `colorings`."""
+
+    estimator = traitlets.Unicode().tag(sync=True)
+    """Whose curve is shown: one of `estimators`."""
+
+    layers: traitlets.List[str] = traitlets.List().tag(sync=True)
+    """Names of the layers, in the curve's order."""
+
+    colorings: traitlets.List[list[str]] = traitlets.List().tag(sync=True)
+    """[name, title] of what colours can stand for."""
+
+    estimators: traitlets.List[list[str]] = traitlets.List().tag(sync=True)
+    """[name, title] of each estimator of the profile."""
+
+    dimensions = traitlets.Dict().tag(sync=True)
+    """The estimator's curve, as `describe_curve` gives it."""
+
+    ready: traitlets.List[str] = traitlets.List().tag(sync=True)
+    """Layers whose maps are there already, in as many dimensions as are shown."""
+
+    working = traitlets.Unicode("").tag(sync=True)
+    """What is computed at the moment, in words; empty if nothing is."""
+
+    shown = traitlets.Dict().tag(sync=True)
+    """The map that is there: version (another number for another map), layer, n_components, n_points; or empty."""
+
+    legend = traitlets.Dict().tag(sync=True)
+    """What the colours are: title, and entries [name, colour, mark, count], or low, high and colours of a scale."""
+
+    def __init__(
+        self,
+        activations: Activations,
+        profile: DimensionProfile,
+        *,
+        texts: Sequence[str] | None = None,
+        labels: Sequence[object] | None = None,
+        layer: str | None = None,
+        estimator: str | None = None,
+        n_neighbors: int = 15,
+        min_dist: float = 0.1,
+        max_points: int = 20_000,
+        seed: int = 0,
+        cache: bool | str | os.PathLike[str] = True,
+    ) -> None:
+        self.profile = profile
+        self._texts = None if texts is None else list(texts)
+        _check_same_origin(activations, profile, self._texts)
+        if estimator is None:
+            estimator = "twonn" if "twonn" in profile.estimators else profile.estimators[0]
+        rows = profile.of(estimator)
+        self._labels = None if labels is None else classes_of_points(activations.provenance, labels)
+        colorings = dict(_COLORINGS)
+        if self._labels is None:
+            del colorings["label"]
+        if activations.provenance["token"].isna().all():
+            del colorings["token"]
+        self._provenance = activations.provenance
+        options = {"n_neighbors": n_neighbors, "min_dist": min_dist, "max_points": max_points, "seed": seed}
+        self._maker = MapMaker(activations, options | {"cache": cache}, self._on_made, self._on_failed)
+        self._lock = threading.RLock()  # the maker's thread shows maps, the kernel's own chooses them
+        self._references: dict[int, np.ndarray] = {}
+        self._places = self._colors = b""
+        self._classes: list[str] = []
+        self._projection: Projection | None = None
+        super().__init__(
+            layers=profile.layers,
+            estimators=[[name, estimator_title(name)] for name in profile.estimators],
+            colorings=[list(each) for each in colorings.items()],
+            dimensions=describe_curve(profile, estimator),
+        )
+        self.estimator = estimator
+        self.color_by = next(iter(colorings))
+        self.layer = str(rows.loc[rows["dimension"].idxmax(), "layer"]) if layer is None else layer
+        self.on_msg(self._answer)
+        self._choose()
+        self.observe(lambda _: self._choose(), names=["layer", "n_components", "color_by"])
+        self.observe(lambda _: self._show_curve(), names=["estimator"])
+
+    @property
+    def projection(self) -> Projection | None:
+        """The map that is shown; None before the first is there."""
+        return self._projection
+
+    def wait(self, timeout: float | None = None) -> Explorer:
+        """Wait until the map that was asked for is there; for scripts and tests.
+
+        Raises:
+            TimeoutError: if that took longer than `timeout` seconds.
+        """
+        if not self._maker.wait(timeout):
+            raise TimeoutError(f"{self.working or 'the map'}: not done after {timeout} s")
+        return self
+
+    def describe(self) -> Drawing:
+        """The map in its colours; before the first map, the curve."""
+        with self._lock:
+            if self._projection is None:
+                return describe_rank_profile(self.profile, estimators=[self.estimator])
+            layer = self._projection.layer
+            match self.shown["color_by"]:
+                case "nothing":
+                    return describe_umap(self._projection)
+                case "dimension":
+                    return describe_values({layer: self._projection}, {layer: self._maker.local_of(layer)})
+                case _:
+                    return describe_classes({layer: self._projection}, {layer: self._classes})
+
+    def send_map(self) -> None:
+        """Send the map that is shown to the page."""
+        with self._lock:
+            if self._projection is not None:
+                self.send({"map": self.shown}, buffers=[self._places, self._colors])
+
+    @traitlets.validate("layer", "n_components", "color_by", "estimator")
+    def _check(self, proposal: Any) -> Any:  # noqa: ANN401 - traitlets' own signature
+        name, value = proposal["trait"].name, proposal["value"]
+        choices: dict[str, list[Any]] = {
+            "layer": self.layers,
+            "n_components": [2, 3],
+            "color_by": [each for each, _ in self.colorings],
+            "estimator": [each for each, _ in self.estimators],
+        }
+        allowed = choices[name]
+        if value not in allowed:
+            hint = (
+                did_you_mean(value, allowed) if isinstance(value, str) else f"give {' or '.join(map(str, allowed))}"
+            )
+            raise InputError(f"{name} is {value!r}; {hint}")
+        return value
+
+    def _wish(self) -> Wish:
+        return Wish(self.layer, self.n_components, with_local=self.color_by == "dimension")
+
+    def _choose(self) -> None:
+        """Show what was chosen, now or when it has been computed."""
+        with self._lock:
+            wish = self._wish()
+            if self._maker.has(wish):
+                self._show(wish)
+            else:
+                self._begin(wish)
+
+    def _begin(self, wish: Wish) -> None:
+        what = "UMAP" if wish.layer not in self._maker.layers(wish.n_components) else "Local dimensions"
+        with self.hold_sync():
+            self.working = f"{what} of {wish.layer}"
+            self.ready = self._maker.layers(wish.n_components)
+            self.status = ""
+        self._maker.ask(wish)
+
+    def _on_made(self, wish: Wish) -> None:
+        """In the maker's thread."""
+        with self._lock:
+            if wish == self._wish():
+                try:
+                    self._show(wish)
+                except Exception as error:  # noqa: BLE001 - nobody else would see it
+                    self._on_failed(wish, error)
+
+    def _on_failed(self, wish: Wish, error: Exception) -> None:
+        """In the maker's thread."""
+        with self._lock:
+            if wish == self._wish():
+                self.working = ""
+                self.show_error(error)
+
+    def _show(self, wish: Wish) -> None:
+        """Bring the page up to a map that is there."""
+        projection = self._maker.map_of(wish)
+        self._places = quantise(self._turn(projection))
+        colors, legend = self._color(projection, self.color_by)
+        self._projection, self._colors = projection, colors.astype(np.uint8).tobytes()
+        with self.hold_sync():
+            self.working = ""
+            self.ready = self._maker.layers(wish.n_components)
+            self.legend = legend
+            self.status = self._say_status(projection)
+            self.shown = {
+                "version": self.shown.get("version", 0) + 1,
+                "layer": wish.layer,
+                "n_components": wish.n_components,
+                "n_points": len(projection.frame),
+                "color_by": self.color_by,
+            }
+
+    def _show_curve(self) -> None:
+        self.dimensions = describe_curve(self.profile, self.estimator)
+        if self._projection is not None:
+            self.status = self._say_status(self._projection)
+
+    def _turn(self, projection: Projection) -> np.ndarray:
+        """Centred coordinates, turned towards the first map of as many dimensions; distances stay as they are."""
+        centred = projection.coordinates - projection.coordinates.mean(axis=0)
+        reference = self._references.setdefault(projection.n_components, centred)
+        rotation, _ = orthogonal_procrustes(centred, reference)
+        return centred @ rotation
+
+    def _color(self, projection: Projection, color_by: str) -> tuple[np.ndarray, dict[str, Any]]:
+        """(n_points,) number of each point's class, or its place on the scale from 0 to 255; and the legend."""
+        frame = projection.frame
+        if color_by == "nothing":
+            return np.zeros(len(frame)), {"title": "", "entries": []}
+        if color_by == "dimension":
+            values = self._maker.local_of(projection.layer)
+            low, high = value_range(values)
+            title = "Local dimension (MLE, 20 neighbours, smoothed)"
+            scale = {"title": title, "low": low, "high": high, "colors": list(CIVIDIS)}
+            return np.clip(255 * (values - low) / (high - low), 0, 255).round(), scale
+        self._classes = self._name_classes(projection, color_by)
+        chosen = choose_classes(self._classes)
+        place = {name: index for index, name in enumerate(chosen)}
+        indices = np.array([place.get(name, len(chosen) - 1) for name in self._classes])
+        counts = np.bincount(indices, minlength=len(chosen))
+        entries = []
+        for index, name in enumerate(chosen):
+            style = class_style(index, name)
+            said, left = _cut(name, 60)
+            if name == OTHER and len(set(self._classes)) > len(chosen):
+                entries.append(
+                    [f"{len(set(self._classes)) - len(chosen) + 1} others", style.color, "dot", int(counts[index])]
+                )
+            else:
+                entries.append([said + "…" * bool(left), style.color, style.marker, int(counts[index])])
+        return indices, {"title": _COLORINGS[color_by], "entries": entries}
+
+    def _name_classes(self, projection: Projection, color_by: str) -> list[str]:
+        if color_by == "token":
+            return ["no token" if token is None else str(token) for token in projection.frame["token"]]
+        labels = self._labels or []
+        return [labels[point] for point in projection.frame["point"]]
+
+    def _say_status(self, projection: Projection) -> str:
+        of = self.profile.of(self.estimator)
+        row = of[of["layer"] == projection.layer].iloc[0]
+        total = projection.settings["n_points"]
+        points = f"{len(projection.frame):,} points"
+        if total > len(projection.frame):
+            points = f"a random {len(projection.frame):,} of {total:,} points"
+        return (
+            f"{projection.layer}: {points}, intrinsic dimension {row['dimension']:.1f} by "
+            f"{estimator_title(self.estimator)}."
+        )
+
+    def _answer(self, _widget: object, content: Any, _buffers: object) -> None:  # noqa: ANN401 - ipywidgets' own
+        """Say what a point of the map is."""
+        row = content.get("ask") if isinstance(content, dict) else None
+        with self._lock:
+            shown = self._projection
+            if shown is not None and isinstance(row, int) and 0 <= row < len(shown.frame):
+                self.send({"about": self._describe_point(shown, row) | {"row": row}})
+
+    def _describe_point(self, projection: Projection, row: int) -> dict[str, Any]:
+        point = projection.frame.iloc[row]
+        number = int(point["text"])
+        facts = [f"Text {number}"]
+        if point["token"] is not None:
+            position = int(self._provenance["position"].iloc[int(point["point"])])
+            facts.append(f"token {_cut(str(point['token']), 40)[0]!r} at position {position}")
+        if self._labels is not None:
+            facts.append(f"label {_cut(self._labels[int(point['point'])], 80)[0]}")
+        if self.shown.get("color_by") == "dimension":
+            facts.append(f"local dimension {self._maker.local_of(projection.layer)[row]:.1f}")
+        text, left = ("", 0) if self._texts is None else _cut(str(self._texts[number]), LONGEST_TEXT)
+        return {"facts": facts, "text": text, "left": left}
+
+
+def quantise(coordinates: np.ndarray) -> bytes:
+    """(n_points, 2 or 3) coordinates as (n_points, 3) unsigned 16-bit numbers, one scale for all axes.
+
+    The points fill the cube from 0 to 65535; a plane lies in its middle. A step is then less than a pixel of a map
+    50 times magnified.
+    """
+    low, high = coordinates.min(axis=0), coordinates.max(axis=0)
+    reach = float((high - low).max()) or 1.0
+    unit = np.full((len(coordinates), 3), 0.5)
+    unit[:, : coordinates.shape[1]] += (coordinates - (low + high) / 2) / reach
+    return np.clip(np.rint(unit * _STEPS), 0, _STEPS).astype("<u2").tobytes()
+
+
+def _cut(text: str, most: int) -> tuple[str, int]:
+    """The beginning of a text, in letters that can be sent, and how many more it has."""
+    begin = " ".join(text[: 2 * most].split())[:most].encode("utf-8", "replace").decode("utf-8")
+    return begin, max(0, len(text) - most) if len(text) > most else 0
+
+
+def _check_same_origin(activations: Activations, profile: DimensionProfile, texts: Sequence[str] | None) -> None:
+    missing = [layer for layer in profile.layers if layer not in activations.layers]
+    if missing:
+        raise InputError(
+            f"the profile has layer {missing[0]!r}, and the activations have {', '.join(activations.layers)}; give "
+            "the profile that was estimated from these activations"
+        )
+    most = int(activations.provenance["text"].max()) if activations.n_points else 0
+    if texts is not None and len(texts) <= most:
+        raise InputError(
+            f"{len(texts)} texts for points of texts up to number {most}, counted from 0; give the captured texts"
+        )

@@ -1,0 +1,192 @@
+"""The runs of a folder, looked at again and again at little cost, by whomever they were started.
+
+`RunLookout` reads what is new; `Watcher` is the thread that asks it to, until its panel is closed or gone.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gelora_viz.errors import GeloraVizError
+from gelora_viz.finetuning.folder import ENDED, RunFolder
+from gelora_viz.finetuning.spec import CAUSAL_LM, RunSpec
+
+MOST_POINTS = 150
+"""Points of a curve that are sent to a page, and so kept in a saved notebook; of longer ones means are sent."""
+
+Curve = tuple[list[float], list[float]]
+"""Steps and values."""
+
+
+@dataclass(frozen=True)
+class SeenRun:
+    """What is known of a run at one moment.
+
+    Attributes:
+        name: its folder, as seen from the one that is watched.
+        begun: when it was launched, in seconds since 1970.
+        status: as `Run.status`, or "unreadable".
+        message: why it failed or cannot be read; empty otherwise.
+        method: as `RunSpec.method`.
+        seed: of the run.
+        learning_rate: of the run.
+        steps: to be taken; 0 where unknown.
+        step: the last one logged.
+        eta: seconds to go, by what was logged last; None where unknown.
+        metric: "accuracy" or "perplexity".
+        losses: of training, thinned.
+        scores: of the validation texts, in the metric.
+    """
+
+    name: str
+    begun: float
+    status: str
+    message: str = ""
+    method: str = ""
+    seed: int = 0
+    learning_rate: float = 0.0
+    steps: int = 0
+    step: int = 0
+    eta: float | None = None
+    metric: str = "accuracy"
+    losses: Curve = ([], [])
+    scores: Curve = ([], [])
+
+    @property
+    def group(self) -> str:
+        """The comparison that it belongs to; empty for a run by itself."""
+        return self.name.rpartition("/")[0].partition("/")[0]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more is to be expected of it."""
+        return self.status in ENDED or self.status == "unreadable"
+
+
+class RunLookout:
+    """All runs under a folder.
+
+    Args:
+        folder: of a study's runs; it may not exist yet.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known: dict[str, _Watched] = {}
+
+    def look(self) -> list[SeenRun]:
+        """The runs, the earliest first; of those that have ended nothing is read again."""
+        found: dict[str, _Watched] = {}
+        for file in self._folder.rglob("spec.json") if self._folder.is_dir() else ():
+            name = file.parent.relative_to(self._folder).as_posix()
+            try:
+                stamp = file.stat().st_mtime_ns
+            except OSError:  # removed just now
+                continue
+            known = self._known.get(name)
+            found[name] = known if known and known.stamp == stamp else _Watched(file.parent, name, stamp)
+        self._known = found
+        return sorted((each.look() for each in found.values()), key=lambda run: (run.begun, run.name))
+
+
+class _Watched:
+    """One run, and how far it has been read."""
+
+    def __init__(self, path: Path, name: str, stamp: int) -> None:
+        self.stamp = stamp
+        self._path, self._name = path, name
+        self._folder = RunFolder(path)
+        self._spec: RunSpec | None = None
+        self._seen: SeenRun | None = None
+        self._ended_at: float | None = None
+
+    def look(self) -> SeenRun:
+        if self._seen is not None and self._ended_at is not None and self._ended_at == self._status_time():
+            return self._seen
+        ended_at = self._status_time()
+        try:
+            self._seen = self._read()
+        except (GeloraVizError, OSError, KeyError, TypeError, ValueError) as error:
+            said = (str(error).splitlines() or [""])[0]
+            self._seen = SeenRun(self._name, self.stamp / 1e9, "unreadable", said)
+        self._ended_at = ended_at if self._seen.is_over else None
+        return self._seen
+
+    def _status_time(self) -> float:
+        try:
+            return (self._path / "status.json").stat().st_mtime
+        except OSError:
+            return 0.0
+
+    def _read(self) -> SeenRun:
+        status, message = self._folder.read_status()
+        if self._spec is None:
+            self._spec = RunSpec.load(self._path / "spec.json")
+        spec, rows = self._spec, self._folder.read_rows()
+        metric = "perplexity" if spec.task == CAUSAL_LM else "accuracy"
+        last = rows[-1] if rows else {}
+        eta = next((row["eta_seconds"] for row in reversed(rows[-20:]) if row.get("eta_seconds") is not None), None)
+        return SeenRun(
+            self._name,
+            self.stamp / 1e9,
+            status,
+            message,
+            spec.method,
+            spec.seed,
+            spec.learning_rate,
+            spec.steps,
+            int(last.get("step") or 0),
+            eta if status == "running" else None,
+            metric,
+            _curve(rows, "loss"),
+            _curve(rows, f"eval_{metric}"),
+        )
+
+
+def _curve(rows: Sequence[dict[str, float | None]], column: str) -> Curve:
+    points = [
+        (float(step), float(value))
+        for row in rows
+        if (value := row.get(column)) is not None and (step := row.get("step")) is not None and math.isfinite(value)
+    ]
+    return thin(points)
+
+
+def thin(points: Sequence[tuple[float, float]]) -> Curve:
+    """Steps and values, at most `MOST_POINTS`: of more, the means of as many neighbours as it takes."""
+    size = math.ceil(len(points) / MOST_POINTS)
+    parts = [points[start : start + size] for start in range(0, len(points), size)] if points else []
+    steps = [part[-1][0] for part in parts]
+    return steps, [float(f"{sum(value for _, value in part) / len(part):.4g}") for part in parts]
+
+
+class Watcher(threading.Thread):
+    """Calls a panel's method until the panel is closed, or nobody else holds it any more.
+
+    Args:
+        look: a bound method, held weakly; it returns the seconds until it is to be called again.
+    """
+
+    def __init__(self, look: Callable[[], float]) -> None:
+        super().__init__(name="gelora_viz run watcher", daemon=True)
+        self._look = weakref.WeakMethod(look)
+        self._stopped = threading.Event()
+
+    def run(self) -> None:
+        """The thread's own loop."""
+        pause = 0.25
+        while not self._stopped.wait(pause):
+            look = self._look()
+            if look is None:
+                return
+            pause = look()
+            del look  # or the wait would keep the panel alive
+
+    def stop(self) -> None:
+        """End after the present look."""
+        self._stopped.set()

@@ -1,0 +1,89 @@
+"""The dashboard without a page: it shows what the study has, says what it lacks, and keeps plans."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from gelora_viz import Study
+from gelora_viz.widgets import Dashboard
+from gelora_viz.widgets.serving import write_notebook
+
+
+@pytest.fixture
+def dashboard(finished_study, tmp_path):
+    dashboard = Dashboard(Study(shutil.copytree(finished_study, tmp_path / "study")), threads=1)
+    yield dashboard
+    dashboard.close()
+
+
+def press(section, name, **typed):
+    section.set_state({**typed, "press": [name, (section.press or [name, 0])[1] + 1]})
+
+
+def test_a_finished_study_has_all_panels(dashboard):
+    assert dashboard.ranks.profile.pooling == "mean"
+    assert {row["name"] for row in dashboard.fine_tuning.runs} == {"frozen", "uniform", "gelora"}
+    assert [each["name"] for each in dashboard.comparison.methods] == ["frozen", "uniform", "gelora"]
+    assert [done for done, _ in dashboard.overview.tasks] == [True, True, True, False]
+
+
+def test_what_is_missing_is_said_with_what_to_do_and_found_when_it_is_there(study, finished_study):
+    dashboard = Dashboard(study)
+    ranks, compared = dashboard.children[1], dashboard.children[5]
+    assert dashboard.ranks is None
+    assert dashboard.comparison is None
+    assert "gelora-viz profile" in ranks.hint
+    assert "start runs above" in compared.hint
+    for name in ("profiles", "runs"):
+        shutil.copytree(finished_study / name, study.path / name)
+    press(dashboard.overview, "Look again")
+    assert dashboard.overview.error == ""
+    assert dashboard.ranks is not None
+    assert dashboard.comparison is not None
+    dashboard.close()
+
+
+def test_ranks_are_kept_as_a_plan_that_can_be_trained_next(dashboard):
+    section = dashboard.children[1]
+    dashboard.ranks.edits = {"encoder.layer.0": 4}
+    press(section, "Keep as plan", text=" ")
+    assert "no name yet" in section.error
+    press(section, "Keep as plan", text="uniform")
+    assert "has another plan 'uniform'" in section.error
+    press(section, "Keep as plan", text="by-hand")
+    assert section.error == ""
+    assert dashboard.study.plan("by-hand").ranks == dashboard.ranks.plan.ranks
+    assert dashboard.fine_tuning.plan == "by-hand"
+    assert "by-hand" in dict(dashboard.fine_tuning.plans)
+    assert dashboard.study.stale_plans() == []
+
+
+def test_the_report_is_written_and_handed_to_the_page(dashboard, monkeypatch):
+    press(dashboard.overview, "Write report")
+    assert dashboard.overview.error == ""
+    sent = []
+    monkeypatch.setattr(dashboard.overview, "send", lambda content, buffers: sent.append((content, buffers)))
+    dashboard.overview._handle_custom_msg({"call": "pass_file"}, [])
+    ((content, (page,)),) = sent
+    assert content == {"file": "report.html"}
+    assert page == (dashboard.study.path / "report.html").read_bytes()
+    assert dashboard.overview.tasks[-1][0]
+
+
+def test_closing_it_closes_its_panels_and_their_thread(finished_study):
+    dashboard = Dashboard(Study(finished_study))
+    panels = [*dashboard.children, dashboard.ranks, dashboard.comparison]
+    dashboard.close()
+    assert all(panel.comm is None for panel in panels)
+    dashboard.fine_tuning._watcher.join(timeout=5)
+    assert not dashboard.fine_tuning._watcher.is_alive()
+
+
+def test_the_notebook_that_is_served_names_the_study_whatever_its_folder_is_called(tmp_path):
+    folder = tmp_path / 'it\'s "odd"'
+    cell = json.loads(write_notebook(folder, tmp_path / "page.ipynb").read_text())["cells"][0]["source"]
+    compile(cell, "cell", "exec")
+    assert repr(str(folder)) in cell

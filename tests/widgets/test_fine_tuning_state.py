@@ -1,0 +1,238 @@
+"""The panel FineTuning without a page: runs are started, found again, watched at little cost, and cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import math
+import threading
+import time
+import weakref
+
+import numpy as np
+import pytest
+
+from gelora_viz import RunSpec, Study
+from gelora_viz.errors import InputError
+from gelora_viz.finetuning.folder import RunFolder
+from gelora_viz.widgets import FineTuning
+from gelora_viz.widgets.run_watching import MOST_POINTS, RunLookout, thin
+
+NASTY = "<script>alert(1)</script>"
+
+
+@pytest.fixture
+def panel(study):
+    panel = FineTuning(study, threads=1, batch_size=8)
+    yield panel
+    panel.close()
+
+
+def pretend(study, name, *, status="finished", message="", n_rows=4, steps=40, **differing):
+    """A run's folder as a worker leaves it."""
+    folder = RunFolder(study.path / "runs" / name)
+    folder.path.mkdir(parents=True)
+    RunSpec(name.rpartition("/")[2], "frozen", steps=steps, **differing).save(folder.path / "spec.json")
+    for row in range(1, n_rows + 1):
+        folder.append_metrics({"step": row, "seconds": row / 10, "loss": 1 / row, "eta_seconds": 7.0})
+    if n_rows:
+        folder.append_metrics({"step": n_rows, "seconds": n_rows / 10, "eval_accuracy": 0.5})
+    folder.write_status(status, message)
+    return folder
+
+
+def rows(panel):
+    panel.refresh()
+    return {row["name"]: row for row in panel.runs}
+
+
+def press_start(panel, **typed):
+    panel.set_state({**typed, "presses": panel.presses + 1})
+
+
+def press_cancel(panel, name):
+    panel._handle_custom_msg({"call": "cancel", "args": [name]}, [])
+
+
+def wait_until(holds, seconds=60):
+    end = time.monotonic() + seconds
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert holds()
+
+
+def test_a_real_run_is_started_watched_by_itself_and_found_by_the_next_panel(panel, study):
+    assert panel.plan == "uniform"
+    press_start(panel, steps=6, seeds="3")
+    assert panel.error == ""
+    wait_until(lambda: panel.runs and panel.runs[0]["status"] == "finished")
+    (row,) = panel.runs
+    assert (row["name"], row["step"], row["seed"]) == ("uniform", 6, 3)
+    assert panel.curves["uniform"]["losses"][0][-1] == 6
+    assert 0 <= panel.curves["uniform"]["scores"][1][-1] <= 1
+    assert panel.live_curves == {}
+    assert panel.free_name == "uniform-2"
+    assert panel.snapshot()._repr_html_().startswith("<svg")
+    again = FineTuning(Study(study.path))
+    assert again.curves == panel.curves
+    again.close()
+    assert study.start("uniform", steps=6, seed=3, threads=1, batch_size=8).status == "finished"
+
+
+def test_runs_queue_and_one_that_waits_or_trains_is_cancelled_at_once(panel):
+    press_start(panel, steps=100_000, seeds="0, 1", name="long")
+    assert set(rows(panel)) == {"long-seed0", "long-seed1"}
+    started = time.perf_counter()
+    press_cancel(panel, "long-seed1")
+    press_cancel(panel, "long-seed0")
+    assert time.perf_counter() - started < 1
+    assert panel.error == ""
+    wait_until(lambda: {row["status"] for row in panel.runs} == {"cancelled"})
+    assert panel.status == "2 runs: 2 cancelled."
+    assert not any(row["stopping"] for row in rows(panel).values())
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"name": "old"}, "'old' is there already; choose another name, such as 'old-2'"),
+        ({"name": "comparison"}, "'comparison' is there already"),
+        ({"name": "no spaces"}, "must be letters, digits"),
+        ({"name": "../outside"}, "must be letters, digits"),
+        ({"seeds": "1, 1"}, "seeds are '1, 1'"),
+        ({"seeds": "one"}, "seeds are 'one'"),
+        ({"learning_rate": "fast"}, "learning rate is 'fast'"),
+        ({"learning_rate": "7"}, "learning_rate is 7.0; it must lie between"),
+        ({"steps": 0}, "steps is 0"),
+        ({"plan": "gelara"}, "has no plan 'gelara' (made: uniform)"),
+    ],
+)
+def test_what_cannot_be_started_is_said_and_nothing_is_begun(panel, study, asked, words):
+    pretend(study, "old")
+    pretend(study, "comparison/uniform/lr0.002-seed0")
+    before = set(study.path.rglob("*"))
+    press_start(panel, **asked)
+    assert words in panel.error
+    assert set(study.path.rglob("*")) == before
+
+
+def test_runs_of_comparisons_are_shown_and_can_be_chosen(panel, study):
+    pretend(study, "alone")
+    for seed in range(3):
+        pretend(study, f"compared/uniform/lr0.002-seed{seed}", seed=seed)
+    assert len(rows(panel)) == 4
+    assert [name for name, _ in panel.groups] == ["all", "single", "compared"]
+    panel.set_state({"group": "compared"})
+    assert {row["seed"] for row in panel.runs} == {0, 1, 2}
+    panel.set_state({"group": "single"})
+    assert set(rows(panel)) == {"alone"}
+    panel.set_state({"group": "nothing"})
+    assert panel.group == "all"
+
+
+def test_the_reader_chooses_which_curves_are_drawn(panel, study):
+    for number in range(9):
+        pretend(study, f"run{number}")
+    assert sum(row["drawn"] for row in rows(panel).values()) == 6
+    panel.set_state({"picks": {"run0": True, "run8": False}})
+    drawn = {row["name"] for row in panel.runs if row["drawn"]}
+    assert "run0" in drawn
+    assert "run8" not in drawn
+    assert len({(row["color"], row["dash"]) for row in panel.runs}) == 9
+    assert set(panel.curves) == drawn
+
+
+def test_what_is_sent_stays_small_however_many_and_long_the_runs(panel, study):
+    for number in range(70):
+        folder = pretend(study, f"run{number}", n_rows=1, message=NASTY * 500, status="failed")
+        with (folder.path / "metrics.jsonl").open("a") as stream:
+            stream.writelines(
+                json.dumps({"step": step, "seconds": 1.0, "loss": math.pi / step}) + "\n" for step in range(2, 900)
+            )
+    found = rows(panel)
+    assert len(found) == 60
+    assert panel.n_hidden == 10
+    assert max(len(curve["losses"][0]) for curve in panel.curves.values()) <= MOST_POINTS
+    state = {name: value for name, value in panel.get_state().items() if name not in ("_esm", "_css")}
+    assert len(json.dumps(state)) < 100_000
+
+
+def test_a_long_curve_is_sent_as_means_that_keep_its_ends():
+    values = np.linspace(2, 1, 1000)
+    steps, means = thin([(float(step), value) for step, value in enumerate(values, start=1)])
+    assert len(steps) <= MOST_POINTS
+    assert steps[-1] == 1000
+    assert np.mean(means[:-1]) == pytest.approx(values.mean(), abs=0.01)
+    assert thin([]) == ([], [])
+
+
+def test_a_run_that_cannot_be_read_is_listed_with_the_reason(panel, study):
+    folder = pretend(study, "broken")
+    (folder.path / "spec.json").write_text("{}")
+    row = rows(panel)["broken"]
+    assert row["status"] == "unreadable"
+    assert row["message"]
+
+
+def test_a_run_without_a_living_worker_has_failed_and_one_removed_is_gone(panel, study):
+    folder = pretend(study, "dead", status="running")
+    document = json.loads((folder.path / "status.json").read_text())
+    (folder.path / "status.json").write_text(json.dumps({**document, "process_started": 1.0}))
+    assert "failed" in rows(panel)["dead"]["status"]
+    (folder.path / "spec.json").unlink()
+    assert rows(panel) == {}
+
+
+def test_a_study_without_labels_trains_language_models(planned_study, tmp_path, texts, tiny_folder):
+    study = Study(tmp_path / "unlabelled", model=str(tiny_folder("bert")), data=list(texts[:60]))
+    panel = FineTuning(study)
+    assert panel.metric == "perplexity"
+    assert panel.usual_rate == "0.0005"
+    panel.close()
+
+
+def test_a_closed_panel_ends_its_thread_and_is_let_go(study):
+    panel = FineTuning(study)
+    watcher, alive = panel._watcher, weakref.ref(panel)
+    assert watcher in threading.enumerate()
+    panel.close()
+    watcher.join(timeout=5)
+    assert not watcher.is_alive()
+    del panel
+    gc.collect()
+    assert alive() is None
+
+
+def test_watching_leaves_the_kernel_its_time(panel, study):
+    for number in range(20):
+        pretend(study, f"ended{number}", n_rows=50)
+    folder = pretend(study, "going-on", status="running", n_rows=100)
+    panel.refresh()
+
+    async def measure():
+        lags = []
+        end = time.perf_counter() + 4
+        while (begun := time.perf_counter()) < end:
+            await asyncio.sleep(0.005)
+            lags.append(time.perf_counter() - begun - 0.005)
+            if len(lags) % 10 == 0:
+                folder.append_metrics({"step": 100 + len(lags), "seconds": 1.0, "loss": 0.5})
+        return lags
+
+    lags = asyncio.run(measure())
+    assert rows(panel)["going-on"]["step"] > 100
+    assert np.quantile(lags, 0.99) < 0.010
+
+
+def test_of_ended_runs_nothing_is_read_again(study, monkeypatch):
+    pretend(study, "ended")
+    lookout = RunLookout(study.path / "runs")
+    (first,) = lookout.look()
+    monkeypatch.setattr(RunFolder, "read_rows", lambda _: pytest.fail("read again"))
+    assert lookout.look() == [first]
+
+
+def test_cancelling_a_run_that_is_not_there_is_an_error(panel):
+    with pytest.raises(InputError, match="no run 'nothing'"):
+        panel.cancel("nothing")
