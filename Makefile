@@ -11,7 +11,7 @@ STATED_IN := pyproject.toml constraints.txt gelora_viz/_version.py
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo lab test lint types format clean
+.PHONY: help demo lab test lint types docs package format clean
 
 help: ## list what can be made
 	@awk -F ': |## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$NF }' $(MAKEFILE_LIST)
@@ -34,13 +34,23 @@ lint: $(VENV)/.installed-dev ## ruff, its formatter, and who may import whom
 types: $(VENV)/.installed-dev ## mypy
 	$(BIN)/mypy
 
+docs: $(VENV)/.installed-dev ## the documentation as a site that opens offline, in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+package: $(VENV)/.installed-dev ## wheel and sdist in dist/, and a quick demo from the wheel alone, in a new environment
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist
+	scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && $(BIN)/python -m venv "$$scratch/venv" && \
+		"$$scratch/venv/bin/python" -m pip install -c constraints.txt "$$(ls dist/*.whl)[demo]" && cd "$$scratch" && \
+		venv/bin/gelora-viz doctor && venv/bin/gelora-viz demo --quick --quiet --study study
+
 format: $(VENV)/.installed-dev ## put code in order, and clear the outputs of notebooks
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 	find notebooks -maxdepth 1 -name '*.ipynb' -exec $(BIN)/nbstripout {} +
 
 clean: ## remove caches and build output; .venv and the studies stay
-	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache tests/browser/failures
+	rm -rf build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache tests/browser/failures
 	find gelora_viz tests benchmarks notebooks -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/.created:

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from gelora_viz.errors import InputError
 
+ORIGIN_FILE = "origin.json"
+"""Says where a fetched model comes from. Written last, so a folder that has it is complete."""
+
 
 def cache_folder(kind: str) -> Path:
     """The folder for one kind of file, such as "models"; it is not made here.
@@ -22,6 +25,16 @@ def cache_folder(kind: str) -> Path:
         return _absolute(own) / kind
     shared = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return _absolute(shared) / "gelora_viz" / kind
+
+
+def fetched_model(name: str) -> Path:
+    """The folder of a model that `gelora-viz fetch` brings, whether it is there yet or not."""
+    return cache_folder("models") / name
+
+
+def is_fetched(folder: Path) -> bool:
+    """Whether a fetch into this folder came to its end."""
+    return (folder / ORIGIN_FILE).is_file()
 
 
 def _absolute(folder: str) -> Path:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -19,6 +21,7 @@ from gelora_viz.ranks.strategies import list_strategies
 if TYPE_CHECKING:
     import pandas as pd
 
+    from gelora_viz.doctor import Diagnosis, Folder
     from gelora_viz.finetuning import Comparison
 
 
@@ -29,9 +32,9 @@ app = typer.Typer(
     name="gelora-viz",
     help=(
         "See and test the intrinsic dimension of a transformer's hidden states, and choose LoRA ranks from it.\n\n"
-        "All commands but [bold]demo[/bold] and [bold]fetch[/bold] walk one study folder: profile, allocate, "
-        "finetune, compare, report; dashboard shows it. A finished step is not repeated, an interrupted one starts "
-        "again. Exit status: 0 done, 2 unusable input (one line says what and what to do), 130 interrupted."
+        "Five commands walk one study folder: profile, allocate, finetune, compare, report; figures and "
+        "dashboard show it. A finished step is not repeated, an interrupted one starts again. Exit status: 0 done, 2 "
+        "unusable input (one line says what and what to do), 130 interrupted."
     ),
     no_args_is_help=True,
     add_completion=False,
@@ -105,6 +108,57 @@ def fetch(
     _quieten_libraries()
     folder = fetch_model(name, source=source, force=force, progress=not quiet)
     print(f"{name}  {folder}\nSmolLM2-135M-Instruct, Apache-2.0; {WEIGHTS_NOTE}. Label results with that.")
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print all that was found as JSON.")] = False,
+) -> None:
+    """Say what this installation can do: versions, devices, extras that are missing, folders.
+
+    Exit status: 0 if the core works, whatever extras are missing; 1 if it does not.
+
+    Example: gelora-viz doctor --json
+    """
+    from gelora_viz.doctor import diagnose
+
+    found = diagnose()
+    if as_json:
+        print(json.dumps(found.to_dict(), indent=1))
+    else:
+        _print_diagnosis(found)
+    if not found.ok:
+        raise typer.Exit(1)
+
+
+def _print_diagnosis(found: Diagnosis) -> None:
+    print(f"gelora_viz {found.version}, Python {found.python}, {found.system}\n")
+    packages = [(each.name, each.installed or "–", each.needed, each.complaint or "ok") for each in found.packages]
+    _print_rows(("package", "installed", "needed", ""), packages, "What every analysis needs")
+    extras = [
+        (each.name, "; ".join(package.complaint for package in each.packages if not package.fits) or "complete",
+         each.remedy) for each in found.extras
+    ]  # fmt: skip
+    _print_rows(("extra", "state", "to complete it"), extras, "What further features need")
+    cpu = ("CPU", found.devices.problem or f"{found.devices.threads} threads", "float32")
+    gpus = [
+        (gpu.name, f"{gpu.memory / 2**30:.0f} GiB", "bfloat16" if gpu.bfloat16 else "float32")
+        for gpu in found.devices.gpus
+    ]
+    _print_rows(("device", "", "precision of runs"), [cpu, *gpus], "Devices")
+    models = [
+        (f"model {name}", folder or f"not fetched; gelora-viz fetch {name}", "")
+        for name, folder in found.models.items()
+    ]
+    folders = [("cache", *_describe_folder(found.cache)), ("queue of runs", *_describe_folder(found.queue)), *models]
+    _print_rows(("folder", "where", "state"), folders, "Folders")
+    print("\n".join(found.problems) or "The core works.")
+
+
+def _describe_folder(folder: Folder) -> tuple[str, str]:
+    state = "there" if folder.exists else "made when needed"
+    free = "" if folder.free is None else f", {folder.free / 1e9:.0f} GB free"
+    return folder.path or "–", folder.problem or f"{state}, can be written{free}"
 
 
 @app.command()
@@ -460,11 +514,16 @@ def _print_comparison(found: Comparison) -> None:
 
 
 def _print_table(frame: pd.DataFrame, title: str) -> None:
+    columns = [str(column).replace("_", " ") for column in frame.columns]
+    _print_rows(columns, ([_cell(value) for value in row] for row in frame.itertuples(index=False)), title)
+
+
+def _print_rows(columns: Iterable[str], rows: Iterable[Iterable[str]], title: str) -> None:
     table = Table(title=title, title_justify="left")
-    for column in frame.columns:
-        table.add_column(str(column).replace("_", " "), overflow="fold")
-    for row in frame.itertuples(index=False):
-        table.add_row(*(_cell(value) for value in row))
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
     # Wide enough for the table where the output is no terminal: a log must not wrap it at 80 columns.
     console = Console(width=None if sys.stdout.isatty() else 200)
     console.print(table, markup=False)

@@ -20,7 +20,10 @@ from gelora_viz.finetuning import attach
 from gelora_viz.finetuning.folder import RunFolder
 from gelora_viz.ranks import STRATEGIES
 
-COMMANDS = ("demo", "fetch", "profile", "estimators", "allocate", "finetune", "compare", "report", "dashboard")
+COMMANDS = (
+    "demo", "fetch", "doctor", "profile", "estimators", "allocate", "finetune", "compare", "report", "figures",
+    "dashboard",
+)  # fmt: skip
 PROGRAM = [sys.executable, "-m", "gelora_viz.cli"]
 MANY_CALLS = """
 import json, sys, traceback

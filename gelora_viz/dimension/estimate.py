@@ -78,7 +78,7 @@ def estimate_dimension(
         >>> points = np.random.default_rng(0).normal(size=(500, 3))
         >>> cloud = Activations.from_arrays({"x": points})
         >>> estimate_dimension(cloud, "twonn", progress=False).frame["dimension"].round(1)
-        0    2.9
+        0    3.1
         Name: dimension, dtype: float64
     """
     chosen = choose_estimators(estimators)

@@ -143,7 +143,7 @@ def dimension_scaling(
         >>> points = np.random.default_rng(0).normal(size=(600, 3))
         >>> scaling = dimension_scaling(Activations.from_arrays({"x": points}), "mle", scales=(8, 16), progress=False)
         >>> scaling.along("scale")[["k", "dimension"]].round(1).to_numpy().tolist()
-        [[8.0, 3.0], [16.0, 2.9]]
+        [[8.0, 3.1], [16.0, 3.1]]
     """
     chosen = choose_estimators(SCALING_ESTIMATORS if estimators is None else estimators)
     _check(activations, chosen, layers, k, scales, smallest, confidence)

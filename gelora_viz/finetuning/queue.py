@@ -149,21 +149,13 @@ class Queue:
 
 
 def own_queue() -> Path:
-    """The folder of this user's queue on this machine, made if it does not exist.
-
-    `GELORA_VIZ_QUEUE` names it. Without that it is gelora_viz-<user> in the folder for temporary files; within a
-    Slurm job, one for the job alone, whose GPUs no other job sees.
+    """The folder of this user's queue on this machine, made if it does not exist; `find_queue` says which.
 
     Raises:
         InputError: if it cannot be made, or belongs to somebody else.
     """
     named = os.environ.get("GELORA_VIZ_QUEUE")
-    if named:
-        folder = Path(named).expanduser().absolute()
-    else:
-        user = str(os.getuid()) if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
-        job = os.environ.get("SLURM_JOB_ID")
-        folder = Path(tempfile.gettempdir()) / f"gelora_viz-{user}{f'-slurm-{job}' if job else ''}"
+    folder = find_queue()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not named and hasattr(os, "getuid") and folder.stat().st_uid != os.getuid():
@@ -173,3 +165,17 @@ def own_queue() -> Path:
             f"cannot make {folder}: {error.strerror or error}; set GELORA_VIZ_QUEUE to a folder you can write to"
         ) from error
     return folder
+
+
+def find_queue() -> Path:
+    """Where this user's queue on this machine is, or would be.
+
+    `GELORA_VIZ_QUEUE` names it. Without that it is gelora_viz-<user> in the folder for temporary files; within a
+    Slurm job, one for the job alone, whose GPUs no other job sees.
+    """
+    named = os.environ.get("GELORA_VIZ_QUEUE")
+    if named:
+        return Path(named).expanduser().absolute()
+    user = str(os.getuid()) if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
+    job = os.environ.get("SLURM_JOB_ID")
+    return Path(tempfile.gettempdir()) / f"gelora_viz-{user}{f'-slurm-{job}' if job else ''}"

@@ -31,15 +31,13 @@ from tokenizers import pre_tokenizers
 from tqdm.auto import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from gelora_viz._cache import cache_folder
+from gelora_viz._cache import ORIGIN_FILE, fetched_model, is_fetched
 from gelora_viz._version import __version__
 from gelora_viz.errors import SourceError
 
 logger = logging.getLogger("gelora_viz")
 
 NAME = "smollm2"
-ORIGIN_FILE = "origin.json"
-"""Says where the converted model comes from. Written last, so a folder that has it is complete."""
 WEIGHTS_NOTE = (
     "weights as rounded in its GGUF file: matrices of the blocks to 4 bits (Q4_1), embeddings to 8 bits (Q8_0)"
 )
@@ -64,8 +62,8 @@ def smollm2_folder() -> Path:
     Raises:
         SourceError: if it has not been fetched yet.
     """
-    folder = _place()
-    if not _is_complete(folder):
+    folder = fetched_model(NAME)
+    if not is_fetched(folder):
         raise SourceError(f"the model {NAME!r} is not in {folder}; run: gelora-viz fetch {NAME} (93 MB, once)")
     return folder
 
@@ -110,8 +108,8 @@ def fetch_model(
     """
     if name != NAME:
         raise SourceError(f"there is nothing to fetch for {name!r}; names: {NAME}")
-    folder = _place()
-    if _is_complete(folder) and not force:
+    folder = fetched_model(NAME)
+    if is_fetched(folder) and not force:
         return folder
     if importlib.util.find_spec("gguf") is None:
         raise SourceError(f'converting {NAME} needs the package gguf; run: pip install "gelora_viz[{NAME}]"')
@@ -125,7 +123,7 @@ def fetch_model(
             steps.set_description(f"{NAME}: convert (about half a minute)")
             converted = _convert(gguf, scratch / NAME)
             steps.update()
-            _put_in_place(converted, folder, replace=force or not _is_complete(folder))
+            _put_in_place(converted, folder, replace=force or not is_fetched(folder))
             steps.update()
             steps.set_description(NAME)
     except OSError as error:
@@ -143,14 +141,6 @@ def _room_needed(folder: Path) -> str:
 
 def _first_line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
-
-
-def _place() -> Path:
-    return cache_folder("models") / NAME
-
-
-def _is_complete(folder: Path) -> bool:
-    return (folder / ORIGIN_FILE).is_file()
 
 
 @contextlib.contextmanager
@@ -256,8 +246,8 @@ def _convert(gguf: Path, folder: Path) -> Path:
     except (OSError, ValueError, LookupError, AttributeError, ImportError, RuntimeError, SafetensorError) as error:
         logger.debug("converting %s failed", gguf, exc_info=error)
         raise SourceError(
-            f"cannot convert {gguf.name}: {_first_line(error)}; {_room_needed(_place())}; if room is not the reason, "
-            f'run: pip install -U "gelora_viz[{NAME}]"'
+            f"cannot convert {gguf.name}: {_first_line(error)}; {_room_needed(fetched_model(NAME))}; if room is not "
+            f'the reason, run: pip install -U "gelora_viz[{NAME}]"'
         ) from error
     _describe(folder)
     return folder
@@ -311,5 +301,5 @@ def _put_in_place(converted: Path, folder: Path, *, replace: bool) -> None:
     try:
         converted.rename(folder)
     except OSError:
-        if not _is_complete(folder):  # otherwise another fetch was quicker, and its model is the same
+        if not is_fetched(folder):  # otherwise another fetch was quicker, and its model is the same
             raise

@@ -74,8 +74,8 @@ class RankBudget(Panel):
         >>> texts = gv.load_texts("icd10cm", max_texts=300).texts()
         >>> profile = gv.estimate_dimension(gv.capture(model, tokenizer, texts, progress=False), progress=False)
         >>> panel = gv.widgets.RankBudget(profile, model)
-        >>> panel.plan
-        RankPlan('gelora': 12 matrices, ranks 2 to 8, 36,864 of 36,864 parameters)
+        >>> panel.plan.n_parameters, panel.plan.budget
+        (36864, 36864)
     """
 
     _esm = read_module("rank_budget.js")
