@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,13 +30,27 @@ def read_module(*names: str) -> str:
     A notebook loads a widget's module from a string, and such a module can import no neighbour; putting one after the
     other takes no build step, and all files stay readable.
     """
-    return "\n".join(_read(name) for name in ("panel.js", *names))
+    own = f"const OWN_CLASS = {json.dumps(_own_class(names[-1]) if names else '')};"
+    return "\n".join([*(_read(name) for name in ("panel.js", *names)), own])
 
 
 def read_style(name: str | None = None) -> str:
-    """A panel's CSS: the palette of all our figures, what all panels share, then its own file, if it has one."""
+    """A panel's CSS: the palette of all our figures, what all panels share, then its own file, if it has one.
+
+    All panels of a notebook share one page, so the own file's rules are narrowed to its panel: two files may give the
+    same name to different things.
+    """
     palette = "".join(f" --gv-{color}: {value};" for color, value in _COLOR_NAMES.items())
-    return f".gelora-viz {{{palette} }}\n{_read('panel.css')}" + ("" if name is None else f"\n{_read(name)}")
+    shared = f".gelora-viz {{{palette} }}\n{_read('panel.css')}"
+    if name is None:
+        return shared
+    own = _read(name).replace(".gelora-viz", f".gelora-viz.{_own_class(name)}")
+    return f"{shared}\n{own}"
+
+
+def _own_class(file: str) -> str:
+    """The class of a panel's elements on the page, after its own file."""
+    return f"gv-panel-{file.partition('.')[0]}"
 
 
 def _read(name: str) -> str:

@@ -111,3 +111,10 @@ def test_widgets_are_reached_through_the_package():
     assert "widgets" in dir(gv)
     with pytest.raises(AttributeError, match="Nothing"):
         gv.widgets.Nothing  # noqa: B018
+
+
+def test_rules_of_one_panel_do_not_reach_another():
+    own = read_style("rank_budget.css").removeprefix(read_style())
+    assert ".gelora-viz.gv-panel-rank_budget" in own
+    assert ".gelora-viz " not in own
+    assert 'const OWN_CLASS = "gv-panel-explorer";' in read_module("point_cloud.js", "explorer.js")

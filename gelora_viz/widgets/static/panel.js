@@ -34,6 +34,7 @@ function freshId() {
 /**
  * The frame of a panel: a titled group, with the error and the status below everything else.
  *
+ * OWN_CLASS is the class that the panel's own rules are narrowed to, and defined at the end of the module.
  * `body` is where a panel puts its parts, `follow(names, update)` calls `update` now and whenever one of the traits
  * changes, `onLeave(stop)` is called when the view goes, and `leave` is what `render` has to return.
  */
@@ -44,7 +45,7 @@ function openPanel({ model, el }, title) {
   const words = make("span");
   const error = make("div", { class: "gv-error", role: "alert" }, words, dismiss);
   const status = make("p", { class: "gv-status", role: "status", "aria-live": "polite" });
-  const root = make("section", { class: "gelora-viz", "aria-label": title }, body, error, status);
+  const root = make("section", { class: `gelora-viz ${OWN_CLASS}`, "aria-label": title }, body, error, status);
   root.addEventListener("focusin", keepKeys);
   el.append(root);
 
