@@ -15,6 +15,9 @@ from gelora_viz.errors import InputError
 from gelora_viz.study import study as study_module
 
 SCRIPT = "<script>alert(1)</script>"
+BACKWARDS = "\u202e\u05e9\u05dc\u05d5\u05dd ''"
+"""A mark that turns the direction of writing, and Hebrew."""
+LONG = f"{SCRIPT} {BACKWARDS} " + 25_000 * "word "
 MEGABYTE = 2**20
 
 
@@ -58,8 +61,8 @@ def hostile(tiny_folder, labelled_texts, tmp_path_factory):
     shutil.copytree(tiny_folder("bert"), folder / named)
     data = write_csv(
         folder / f"{named}.csv",
-        [f"{text} {SCRIPT}" for text in texts[:150]],
-        [f"{label}{SCRIPT}" for label in labels[:150]],
+        [LONG, *(f"{text} {SCRIPT}" for text in texts[1:150])],
+        [f"{label}{SCRIPT}{BACKWARDS}" for label in labels[:150]],
     )
     study = Study(folder / "study", model=str(folder / named), data=data)
     study.profile(**{**PROFILING, "poolings": ["mean"]})
@@ -187,6 +190,16 @@ def test_html_in_names_labels_and_texts_is_shown_and_not_run(hostile):
     page = Page(source)
     assert not any("onerror" in attributes for _, attributes in page.tags)
     assert "<img src=x onerror=alert(1)>.csv" in page.text
+
+
+def test_a_text_of_100_kilobytes_neither_swells_the_page_nor_gets_lost(hostile):
+    study, source = hostile
+    assert len(LONG) > 100_000
+    assert LONG.strip() in study.data.texts()
+    assert len(source) < 8 * MEGABYTE
+    assert LONG[:200] not in source
+    labels = set(pd.read_csv(study.path / "tables" / "predictions.csv")["label"])
+    assert labels <= {f"{label}{SCRIPT}{BACKWARDS}" for label in range(3)}
 
 
 def test_html_in_the_names_of_layers_is_shown_and_not_run(copied_study):
