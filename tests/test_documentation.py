@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -47,7 +48,13 @@ def python_blocks(page):
             yield Block(start + 2, "\n".join(lines[start + 1 : end]))
 
 
-PAGES = [page for page in [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))] if list(python_blocks(page))]
+RENDERED = DOCS / "notebooks"
+"""Pages made from the notebooks, which are run by a test of their own."""
+PAGES = [
+    page
+    for page in [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+    if list(python_blocks(page)) and RENDERED not in page.parents
+]
 
 
 @pytest.mark.slow
@@ -84,3 +91,12 @@ def test_the_page_of_the_command_line_has_every_command():
     for command in app.registered_commands:
         name = command.name or command.callback.__name__
         assert f"`gelora-viz {name}" in page
+
+
+@pytest.mark.parametrize("notebook", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_a_rendered_notebook_shows_the_cells_of_today(notebook):
+    page = (RENDERED / f"{notebook.stem}.md").read_text(encoding="utf-8")
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    for cell in cells:
+        assert "".join(cell["source"]).strip() in page, "run docs/render_notebooks.py again"
+    assert "Traceback" not in page

@@ -10,12 +10,28 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from peft import AdaLoraConfig, EvaConfig, LoraConfig
+from small_runs import train_here
 
 from gelora_viz import Comparison, RunSpec, attach, compare, runs
 from gelora_viz.errors import InputError, RunError
 from gelora_viz.finetuning import rounds
 from gelora_viz.finetuning.executors import LocalExecutor
+from gelora_viz.finetuning.folder import RunFolder
 from gelora_viz.finetuning.sweep import Method, choose_rates, validation_score
+
+
+def launch_here(spec, *, run_dir, executor):
+    """As `launch`, but trained in this process: what a worker does, without the seconds that it takes to start."""
+    assert executor is not None
+    train_here(spec, run_dir)
+    RunFolder(run_dir).write_status("finished")
+    return attach(run_dir)
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """Runs are trained in this process for the length of a test."""
+    monkeypatch.setattr(rounds, "launch", launch_here)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +43,10 @@ def compared(spec_of, tmp_path_factory):
     )
     specs = [spec_of("uniform", steps=6), spec_of("frozen", adapter="frozen", steps=6)]
     specs += [spec_of("adalora", adapter=adalora, steps=6)]
-    return compare(specs, seeds=(3, 4), learning_rates=(1e-3, 1e-2), folder=folder, at_once=2, progress=False), folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rounds, "launch", launch_here)
+        found = compare(specs, seeds=(3, 4), learning_rates=(1e-3, 1e-2), folder=folder, progress=False)
+    return found, folder
 
 
 def test_every_method_is_swept_alike_and_repeated_at_its_best_rate(compared):
@@ -94,7 +113,9 @@ def test_all_methods_read_the_same_texts_in_the_same_order(compared):
     assert len(data) == len(seeds) == 1
 
 
-def test_a_finished_comparison_is_not_repeated_and_one_that_lost_runs_is_completed(compared, spec_of):
+def test_a_finished_comparison_is_not_repeated_and_one_that_lost_runs_is_completed(
+    compared, spec_of, in_this_process
+):
     found, folder = compared
     specs = [RunSpec.from_dict(method["spec"]) for method in found.settings["methods"].values()]
     options = {"seeds": (3, 4), "learning_rates": (1e-3, 1e-2), "folder": folder, "progress": False}
@@ -108,7 +129,7 @@ def test_a_finished_comparison_is_not_repeated_and_one_that_lost_runs_is_complet
     assert again.frame.drop(columns=timed).equals(found.frame.drop(columns=timed))
 
 
-def test_runs_are_repeated_where_the_data_has_changed_since(compared, spec_of, data_file, tmp_path):
+def test_runs_are_repeated_where_the_data_has_changed_since(compared, spec_of, data_file, tmp_path, in_this_process):
     copied = tmp_path / "texts.jsonl"
     copied.write_text(data_file.read_text())
     specs = [spec_of("uniform", data=str(copied), steps=2)]
@@ -147,7 +168,7 @@ def test_all_runs_are_in_the_folders_table(compared):
     assert len(runs(folder)) == len(found.runs)
 
 
-def test_one_seed_says_that_it_is_one(spec_of, tmp_path):
+def test_one_seed_says_that_it_is_one(spec_of, tmp_path, in_this_process):
     found = compare(
         [spec_of("uniform", steps=2)], seeds=[0], sweep_rates=False, folder=tmp_path / "c", progress=False
     )
@@ -215,16 +236,14 @@ def test_nothing_to_compare_is_refused(tmp_path):
         compare([], folder=tmp_path)
 
 
-def test_language_models_are_compared_by_perplexity(language_spec_of, tmp_path):
+def test_language_models_are_compared_by_perplexity(language_spec_of, tmp_path, in_this_process):
     eva = LoraConfig(
         r=2, lora_alpha=4, target_modules=["q_proj"], init_lora_weights="eva", eva_config=EvaConfig(rho=1)
     )
     lora = dataclasses.replace(eva, init_lora_weights=True, eva_config=None)
     specs = [language_spec_of("lora", adapter=lora, steps=3), language_spec_of("eva", adapter=eva, steps=3)]
     specs += [language_spec_of("frozen", adapter="frozen", steps=3)]
-    found = compare(
-        specs, seeds=(0, 1), sweep_rates=False, baseline="frozen", folder=tmp_path / "c", at_once=2, progress=False
-    )
+    found = compare(specs, seeds=(0, 1), sweep_rates=False, baseline="frozen", folder=tmp_path / "c", progress=False)
     assert found.metric == "perplexity"
     table = found.frame.set_index("run")
     seeds = {s: attach(tmp_path / "c" / f"lora/lr{specs[0].learning_rate:.4g}-seed{s}").result() for s in (0, 1)}
@@ -251,7 +270,7 @@ def test_a_sweep_stops_below_one(spec_of, tmp_path, monkeypatch):
     assert method.rates == [0.1, 0.4]
 
 
-def test_an_executor_can_be_given_as_an_object(spec_of, tmp_path):
+def test_an_executor_can_be_given_as_an_object(spec_of, tmp_path, in_this_process):
     executor = LocalExecutor(at_once=1)
     found = compare(
         [spec_of("uniform", steps=2)],

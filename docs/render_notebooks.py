@@ -1,0 +1,83 @@
+"""Run the notebooks and render them with their outputs, as pages of the site: docs/notebooks/*.md.
+
+python docs/render_notebooks.py                  # all of them, some minutes each
+python docs/render_notebooks.py 03_rank_budget   # one
+
+A page needs no script and nothing from elsewhere, so pictures are drawn as SVG instead of by plotly, and panels show
+what they would look like with a kernel behind them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbconvert import MarkdownExporter
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+PAGES = Path(__file__).parent / "notebooks"
+STATIC = """
+import gelora_viz.plots
+from gelora_viz.widgets import Panel, Snapshot
+
+def show_snapshot(panel, **_):
+    if hasattr(panel, "wait"):
+        panel.wait()
+    return {"text/html": panel.snapshot()._repr_html_(), "text/plain": repr(panel)}
+
+gelora_viz.plots.to_plotly = Snapshot
+Panel._repr_mimebundle_ = show_snapshot
+"""
+TIMEOUT = 1200
+"""Seconds for a cell."""
+MEASURED = "Rendered from notebooks/{name}.ipynb on {cores} processor cores; times are those of that machine."
+
+
+def render(name: str) -> Path:
+    """Run one notebook in a fresh kernel, in a folder of its own, and write its page."""
+    notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(STATIC))
+    with tempfile.TemporaryDirectory() as folder:
+        NotebookClient(notebook, timeout=TIMEOUT, resources={"metadata": {"path": folder}}).execute()
+        secret = re.compile(re.escape(tempfile.gettempdir()) + r"/[\w.-]+")
+        del notebook.cells[0]
+        for cell in notebook.cells:
+            cell.pop("execution_count", None)
+            if cell.cell_type == "code":
+                cell.outputs = [shown for output in cell.outputs if (shown := _shown(output, secret)) is not None]
+    text, _ = MarkdownExporter().from_notebook_node(notebook)
+    note = MEASURED.format(name=name, cores=os.cpu_count())
+    page = PAGES / f"{name}.md"
+    page.parent.mkdir(exist_ok=True)
+    page.write_text(f"{text.strip()}\n\n---\n\n*{note}*\n", encoding="utf-8")
+    return page
+
+
+def _shown(output: nbformat.NotebookNode, folder: re.Pattern[str]) -> nbformat.NotebookNode | None:
+    """An output as a page without a kernel shows it, without names of temporary folders; None for what is none."""
+    if output.output_type == "stream":
+        if output.name == "stderr":
+            return None
+        output.text = folder.sub("folder", output.text)
+        return output
+    data = output.data
+    data.pop("application/vnd.jupyter.widget-view+json", None)
+    for kind in ("text/html", "text/plain"):
+        if kind in data:
+            data[kind] = folder.sub("folder", data[kind])
+    if "text/html" in data:
+        data["text/html"] = f"<div class='output'>\n{data['text/html']}\n</div>"
+    if "image/png" in data:
+        data["text/html"] = f"<img alt='a figure' src='data:image/png;base64,{data.pop('image/png').strip()}'>"
+    return output if data else None
+
+
+if __name__ == "__main__":
+    os.environ |= {"TQDM_DISABLE": "1", "PYTHONWARNINGS": "ignore"}
+    for chosen in sys.argv[1:] or sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb")):
+        render(chosen)
