@@ -47,8 +47,8 @@ def render(name: str) -> Path:
         secret = re.compile(re.escape(tempfile.gettempdir()) + r"/[\w.-]+")
         del notebook.cells[0]
         for cell in notebook.cells:
-            cell.pop("execution_count", None)
             if cell.cell_type == "code":
+                cell.execution_count = None
                 cell.outputs = [shown for output in cell.outputs if (shown := _shown(output, secret)) is not None]
     text, _ = MarkdownExporter().from_notebook_node(notebook)
     note = MEASURED.format(name=name, cores=os.cpu_count())
@@ -66,7 +66,8 @@ def _shown(output: nbformat.NotebookNode, folder: re.Pattern[str]) -> nbformat.N
         output.text = folder.sub("folder", output.text)
         return output
     data = output.data
-    data.pop("application/vnd.jupyter.widget-view+json", None)
+    if data.pop("application/vnd.jupyter.widget-view+json", None) and "text/html" not in data:
+        return None  # a progress bar
     for kind in ("text/html", "text/plain"):
         if kind in data:
             data[kind] = folder.sub("folder", data[kind])

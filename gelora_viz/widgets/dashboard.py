@@ -1,4 +1,4 @@
-"""The whole walk on one page: what the study is, ranks from its dimensions, fine-tunings, and what came of them.
+"""The whole walk on one page: what a study is, ranks from its dimensions, maps, fine-tunings, what came of them.
 
 The panels stand one below the other in the order of the walk, so that the tab key goes through them like a reader.
 Their sections are panels too: the headings, with the few controls that a panel alone does not have.
@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets
 import traitlets
 
+from gelora_viz.activations import Activations
 from gelora_viz.errors import GeloraVizError, InputError
 from gelora_viz.finetuning.spec import FROZEN, FULL
 from gelora_viz.plots import Drawing
 from gelora_viz.widgets.comparison import Comparison
+from gelora_viz.widgets.explorer import Explorer
 from gelora_viz.widgets.fine_tuning import FineTuning
 from gelora_viz.widgets.panel import Panel, read_module, read_style
 from gelora_viz.widgets.rank_budget import RankBudget
@@ -116,6 +118,8 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no ty
     Attributes:
         overview: the first section.
         ranks: the `RankBudget`; None without a profile.
+        explorer: the `Explorer` of the chosen pooling's points; None until it is asked for, since a map takes seconds
+            to compute.
         fine_tuning: the `FineTuning`.
         comparison: the `Comparison`; None without a finished run.
 
@@ -126,6 +130,7 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no ty
     def __init__(self, study: Study, **options: Any) -> None:  # noqa: ANN401 - RunSpec's
         self.study = study
         self.ranks: RankBudget | None = None
+        self.explorer: Explorer | None = None
         self.comparison: Comparison | None = None
         self.overview = Section(
             f"Study: {study.title}", {"Look again": self._look_again, "Write report": self._write_report}
@@ -133,14 +138,16 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no ty
         self._ranks_head = Section(
             "1. Ranks from intrinsic dimension", {"Keep as plan": self._keep}, choice_label="Pooling of the profile"
         )
-        self._tuning_head = Section("2. Fine-tuning", hint="Short runs, each in a process of its own.")
-        self._compared_head = Section("3. What came of it", choice_label="Compare")
+        self._map_head = Section("2. Maps of hidden states", {"Show the map": lambda _: self._show_map()})
+        self._tuning_head = Section("3. Fine-tuning", hint="Short runs, each in a process of its own.")
+        self._compared_head = Section("4. What came of it", choice_label="Compare")
         self.fine_tuning = FineTuning(study, **options)
-        self._ranks_place, self._compared_place = ipywidgets.VBox(), ipywidgets.VBox()
+        self._ranks_place, self._map_place, self._compared_place = (ipywidgets.VBox() for _ in range(3))
         super().__init__(
             [
                 self.overview,
                 self._ranks_head, self._ranks_place,
+                self._map_head, self._map_place,
                 self._tuning_head, self.fine_tuning,
                 self._compared_head, self._compared_place,
             ]
@@ -170,7 +177,7 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no ty
 
     def close(self) -> None:
         """Close all panels; runs go on."""
-        for panel in (*self.children, self.ranks, self.comparison):
+        for panel in (*self.children, self.ranks, self.explorer, self.comparison):
             if panel is not None:
                 panel.close()
         super().close()
@@ -215,10 +222,37 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no ty
             model = self.study.loaded.model
             self.ranks = RankBudget(self.study.profiles()[head.choice], model)
             self._ranks_place.children = (self.ranks,)
+        self._hide_map()
         head.text_label = "Name of the plan" if head.choices else ""
         head.buttons = ["Keep as plan"] if head.choices else []
         if old is not None:
             old.close()
+
+    def _hide_map(self) -> None:
+        """The map is of another pooling now, or of a profile that has changed."""
+        self._map_head.hint = (
+            "Where the training texts lie in a layer, coloured by class. It takes some seconds."
+            if self.ranks is not None
+            else "There are no hidden states to map yet; profile the study first."
+        )
+        self._map_head.buttons = [] if self.ranks is None else ["Show the map"]
+        self._map_place.children = ()
+        if self.explorer is not None:
+            self.explorer.close()
+            self.explorer = None
+
+    def _show_map(self) -> None:
+        pooling = self._ranks_head.choice
+        folder = self.study.path / "activations" / pooling
+        if not folder.exists():
+            raise InputError(f"the hidden states of pooling {pooling!r} are not kept; profile the study again")
+        train = self.study.data.frame[self.study.data.frame["split"] == "train"]
+        labels = train["label"].tolist() if self.study.data.label_names else None
+        self._hide_map()
+        self.explorer = Explorer(
+            Activations.load(folder), self.study.profiles()[pooling], texts=train["text"].tolist(), labels=labels
+        )
+        self._map_place.children = (self.explorer,)
 
     def _keep(self, section: Section) -> None:
         if self.ranks is None:

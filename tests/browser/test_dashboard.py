@@ -18,7 +18,7 @@ from study_examples import finish, make_planned_study
 pytestmark = pytest.mark.browser
 
 NASTY = "<img src=x onerror='window.pwned = 1'>"
-TITLES = ["1. Ranks from intrinsic dimension", "2. Fine-tuning", "3. What came of it"]
+TITLES = ["1. Ranks from intrinsic dimension", "2. Maps of hidden states", "3. Fine-tuning", "4. What came of it"]
 CELL = """
 import gelora_viz as gv
 dashboard = gv.widgets.Dashboard(gv.Study({path!r}), threads=1, batch_size=8)
@@ -63,6 +63,9 @@ def test_in_a_notebook_a_plan_is_kept_a_report_saved_and_a_reload_changes_nothin
     page.get_by_text("Kept as plan by-hand").wait_for()
     assert "by-hand" in study.plans()
     assert page.get_by_label("What to train").input_value() == "by-hand"
+
+    page.get_by_role("button", name="Show the map").click()
+    page.locator(".gelora-viz canvas").first.wait_for(timeout=60_000)
 
     # Points and bars are put into words, by keyboard too.
     compared = page.get_by_role("region", name="Comparison of methods")

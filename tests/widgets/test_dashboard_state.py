@@ -32,10 +32,12 @@ def test_a_finished_study_has_all_panels(dashboard):
 
 def test_what_is_missing_is_said_with_what_to_do_and_found_when_it_is_there(study, finished_study):
     dashboard = Dashboard(study)
-    ranks, compared = dashboard.children[1], dashboard.children[5]
+    ranks, map_head, compared = (dashboard.children[place] for place in (1, 3, 7))
     assert dashboard.ranks is None
     assert dashboard.comparison is None
     assert "gelora-viz profile" in ranks.hint
+    assert "profile the study first" in map_head.hint
+    assert map_head.buttons == []
     assert "start runs above" in compared.hint
     for name in ("profiles", "runs"):
         shutil.copytree(finished_study / name, study.path / name)
@@ -44,6 +46,21 @@ def test_what_is_missing_is_said_with_what_to_do_and_found_when_it_is_there(stud
     assert dashboard.ranks is not None
     assert dashboard.comparison is not None
     dashboard.close()
+
+
+def test_a_map_is_made_when_it_is_asked_for_and_goes_with_its_profile(dashboard):
+    section = dashboard.children[3]
+    assert dashboard.explorer is None
+    press(section, "Show the map")
+    assert section.error == ""
+    assert dashboard.explorer.wait(60).projection is not None
+    assert dict(dashboard.explorer.colorings).keys() >= {"label", "dimension"}
+    press(dashboard.overview, "Look again")
+    assert dashboard.explorer is None
+    assert dashboard.children[4].children == ()
+    shutil.rmtree(dashboard.study.path / "activations")
+    press(section, "Show the map")
+    assert "are not kept; profile the study again" in section.error
 
 
 def test_ranks_are_kept_as_a_plan_that_can_be_trained_next(dashboard):
