@@ -23,6 +23,7 @@ NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 PAGES = Path(__file__).parent / "notebooks"
 STATIC = """
 import gelora_viz.plots
+import gelora_viz.study.report  # whose page stays interactive
 from gelora_viz.widgets import Panel, Snapshot
 
 def show_snapshot(panel, **_):
@@ -44,12 +45,12 @@ def render(name: str) -> Path:
     notebook.cells.insert(0, nbformat.v4.new_code_cell(STATIC))
     with tempfile.TemporaryDirectory() as folder:
         NotebookClient(notebook, timeout=TIMEOUT, resources={"metadata": {"path": folder}}).execute()
-        secret = re.compile(re.escape(tempfile.gettempdir()) + r"/[\w.-]+")
+        temporary = re.compile(re.escape(tempfile.gettempdir()) + r"/[\w.-]+")
         del notebook.cells[0]
         for cell in notebook.cells:
             if cell.cell_type == "code":
                 cell.execution_count = None
-                cell.outputs = [shown for output in cell.outputs if (shown := _shown(output, secret)) is not None]
+                cell.outputs = [shown for output in cell.outputs if (shown := _shown(output, temporary)) is not None]
     text, _ = MarkdownExporter().from_notebook_node(notebook)
     note = MEASURED.format(name=name, cores=os.cpu_count())
     page = PAGES / f"{name}.md"
@@ -63,19 +64,24 @@ def _shown(output: nbformat.NotebookNode, folder: re.Pattern[str]) -> nbformat.N
     if output.output_type == "stream":
         if output.name == "stderr":
             return None
-        output.text = folder.sub("folder", output.text)
+        output.text = _without_places(output.text, folder)
         return output
     data = output.data
     if data.pop("application/vnd.jupyter.widget-view+json", None) and "text/html" not in data:
         return None  # a progress bar
     for kind in ("text/html", "text/plain"):
         if kind in data:
-            data[kind] = folder.sub("folder", data[kind])
+            data[kind] = _without_places(data[kind], folder)
     if "text/html" in data:
         data["text/html"] = f"<div class='output'>\n{data['text/html']}\n</div>"
     if "image/png" in data:
         data["text/html"] = f"<img alt='a figure' src='data:image/png;base64,{data.pop('image/png').strip()}'>"
     return output if data else None
+
+
+def _without_places(text: str, folder: re.Pattern[str]) -> str:
+    """The text without the names of folders that are only on this machine."""
+    return folder.sub("folder", text).replace(str(Path.home()), "~")
 
 
 if __name__ == "__main__":
