@@ -67,6 +67,13 @@ PAN = """async (frames) => {
     globalThis.requestAnimationFrame = ask;
     return [between, code];
 }"""
+# The panel draws by canvas where WebGL has no graphics card; here each is measured.
+ALLOW_SOFTWARE = """
+const give = WebGLRenderingContext.prototype.getExtension;
+WebGLRenderingContext.prototype.getExtension = function (name) {
+    return name === "WEBGL_debug_renderer_info" ? null : give.call(this, name);
+};
+"""
 CHROMIUM = ["--headless", "--no-sandbox", "--disable-quic"]
 DRAWN_BY = {
     "WebGL (SwiftShader)": ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"],
@@ -77,6 +84,7 @@ DRAWN_BY = {
 def measure(browser: Browser, lab: JupyterLab, drawn_by: str, frames: int) -> list[dict[str, object]]:
     """The rows of one way of drawing."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.add_init_script(ALLOW_SOFTWARE)
     lab.write_notebook("frames.ipynb", [CELL])
     lab.open(page, "frames.ipynb")
     lab.run_all(page)

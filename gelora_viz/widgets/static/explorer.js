@@ -43,7 +43,7 @@ function makeHint({ follow }, model, map) {
   const hint = make("p", { class: "gv-hint" });
   follow(["n_components"], () => {
     const drag = model.get("n_components") === 3 ? "Drag to turn, with Shift to move" : "Drag to move";
-    const slow = map.painter.kind === "WebGL" ? "" : " This browser has no WebGL, so drawing is slower (canvas 2-D).";
+    const slow = map.painter.kind === "WebGL" ? "" : " Drawn by canvas 2-D: this browser has no WebGL on a graphics card.";
     hint.textContent = `${drag}, scroll with Ctrl to zoom. On a UMAP, near is similar; distances between clusters and ` +
       `their sizes mean little.${slow}`;
   });
