@@ -15,12 +15,13 @@ import traitlets
 from gelora_viz.activations import Activations
 from gelora_viz.errors import GeloraVizError, InputError
 from gelora_viz.finetuning.spec import FROZEN, FULL
-from gelora_viz.plots import Drawing
+from gelora_viz.plots import Drawing, describe_overview
 from gelora_viz.widgets.comparison import Comparison
 from gelora_viz.widgets.explorer import Explorer
 from gelora_viz.widgets.fine_tuning import FineTuning
 from gelora_viz.widgets.panel import Panel, read_module, read_style
 from gelora_viz.widgets.rank_budget import RankBudget
+from gelora_viz.widgets.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from gelora_viz.study import Study
@@ -158,6 +159,21 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no ty
 
     def __repr__(self) -> str:
         return f"Dashboard({self.study!r})"
+
+    def snapshot(self) -> Snapshot:
+        """The study as it stands, for pages without a kernel: dimensions, the ranks shown, and what runs came to.
+
+        Raises:
+            InputError: if there is no profile yet.
+        """
+        if self.ranks is None:
+            raise InputError("there is nothing to show yet; profile the study first")
+        if self.comparison is None:
+            return self.ranks.snapshot()
+        shown = [self.ranks.estimator]
+        return Snapshot(
+            describe_overview(self.ranks.profile, self.ranks.plan, None, self.comparison.compared, estimators=shown)
+        )
 
     def refresh(self) -> None:
         """Bring all sections up to what is in the study's folder."""

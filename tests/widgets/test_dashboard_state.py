@@ -8,6 +8,7 @@ import shutil
 import pytest
 
 from gelora_viz import Study
+from gelora_viz.errors import InputError
 from gelora_viz.widgets import Dashboard
 from gelora_viz.widgets.serving import write_notebook
 
@@ -46,6 +47,19 @@ def test_what_is_missing_is_said_with_what_to_do_and_found_when_it_is_there(stud
     assert dashboard.ranks is not None
     assert dashboard.comparison is not None
     dashboard.close()
+
+
+def test_its_snapshot_shows_the_whole_walk(dashboard):
+    labels = [panel.y_label for panel in dashboard.snapshot().drawing.panels]
+    assert labels == ["Intrinsic dimension", "Rank", "Accuracy"]
+    assert "<svg" in dashboard.snapshot()._repr_html_()
+
+
+def test_without_a_profile_there_is_no_snapshot(study):
+    empty = Dashboard(study)
+    with pytest.raises(InputError, match="profile the study first"):
+        empty.snapshot()
+    empty.close()
 
 
 def test_a_map_is_made_when_it_is_asked_for_and_goes_with_its_profile(dashboard):
