@@ -383,12 +383,20 @@ class Study:
         self._memory.remember(f"run {begun.name}", settings)
         return begun
 
-    def start(self, name: str, *, run: str | None = None, **options: Any) -> Run:  # noqa: ANN401
+    def start(
+        self,
+        name: str,
+        *,
+        run: str | None = None,
+        adapter: PeftConfig | None = None,
+        **options: Any,  # noqa: ANN401 - RunSpec's
+    ) -> Run:
         """What `finetune` does, without waiting: the run takes its turn and goes on when this process ends.
 
         Args:
             name: as in `finetune`.
             run: as in `finetune`.
+            adapter: a PEFT configuration to train with instead of a plan; `name` then names no plan.
             options: as in `finetune`.
 
         Returns:
@@ -402,11 +410,14 @@ class Study:
             >>> run.status  # doctest: +SKIP
             'queued'
         """
-        return self._begin_run(name, run or name, options)[0]
+        return self._begin_run(name, run or name, options, adapter)[0]
 
-    def _begin_run(self, plan: str, name: str, options: Mapping[str, Any]) -> tuple[Run, dict[str, Any]]:
+    def _begin_run(
+        self, plan: str, name: str, options: Mapping[str, Any], adapter: PeftConfig | None = None
+    ) -> tuple[Run, dict[str, Any]]:
         """A run that is finished with these settings, or else a new one; and the settings."""
-        spec = self._spec(name, plan if plan in (FROZEN, FULL) else self.plan(plan), options)
+        chosen = adapter if adapter is not None else plan if plan in (FROZEN, FULL) else self.plan(plan)
+        spec = self._spec(name, chosen, options)
         settings = {**spec.to_dict(), "data": file_digest(self.path / "data.jsonl")}
         folder = self.path / "runs" / name
         if self._memory.is_done(f"run {name}", settings, folder / "result.json"):

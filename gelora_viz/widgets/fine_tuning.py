@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import traitlets
+from peft import PeftConfig
 
 from gelora_viz.errors import InputError
 from gelora_viz.finetuning import attach
@@ -51,6 +52,7 @@ class FineTuning(Panel):
 
     Args:
         study: a `Study`, with its data.
+        methods: name -> PEFT configuration, to choose beside the study's plans: {"dora": LoraConfig(use_dora=True)}.
         options: fields of `RunSpec` that all runs started here share, such as task, batch_size, pooling, threads;
             looked at when a run is started.
 
@@ -66,7 +68,7 @@ class FineTuning(Panel):
     _page_calls = ("cancel",)
 
     plan = traitlets.Unicode().tag(sync=True)
-    """What to train next: the name of a plan, "frozen" or "full"."""
+    """What to train next: the name of a plan or of one of the methods, "frozen" or "full"."""
 
     steps = traitlets.Int(200).tag(sync=True)
     """Optimiser steps of the next run."""
@@ -116,9 +118,19 @@ class FineTuning(Panel):
     live_curves = traitlets.Dict().tag(sync=True)
     """The same of those that go on; apart, since these alone change."""
 
-    def __init__(self, study: Study, **options: Any) -> None:  # noqa: ANN401 - RunSpec's
+    def __init__(
+        self,
+        study: Study,
+        *,
+        methods: Mapping[str, PeftConfig] | None = None,
+        **options: Any,  # noqa: ANN401 - RunSpec's
+    ) -> None:
         self.study = study
         self._options = options
+        self._methods = dict(methods or {})
+        taken = sorted({*self._methods} & {*study.plans(), FROZEN, FULL})
+        if taken:
+            raise InputError(f"methods have {taken[0]!r}, which names a plan, or a method of ours; give another name")
         self._task = options.get("task", CLASSIFICATION)
         if "task" not in options and not study.data.label_names:
             self._task = options["task"] = CAUSAL_LM
@@ -158,7 +170,10 @@ class FineTuning(Panel):
             )
         started = []
         for name, seed in zip(names, seeds, strict=True):
-            run = self.study.start(self.plan, run=name, steps=self.steps, seed=seed, **rate, **self._options)
+            adapter = self._methods.get(self.plan)
+            run = self.study.start(
+                self.plan, run=name, adapter=adapter, steps=self.steps, seed=seed, **rate, **self._options
+            )
             self._started[name] = run
             started.append(run)
         self.name = ""
@@ -281,7 +296,8 @@ class FineTuning(Panel):
         self._plans_stamp = stamp
         plans = [[file.stem, f"{RankPlan.load(file).n_parameters:,} parameters"] for file in files]
         probe = "the linear head alone" if self._task == CLASSIFICATION else "nothing is trained"
-        return [*plans, [FROZEN, probe], [FULL, "all weights"]]
+        methods = [[name, str(config.peft_type).rpartition(".")[2]] for name, config in self._methods.items()]
+        return [*plans, *methods, [FROZEN, probe], [FULL, "all weights"]]
 
     def _on_form(self, _change: object = None) -> None:
         self.free_name = self._find_free(self.plan, self._seeds_or_one())

@@ -12,8 +12,9 @@ import weakref
 
 import numpy as np
 import pytest
+from peft import LoraConfig
 
-from gelora_viz import RunSpec, Study
+from gelora_viz import RunSpec, Study, attach
 from gelora_viz.errors import InputError
 from gelora_viz.finetuning.folder import RunFolder
 from gelora_viz.widgets import FineTuning
@@ -236,3 +237,19 @@ def test_of_ended_runs_nothing_is_read_again(study, monkeypatch):
 def test_cancelling_a_run_that_is_not_there_is_an_error(panel):
     with pytest.raises(InputError, match="no run 'nothing'"):
         panel.cancel("nothing")
+
+
+def test_other_methods_are_chosen_beside_the_plans(study):
+    dora = LoraConfig(r=1, target_modules=["query"], use_dora=True)
+    panel = FineTuning(study, methods={"dora": dora}, threads=1, batch_size=8)
+    try:
+        assert ["dora", "LORA"] in panel.plans
+        press_start(panel, plan="dora", steps=2, name="")
+        assert panel.error == ""
+        wait_until(lambda: "dora" in {row["name"] for row in panel.runs})
+        assert RunSpec.load(study.path / "runs" / "dora" / "spec.json").method == "LORA, DoRA"
+        wait_until(lambda: attach(study.path / "runs" / "dora").status == "finished")
+    finally:
+        panel.close()
+    with pytest.raises(InputError, match="methods have 'uniform', which names a plan"):
+        FineTuning(study, methods={"uniform": dora})
