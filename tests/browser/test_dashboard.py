@@ -48,11 +48,14 @@ def all_parts_are_there(page, study):
     page.locator(".gelora-viz .gv-bar .gv-fill").first.wait_for(timeout=120_000)
     page.locator(".gelora-viz table.gv-runs tbody tr").nth(2).wait_for()
     page.locator(".gelora-viz .gv-mark").first.wait_for()
+    page.locator(".gelora-viz h2").nth(len(TITLES)).wait_for()  # sections appear one after the other
     assert headings(page) == [f"Study: {study.title}", *TITLES]
     assert str(study.path) in page.locator(".gelora-viz dl").first.inner_text()
 
 
 def test_in_a_notebook_a_plan_is_kept_a_report_saved_and_a_reload_changes_nothing(browser_page, jupyter_lab, study):
+    from playwright.sync_api import expect
+
     page = browser_page
     jupyter_lab.write_notebook("dashboard.ipynb", [CELL.format(path=str(study.path))])
     jupyter_lab.open(page, "dashboard.ipynb")
@@ -62,7 +65,7 @@ def test_in_a_notebook_a_plan_is_kept_a_report_saved_and_a_reload_changes_nothin
     page.get_by_role("button", name="Keep as plan").click()
     page.get_by_text("Kept as plan by-hand").wait_for()
     assert "by-hand" in study.plans()
-    assert page.get_by_label("What to train").input_value() == "by-hand"
+    expect(page.get_by_label("What to train")).to_have_value("by-hand")
 
     page.get_by_role("button", name="Show the map").click()
     page.locator(".gelora-viz canvas").first.wait_for(timeout=60_000)
@@ -83,7 +86,7 @@ def test_in_a_notebook_a_plan_is_kept_a_report_saved_and_a_reload_changes_nothin
 
     jupyter_lab.reload(page)
     all_parts_are_there(page, study)
-    assert page.get_by_label("What to train").input_value() == "by-hand"
+    expect(page.get_by_label("What to train")).to_have_value("by-hand")
     page.set_viewport_size({"width": 520, "height": 900})
     page.wait_for_function("() => document.querySelector('.gelora-viz').clientWidth < 450")
     page.wait_for_timeout(300)

@@ -73,7 +73,7 @@ def test_runs_are_started_watched_cancelled_and_there_after_a_reload_and_in_a_ne
     assert "Step 1, training loss" in root.locator(".gv-readout").first.inner_text()
 
     # A long run: cancelled by a click, also one that waits.
-    root.get_by_label("Steps").fill("100000")
+    root.get_by_label("Steps").fill("10000")
     root.get_by_label("Seeds").fill("0 1")
     root.get_by_label("Name").fill("long")
     page.keyboard.press("Enter")
