@@ -55,17 +55,17 @@ class Method:
                 scores[rate] = validation_score(run.result().numbers)
         return max(scores, key=lambda rate: scores[rate]) if scores else None
 
-    def try_further(self) -> bool:
-        """Add the next rate beyond the best one, at the same ratio; False where the best is not at an end."""
+    def try_further(self) -> dict[Path, RunSpec]:
+        """Add the next rate beyond the best one, at the same ratio; its run, or none where the best is at no end."""
         best, rates = self.best(), self.rates
         if best is None or len(rates) < 2 or best not in (rates[0], rates[-1]):
-            return False
+            return {}
         neighbour = rates[1] if best == rates[0] else rates[-2]
         further = rounded(best * best / neighbour)
         if further >= 1:
-            return False
+            return {}
         self.rates = sorted([*rates, further])
-        return True
+        return dict([self._run_at(further, self._seeds[0])])
 
     def _run_at(self, rate: float, seed: int) -> tuple[Path, RunSpec]:
         swept = "head_learning_rate" if self.spec.adapter == FROZEN else "learning_rate"
@@ -77,10 +77,10 @@ def sweep(methods: Sequence[Method], run: Callable[[dict[Path, RunSpec]], None])
     """Run every method's trials, and go beyond the ends of its rates as long as an end is the best."""
     run({path: spec for method in methods for path, spec in method.trials().items()})
     for _ in range(_MOST_FURTHER):
-        growing = [method for method in methods if method.try_further()]
-        if not growing:
+        further = {path: spec for method in methods for path, spec in method.try_further().items()}
+        if not further:
             return
-        run({path: spec for method in growing for path, spec in method.trials().items()})
+        run(further)  # these alone: a rate that failed would fail again
 
 
 def choose_rates(spec: RunSpec, learning_rates: Sequence[float] | None, *, sweeps: bool) -> list[float]:
