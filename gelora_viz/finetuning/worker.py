@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import select
 import signal
 import sys
 import threading
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _train_along(folder)
     try:
         with folder.claim(patience=60), folder.carry_ballast():
-            return _lead(folder, options.queue, options.processes)
+            return _lead(folder, options.queue, options.processes, options.with_parent)
     except RunError as error:  # nothing of the other worker's is touched
         print(error, file=sys.stderr)  # noqa: T201 - into the log of whoever started this process
         return OCCUPIED
@@ -61,10 +62,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _lead(folder: RunFolder, queue: Queue | None, processes: int) -> int:
+def _lead(folder: RunFolder, queue: Queue | None, processes: int, with_parent: bool) -> int:
     """Wait for a turn, train, and say in the folder how it ended."""
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
+        if with_parent and _has_lost_its_parent():
+            return  # whoever clears up after the parent, as Ray does; nobody has cancelled the run
         folder.is_signalled = True
         with suppress(OSError):
             (folder.path / "cancel").touch()  # for all processes of the run
@@ -144,6 +147,15 @@ def _pulse(folder: RunFolder) -> Iterator[None]:
         yield
     finally:
         ended.set()
+
+
+def _has_lost_its_parent() -> bool:
+    """Whether nobody holds the other end of standard input, or lets go of it in this moment."""
+    if not hasattr(select, "poll"):
+        return False  # on Windows, where nobody sends this signal either
+    standard_input = select.poll()
+    standard_input.register(sys.stdin, 0)  # its end is told without being asked for
+    return bool(standard_input.poll(100))  # in ms: the signal may come as soon as the parent's files are closed
 
 
 def _end_with_parent(folder: RunFolder | None) -> None:

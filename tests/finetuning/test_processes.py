@@ -12,7 +12,7 @@ import pytest
 import torch
 from small_runs import losses_of, train_here
 from transformers import AutoModel
-from watching import ENDLESS, PATIENCE, wait_until_ended, wait_until_training
+from watching import ENDLESS, PATIENCE, wait_until, wait_until_ended, wait_until_training
 
 from gelora_viz import LocalExecutor, attach, launch
 from gelora_viz.errors import InputError
@@ -100,6 +100,33 @@ def test_a_companion_ends_with_the_process_that_started_it(spec_of, tmp_path):
     companion.stdin.close()  # as the operating system does when that process dies
     assert companion.wait(PATIENCE) == 1
     assert [file.name for file in (tmp_path / "run").iterdir()] == ["spec.json"]
+
+
+LATE = """
+import sys, time
+from gelora_viz.finetuning import worker
+at_once = worker._end_with_parent
+worker._end_with_parent = lambda folder: (sys.stdin.buffer.read(), time.sleep(2), at_once(folder))
+sys.exit(worker.main([sys.argv[1], "--with-parent"]))
+"""
+"""A worker that hears of its parent's death later than of the signal."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parent_lives", [True, False])
+def test_a_signal_to_stop_is_a_wish_only_while_the_parent_lives(spec_of, tmp_path, parent_lives):
+    """A scheduler that lost the parent sends the same signal to clear up; then the run has failed."""
+    spec_of(**ENDLESS).save(tmp_path / "run" / "spec.json")
+    worker = subprocess.Popen([sys.executable, "-c", LATE, str(tmp_path / "run")], stdin=subprocess.PIPE)
+    run = attach(tmp_path / "run")
+    wait_until(lambda: len(run.metrics) > 0)
+    if not parent_lives:
+        worker.stdin.close()
+    worker.send_signal(signal.SIGTERM)
+    worker.wait(PATIENCE)
+    cause = "" if parent_lives else "the process that started the worker was killed"
+    assert (run.status, run.message) == ("cancelled" if parent_lives else "failed", cause)
+    assert (tmp_path / "run" / "adapter").exists() == parent_lives
 
 
 def test_a_batch_that_the_processes_cannot_share_is_refused(spec_of, tmp_path, monkeypatch):
