@@ -34,6 +34,7 @@ from gelora_viz.plots import (
     Series,
     describe_comparison,
     describe_dimensions,
+    describe_estimators,
     describe_rank_growth,
     describe_rank_profile,
     describe_scaling,
@@ -122,6 +123,13 @@ def describe_decoder() -> Drawing | None:
     return describe_dimensions(profiles)
 
 
+def describe_all_estimators() -> Drawing:
+    """All estimators that need no further package, on the mean-pooled texts of notebook 02."""
+    model, tokenizer, _ = load_model("minilm")
+    texts = load_texts("icd10cm", max_texts=1500, seed=0).texts("train")
+    return describe_estimators(estimate_dimension(capture(model, tokenizer, texts, pooling="mean", seed=0), "all"))
+
+
 def describe_growth() -> Drawing:
     """Effective ranks of LoRA r = 8 over a training of 150 steps on the default task, seed 0."""
     adapter = LoraConfig(r=8, lora_alpha=16, target_modules=["query", "value"])
@@ -153,6 +161,7 @@ def of_study(folder: str) -> dict[str, Callable[[], Drawing | None]]:
 
 OTHERS: dict[str, Callable[[], Drawing | None]] = {
     "cost": describe_costs,
+    "estimators": describe_all_estimators,
     "genlora_ablation": describe_ablation,
     "rank_growth": describe_growth,
     "smollm2": describe_decoder,

@@ -411,7 +411,7 @@ def report(study: StudyFolder) -> None:
 def figures(
     study: StudyFolder,
     venue: Annotated[
-        str, typer.Option(help="icml2024, neurips2024 and other bundles of tueplots, or plain.")
+        str, typer.Option(help="icml2026, neurips2026, iclr2026, acl2024, other bundles of tueplots, or plain.")
     ] = "icml2024",
     suffix: Annotated[str, typer.Option(help=".pdf, .pgf (needs LaTeX), .svg or .png.")] = ".pdf",
 ) -> None:

@@ -9,6 +9,7 @@ import logging
 import os
 import threading
 import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def project(
     max_points: int = 20_000,
     seed: int = 0,
     cache: bool | str | os.PathLike[str] = True,
-    progress: bool = True,
+    progress: bool | Callable[[float], None] = True,
 ) -> Projection:
     """UMAP of a layer's points, in two or three dimensions.
 
@@ -59,7 +60,8 @@ def project(
         cache: True keeps maps in the user's cache (`$GELORA_VIZ_CACHE`, else gelora_viz in `$XDG_CACHE_HOME` or
             ~/.cache), a path in that folder, False nowhere. The same points, settings and version of umap-learn are
             then never computed twice.
-        progress: show a tqdm bar.
+        progress: True shows a tqdm bar; a function is called with the share of UMAP's optimisation that is done, from
+            0 to 1, after each of its epochs.
 
     Raises:
         InputError: if the extra `gelora_viz[umap]` is not installed, the layer is unknown, points are too few for
@@ -165,7 +167,9 @@ def _read(path: Path, n_points: int, n_components: int) -> np.ndarray | None:
     return None
 
 
-def _fit(points: np.ndarray, layer: str, settings: dict[str, Any], *, progress: bool) -> np.ndarray:
+def _fit(
+    points: np.ndarray, layer: str, settings: dict[str, Any], *, progress: bool | Callable[[float], None]
+) -> np.ndarray:
     centred = points - points.mean(axis=0, dtype=np.float64).astype(points.dtype)
     k = settings["n_neighbors"]
     # Exact, and unlike UMAP's own search it lets other threads of the process work meanwhile.
@@ -173,7 +177,7 @@ def _fit(points: np.ndarray, layer: str, settings: dict[str, Any], *, progress: 
     with _ONE_AT_A_TIME, warnings.catch_warnings():
         # On its import, that TensorFlow is missing; on a fit, what a seed costs, and that new points cannot be added.
         warnings.simplefilter("ignore")
-        from umap import UMAP  # loads seconds of compiled code
+        from umap import UMAP, layouts  # loads seconds of compiled code
 
         reducer = UMAP(
             n_components=settings["n_components"],
@@ -185,4 +189,18 @@ def _fit(points: np.ndarray, layer: str, settings: dict[str, Any], *, progress: 
             precomputed_knn=(indices.astype(np.int32), distances.astype(np.float32), None),
             tqdm_kwds={"desc": f"UMAP of {layer}", "unit": "epoch", "disable": not progress},
         )
-        return np.asarray(reducer.fit_transform(centred), dtype=np.float32)
+        if not callable(progress):
+            return np.asarray(reducer.fit_transform(centred), dtype=np.float32)
+        # UMAP tells its progress to tqdm alone, and takes no other; under the lock, nobody else's map is told.
+        bar, layouts.tqdm = layouts.tqdm, lambda epochs, **_: _tell(epochs, progress)
+        try:
+            return np.asarray(reducer.fit_transform(centred), dtype=np.float32)
+        finally:
+            layouts.tqdm = bar
+
+
+def _tell(epochs: Sequence[int], progress: Callable[[float], None]) -> Iterator[int]:
+    """The epochs, each followed by a word about what is done."""
+    for number, epoch in enumerate(epochs, start=1):
+        yield epoch
+        progress(number / len(epochs))

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gelora_viz.errors import InputError
-from gelora_viz.plots.description import Drawing, Panel, Series, Style
+from gelora_viz.plots.description import Cells, Drawing, Panel, Series, Style
+from gelora_viz.plots.estimator_pictures import describe_estimators
 from gelora_viz.plots.history_pictures import (
     DepthHistory,
     RankHistory,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from gelora_viz.plots.venue import Width
 
 __all__ = [
+    "Cells",
     "Drawing",
     "Panel",
     "Series",
@@ -47,6 +49,7 @@ __all__ = [
     "describe_comparison",
     "describe_dimension_history",
     "describe_dimensions",
+    "describe_estimators",
     "describe_overview",
     "describe_plans",
     "describe_rank_growth",
@@ -59,6 +62,7 @@ __all__ = [
     "describe_utilisation",
     "dimension_history",
     "dimensions",
+    "estimators",
     "latex_table",
     "plans",
     "rank_growth",
@@ -113,6 +117,21 @@ def dimensions(profiles: Mapping[str, Profile]) -> go.Figure:
         InputError: if there is no profile.
     """
     return to_plotly(describe_dimensions(profiles))
+
+
+def estimators(profile: Profile) -> go.Figure:
+    """Any number of estimators compared: a heat map, estimator by layer.
+
+    Args:
+        profile: a `DimensionProfile`, such as one with `estimators="all"`.
+
+    Returns:
+        A plotly figure. `describe_estimators` says what is in it.
+
+    Raises:
+        InputError: if the profile has no rows.
+    """
+    return to_plotly(describe_estimators(profile))
 
 
 def plans(plans: Mapping[str, Tabled]) -> go.Figure:
@@ -289,7 +308,8 @@ def save_paper_figure(
         results: a `Drawing` (any `describe_...` function makes one), or for the main picture a profile, or a tuple
             (profile, plan) or (profile, plan, spectrum); None in a tuple stands for what is missing.
         path: ends in .pdf, .pgf (needs LaTeX on this machine), .svg or .png; missing folders are made.
-        venue: "plain", or with the extra `gelora_viz[paper]` a bundle of tueplots such as "icml2024".
+        venue: "plain", a venue of `gelora_viz.plots.venue.PAGES` such as "icml2026", or with the extra
+            `gelora_viz[paper]` a bundle of tueplots such as "icml2024".
         width: "column" or "text", the two widths of a two-column page; a one-column venue has only the latter.
         about: where the results come from, such as the study and its seed; kept in the file's metadata.
 

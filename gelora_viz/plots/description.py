@@ -1,4 +1,4 @@
-"""What a figure says, before anything is drawn: series in panels in a drawing, and the looks that tell them apart.
+"""What a figure says, before anything is drawn: series or cells in panels in a drawing, and the looks of series.
 
 A picture is a function that returns a `Drawing`; `screen` and `paper` draw any of them. A series gives values over
 positions: along the horizontal axis, unless its panel is `horizontal`; there, positions run downwards, values across.
@@ -111,6 +111,47 @@ class Series:
 
 
 @dataclass(frozen=True)
+class Cells:
+    """Values as a table of coloured cells: a row per name, a column per position.
+
+    Attributes:
+        x: positions of the columns.
+        rows: names of the rows, from the top.
+        values: one row of values per name, all positive; NaN leaves a cell empty.
+        label: what the colours stand for.
+        low: the value of the darkest colour; the scale between both is logarithmic.
+        high: the value of the brightest colour.
+        details: a line of text per cell, shown on the screen when the pointer rests on it.
+    """
+
+    x: tuple[float, ...]
+    rows: tuple[str, ...]
+    values: tuple[tuple[float, ...], ...]
+    label: str
+    low: float
+    high: float
+    details: tuple[tuple[str, ...], ...]
+
+    def __post_init__(self) -> None:
+        for what in (self.values, self.details):
+            shape = [len(row) for row in what]
+            if shape != [len(self.x)] * len(self.rows):
+                wanted = f"{len(self.rows)} of {len(self.x)} values"
+                raise InputError(f"cells {self.label!r} have rows of lengths {shape}; give {wanted}")
+
+    def numbers(self) -> tuple[tuple[str, ...], ...]:
+        """Each value with two digits, as it stands in its cell."""
+        return tuple(tuple(_two_digits(value) for value in row) for row in self.values)
+
+
+def _two_digits(value: float) -> str:
+    if math.isnan(value):
+        return "–"
+    rounded = float(f"{value:.2g}")
+    return f"{rounded:.0f}" if rounded >= 10 else f"{rounded:.1f}"
+
+
+@dataclass(frozen=True)
 class Panel:
     """One pair of axes.
 
@@ -130,6 +171,7 @@ class Panel:
         y_whole: whether values are whole numbers, and so the numbers at their axis.
         horizontal: whether positions run downwards and values across.
         is_map: whether both axes have one scale and no numbers, because only nearness has a meaning.
+        cells: drawn instead of series, where there are any; their rows are the axis of values.
     """
 
     title: str
@@ -147,6 +189,7 @@ class Panel:
     y_whole: bool = False
     horizontal: bool = False
     is_map: bool = False
+    cells: Cells | None = None
 
     @property
     def n_points(self) -> int:
@@ -185,6 +228,11 @@ class Drawing:
     def is_lowest(self, row: int, column: int) -> bool:
         """Whether no panel stands below this place; the last row may be short."""
         return (row + 1) * self.columns + column >= len(self.panels)
+
+    @property
+    def cells(self) -> Cells | None:
+        """The cells of the first panel that has any; those of one drawing share their scale of colours."""
+        return next((panel.cells for panel in self.panels if panel.cells is not None), None)
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -40,6 +40,7 @@ class Tabled(Protocol):
         """One row per adapted matrix, named in column module."""
 
 
+PROFILE_COLUMNS = ("layer", "stack", "depth", "estimator", "dimension", "ci_low", "ci_high", "n_points")
 RANK_STYLE = Style(SKY)
 BOUND_STYLE = Style(GREY, marker=LEVEL)
 EFFECTIVE_STYLE = Style(VERMILLION, marker="circle")
@@ -94,7 +95,7 @@ def describe_rank_profile(
         first = column == 0
         upper.append(
             _dimension_panel(
-                of_stack, depths, title=_stack_name(stack), first=first, log_y=log_y, n_columns=len(stacks)
+                of_stack, depths, title=stack_name(stack), first=first, log_y=log_y, n_columns=len(stacks)
             )
         )
         if matrices is not None:
@@ -132,7 +133,7 @@ def describe_dimensions(profiles: Mapping[str, Profile]) -> Drawing:
                 _dimension_panel(
                     of_stack,
                     list(of_stack["depth"]),
-                    title=", ".join(part for part in (f"Pooling: {name}", _stack_name(stack).lower()) if part),
+                    title=", ".join(part for part in (f"Pooling: {name}", stack_name(stack).lower()) if part),
                     first=len(panels) % columns == 0,
                     log_y=log_y,
                     n_columns=columns,
@@ -144,8 +145,7 @@ def describe_dimensions(profiles: Mapping[str, Profile]) -> Drawing:
 
 
 def _select_estimators(frame: pd.DataFrame, estimators: Sequence[str] | None) -> pd.DataFrame:
-    columns = ("layer", "stack", "depth", "estimator", "dimension", "ci_low", "ci_high", "n_points")
-    require_columns(frame, columns, "dimension profile")
+    require_columns(frame, PROFILE_COLUMNS, "dimension profile")
     if estimators is None:
         return frame
     known = list(frame["estimator"].unique())
@@ -322,5 +322,6 @@ def _spans_widely(frames: Iterable[pd.DataFrame]) -> bool:
     return bool(dimensions) and min(dimensions) > 0 and max(dimensions) / min(dimensions) > WIDE_RATIO
 
 
-def _stack_name(stack: str) -> str:
+def stack_name(stack: str) -> str:
+    """As a heading."""
     return STACK_NAMES.get(stack, stack)

@@ -21,18 +21,23 @@ from gelora_viz.plots.latex import escape_latex
 from gelora_viz.plots.venue import PLAIN, Width, paper_settings
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap, LogNorm
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    from gelora_viz.plots.description import Drawing, Panel, Series
+    from gelora_viz.plots.description import Cells, Drawing, Panel, Series
 
 FORMATS = (".pdf", ".pgf", ".svg", ".png")
 POINTS = 72.0  # per inch
 LEAST_HEIGHT, MOST_HEIGHT = 1.05, 1.6  # inches of a panel
 MAP_HEIGHT = 3.2  # inches of a map at the most
 POSITION_HEIGHT = 0.2  # inches per position of a horizontal panel
+CELL_HEIGHT = 0.155  # inches of a cell: one line of small print
+MOST_RULED = 40  # columns of cells with white between them
+NUMBER_SIZE = 5.0  # points, of the numbers in cells
 MOST_VECTORS = 2000  # points of a series; more of them are drawn as pixels, or a page of a paper would open slowly
 PAGE_PIXELS = 150.0  # per inch, of what a web page shows as pixels
 WHISKERS = "#404040"  # of bars
@@ -58,7 +63,7 @@ def to_matplotlib(drawing: Drawing, venue: str, width: Width = "column") -> Figu
 
     Args:
         drawing: what to draw.
-        venue: "plain", or a bundle of tueplots such as "icml2024" or "neurips2024".
+        venue: "plain", one of `venue.PAGES` such as "icml2026", or a bundle of tueplots such as "icml2024".
         width: "column" or "text", the two widths of a two-column page; a one-column venue has only the latter.
 
     Raises:
@@ -146,6 +151,8 @@ def _draw(drawing: Drawing, text: Callable[[str], str]) -> Figure:
         for series in panel.series:
             handle = _draw_series(axes, panel, series, pitch)
             handles.setdefault(series.label, handle)
+        if panel.cells is not None:
+            _draw_cells(axes, panel.cells, text, has_names=column == 0)
         _set_axes(axes, panel, text)
         if drawing.shared_x:
             lowest = drawing.is_lowest(row, column)
@@ -154,6 +161,9 @@ def _draw(drawing: Drawing, text: Callable[[str], str]) -> Figure:
     for axes in grid.flat[len(drawing.panels) :]:
         axes.remove()
     figure.align_ylabels()
+    if drawing.cells is not None:
+        _add_color_scale(figure, drawing.cells, text)
+        _number_cells(figure, drawing, grid, text)
     if drawing.has_legend:
         _add_legend(figure, list(handles.values()), [text(label) for label in handles])
     return figure
@@ -162,7 +172,9 @@ def _draw(drawing: Drawing, text: Callable[[str], str]) -> Figure:
 def _row_heights(drawing: Drawing, width: float) -> list[float]:
     """The height of the panels of each row, in inches."""
     return [
-        POSITION_HEIGHT * (len(panel.x_ticks) + 0.5)
+        CELL_HEIGHT * len(panel.cells.rows)
+        if panel.cells is not None
+        else POSITION_HEIGHT * (len(panel.x_ticks) + 0.5)
         if panel.horizontal
         else min(0.9 * width / drawing.columns, MAP_HEIGHT)
         if panel.is_map
@@ -292,6 +304,74 @@ def _draw_levels(axes: Axes, panel: Panel, series: Series) -> Line2D:
     return strokes
 
 
+def _draw_cells(axes: Axes, cells: Cells, text: Callable[[str], str], *, has_names: bool) -> None:
+    import numpy as np
+    from matplotlib import rcParams
+
+    across = [cells.x[0] - 0.5, *(x + 0.5 for x in cells.x)]
+    values = np.ma.masked_invalid(np.array(cells.values, float))
+    colors, scale = _cell_colors(cells)
+    axes.pcolormesh(
+        across, range(len(cells.rows) + 1), values, cmap=colors, norm=scale, edgecolor="face", linewidth=0.1
+    )
+    rules: dict[str, Any] = {"color": "white", "linewidth": 0.3}
+    axes.hlines(range(1, len(cells.rows)), across[0], across[-1], **rules)
+    if len(cells.x) <= MOST_RULED:
+        axes.vlines(across[1:-1], 0, len(cells.rows), **rules)
+    axes.set_ylim(len(cells.rows), 0)
+    names = [text(name) for name in cells.rows] if has_names else []
+    axes.set_yticks([row + 0.5 for row in range(len(names))], names, fontsize=rcParams["ytick.labelsize"])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+
+
+def _cell_colors(cells: Cells) -> tuple[Colormap, LogNorm]:
+    """Cividis: read alike with every kind of colour vision, and brighter with every step, for a print in grey."""
+    from matplotlib import colormaps
+    from matplotlib.colors import LogNorm
+
+    return colormaps["cividis"], LogNorm(cells.low, cells.high)
+
+
+def _add_color_scale(figure: Figure, cells: Cells, text: Callable[[str], str]) -> None:
+    from matplotlib.cm import ScalarMappable
+
+    colors, scale = _cell_colors(cells)
+    bar = figure.colorbar(
+        ScalarMappable(scale, colors), ax=figure.axes, orientation="horizontal", location="top",
+        fraction=0.03, aspect=40, pad=0.02,
+    )  # fmt: skip
+    if bar.solids is not None:  # never, of a filled scale
+        bar.solids.set_rasterized(False)  # PGF would put pixels into a second file
+        bar.solids.set_edgecolor("face")
+    bar.outline.set_visible(False)
+    bar.set_label(text(cells.label))
+    _set_log(bar.ax, "x")
+
+
+def _number_cells(figure: Figure, drawing: Drawing, grid: np.ndarray, text: Callable[[str], str]) -> None:
+    """Write the numbers into the cells, where they fit once everything has its place."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure)
+    figure.draw_without_rendering()
+    for row, column, panel in drawing.places():
+        if (cells := panel.cells) is None:
+            continue
+        axes, numbers = grid[row, column], cells.numbers()
+        pitch = axes.get_window_extent().width / figure.dpi * POINTS / (len(cells.x) + 0.2)
+        if pitch < 0.58 * NUMBER_SIZE * max(len(each) for line in numbers for each in line):
+            continue
+        _, scale = _cell_colors(cells)
+        for height, line in enumerate(numbers):
+            for x, value, number in zip(cells.x, cells.values[height], line, strict=True):
+                is_bright = math.isnan(value) or float(scale(value)) > 0.5
+                ink = WHISKERS if math.isnan(value) else "black" if is_bright else "white"
+                axes.text(
+                    x, height + 0.5, text(number), ha="center", va="center_baseline", fontsize=NUMBER_SIZE, color=ink
+                )  # fmt: skip
+
+
 def _draw_whiskers(axes: Axes, panel: Panel, series: Series, color: str) -> None:
     """Error bars, where there are intervals."""
     if not series.has_intervals:
@@ -316,7 +396,7 @@ def _set_axes(axes: Axes, panel: Panel, text: Callable[[str], str]) -> None:
     positions, values = ("y", "x") if panel.horizontal else ("x", "y")
     axes.set_title(text(panel.title))
     axes.set(**{f"{positions}label": text(panel.x_label), f"{values}label": text(panel.y_label)})
-    axes.grid(axis="x" if panel.horizontal else "y")
+    axes.grid(axis="x" if panel.horizontal else "y", visible=panel.cells is None)
     if panel.is_map:
         axes.grid(visible=False)
         axes.set(xticks=(), yticks=(), aspect="equal")

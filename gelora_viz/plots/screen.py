@@ -13,7 +13,7 @@ from gelora_viz.plots.description import BAR_WIDTH, LEVEL
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from gelora_viz.plots.description import Drawing, Panel, Series
+    from gelora_viz.plots.description import Cells, Drawing, Panel, Series
 
 # Legible on white and on a dark notebook alike; the page's own background shows through.
 INK = "#777777"
@@ -28,6 +28,9 @@ POSITION_HEIGHT = 34  # pixels per position of a horizontal panel
 LETTER_WIDTH = 7  # pixels, about
 LEGEND_HEIGHT = 30  # pixels
 FEW_TICKS = 8
+CELL_HEIGHT = 24  # pixels
+MOST_NUMBERED = 28  # columns of cells, beyond which numbers do not fit
+_LOG_TICKS = tuple(digit * 10.0**power for power in range(-3, 7) for digit in (1, 2, 5))
 PANEL_WIDTH = 600  # pixels, about: how densely markers stand is known only to the browser
 
 
@@ -61,6 +64,8 @@ def to_plotly(drawing: Drawing) -> go.Figure:
             in_legend = drawing.has_legend and series.label not in named
             named.add(series.label)
             figure.add_trace(trace | {"showlegend": in_legend, "legend": _legend_id(row)}, **place)
+        if panel.cells is not None:
+            figure.add_trace(_cells(panel.cells, drawing.columns, has_names=column == 0), row=row + 1, col=column + 1)
         _set_axes(figure, drawing, panel, row, column)
     figure.update_layout(_layout(drawing, figure))
     return figure
@@ -99,6 +104,38 @@ def _trace(panel: Panel, series: Series) -> tuple[dict[str, Any] | None, dict[st
         return _band(series, positions, values), trace
     trace[f"error_{values}"] = _whiskers(series)
     return None, trace
+
+
+def _cells(cells: Cells, columns: int, *, has_names: bool) -> dict[str, Any]:
+    """Coloured cells as a plotly trace; plotly writes numbers that stand out from their cell."""
+    logarithms = [[None if math.isnan(value) else math.log10(value) for value in row] for row in cells.values]
+    ticks = [tick for tick in _LOG_TICKS if cells.low <= tick <= cells.high] or [cells.low, cells.high]
+    are_wide = len(cells.x) * columns <= MOST_NUMBERED
+    look: dict[str, Any] = {"texttemplate": "%{text}"} if are_wide else {}
+    return look | {
+        "type": "heatmap",
+        "x": cells.x,
+        # Names may repeat; their places do not.
+        "y": list(range(len(cells.rows))),
+        "z": logarithms,
+        "zmin": math.log10(cells.low),
+        "zmax": math.log10(cells.high),
+        "colorscale": "Cividis",
+        "xgap": 1 if are_wide else 0,
+        "ygap": 1,
+        "text": cells.numbers(),
+        "hovertext": [[_text(detail) for detail in row] for row in cells.details],
+        "hoverinfo": "text",
+        "hoverongaps": False,
+        "showscale": has_names,
+        "colorbar": {
+            "title": {"text": _text(cells.label), "side": "right"},
+            "tickvals": [math.log10(tick) for tick in ticks],
+            "ticktext": [f"{tick:.3g}" for tick in ticks],
+            "outlinewidth": 0,
+            "thickness": 14,
+        },
+    }
 
 
 def _whiskers(series: Series) -> dict[str, Any]:
@@ -194,14 +231,17 @@ def _set_axes(figure: go.Figure, drawing: Drawing, panel: Panel, row: int, colum
         position_axis["range"] = panel.x_range[::-1] if panel.horizontal else panel.x_range
     value_axis: dict[str, Any] = plain | {"title_text": _text(panel.y_label)}
     if panel.log_y:
-        ticks = [digit * 10.0**power for power in range(-3, 7) for digit in (1, 2, 5)]
-        value_axis |= {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
+        value_axis |= {"type": "log", "tickvals": _LOG_TICKS, "ticktext": [f"{tick:g}" for tick in _LOG_TICKS]}
     if panel.y_from_zero:
         value_axis["rangemode"] = "tozero"
     if panel.y_whole and _highest(panel) < FEW_TICKS:
         value_axis["dtick"] = 1  # of larger numbers plotly labels whole ones only
     if panel.y_range is not None:
         value_axis["range"] = [math.log10(end) if panel.log_y else end for end in panel.y_range]
+    if panel.cells is not None:
+        names = panel.cells.rows if column == 0 else ()
+        value_axis |= {"tickvals": list(range(len(names))), "ticktext": [_text(name) for name in names]}
+        value_axis |= {"autorange": "reversed", "showgrid": False, "showticklabels": bool(names)}
     if panel.is_map:
         for axis in (position_axis, value_axis):
             axis |= {"showgrid": False, "showticklabels": False, "showline": True, "mirror": True}
@@ -245,16 +285,16 @@ def _layout(drawing: Drawing, figure: go.Figure) -> dict[str, Any]:
         "margin": {
             "l": 60,
             "r": 20 + LETTER_WIDTH * longest_note,
-            "t": 115 if any(panel.title or panel.notes_label for panel in drawing.panels) else 90,
+            "t": 120 if any(panel.title or panel.notes_label for panel in drawing.panels) else 90,
             "b": 50,
         },
-        "height": 140 + sum(heights),
         "hoverlabel": {"namelength": -1},
     }
     if drawing.caption:
         lines = textwrap.wrap(drawing.caption, CAPTION_WIDTH)
         layout["title"]["subtitle"] = {"text": "<br>".join(map(_text, lines)), "font": {"size": 12}}
         layout["margin"]["t"] += CAPTION_LINE_HEIGHT * (len(lines) - 1)
+    layout["height"] = layout["margin"]["t"] + layout["margin"]["b"] + sum(heights)
     if longest_note and drawing.has_legend:  # notes stand where legends do otherwise
         layout["margin"]["b"] += LEGEND_HEIGHT
         layout["height"] += LEGEND_HEIGHT
@@ -270,6 +310,8 @@ def _layout(drawing: Drawing, figure: go.Figure) -> dict[str, Any]:
 
 
 def _panel_height(panel: Panel, columns: int) -> float:
+    if panel.cells is not None:
+        return CELL_HEIGHT * len(panel.cells.rows)
     if panel.is_map:
         return max(ROW_HEIGHT, MAP_HEIGHT / columns)
     return max(ROW_HEIGHT, POSITION_HEIGHT * len(panel.x_ticks)) if panel.horizontal else ROW_HEIGHT

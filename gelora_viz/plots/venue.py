@@ -1,4 +1,6 @@
-"""How a venue wants its figures: widths and fonts as matplotlib settings, through tueplots where it is installed.
+"""How a venue wants its figures: widths and fonts as matplotlib settings.
+
+tueplots knows most venues; those that it does not know yet have entries here, with the style file that they follow.
 
 TrueType fonts only: conferences refuse the Type 3 fonts that matplotlib embeds by default.
 """
@@ -7,17 +9,53 @@ from __future__ import annotations
 
 import difflib
 import inspect
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from gelora_viz.errors import InputError
 
 PLAIN = "plain"
-PLAIN_WIDTHS = {"column": 3.4, "text": 7.0}  # inches
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a venue's style file says about its pages.
+
+    Attributes:
+        column: width of a column, in inches; of a page with one column, that of its text.
+        text: width of the text, in inches.
+        size: of labels, in points: a size or two below the body, as in tueplots.
+        small: of tick labels and legends, in points.
+        style: the file, and its version or the volume it is for.
+        serif: whether the body is set in Times.
+    """
+
+    column: float
+    text: float
+    size: float
+    small: float
+    style: str
+    serif: bool = True
+
+
+PAGES = {
+    PLAIN: Page(3.4, 7.0, 8, 7, "none", serif=False),
+    "aaai2026": Page((7.0 - 0.375) / 2, 7.0, 9, 7, "aaai2026.sty of 2026-04-29"),
+    "acl2024": Page(7.7 / 2.54, 16.0 / 2.54, 9, 7, "acl.sty on A4, unchanged in these lengths from 2021 to 2024"),
+    "iclr2025": Page(5.5, 5.5, 9, 7, "iclr2025_conference.sty"),
+    "iclr2026": Page(5.5, 5.5, 9, 7, "iclr2026_conference.sty"),
+    "icml2025": Page(3.25, 6.75, 8, 6, "icml2025.sty of 2023-11-23"),
+    "icml2026": Page(3.25, 6.75, 8, 6, "icml2026.sty of 2025-10-29"),
+    "neurips2025": Page(5.5, 5.5, 9, 7, "neurips_2025.sty of 2025-04-02"),
+    "neurips2026": Page(5.5, 5.5, 9, 7, "neurips_2026.sty of 2026-01-29"),
+}
+"""Venues that need no tueplots; an entry of its own goes once tueplots has the venue."""
 # The faces that stand in for Times, best first; STIX ships with matplotlib, so the last one is always there.
 SERIF = ("Times New Roman", "Times", "Nimbus Roman", "Liberation Serif", "FreeSerif", "STIXGeneral")
 SANS = ("Helvetica", "Arial", "Liberation Sans", "DejaVu Sans")
 
 Width = Literal["column", "text"]
+WIDTHS: tuple[Width, ...] = ("column", "text")
 
 
 def paper_settings(venue: str, width: Width = "column") -> dict[Any, Any]:
@@ -26,9 +64,9 @@ def paper_settings(venue: str, width: Width = "column") -> dict[Any, Any]:
     Raises:
         InputError: if the venue or the width is unknown, or the venue's sizes need tueplots and it is not installed.
     """
-    if width not in PLAIN_WIDTHS:
+    if width not in WIDTHS:
         raise InputError(f"unknown width {width!r}; choose 'column' or 'text'")
-    bundle = _plain_bundle(width) if venue == PLAIN else _venue_bundle(venue, width)
+    bundle = _page_bundle(PAGES[venue], width) if venue in PAGES else _venue_bundle(venue, width)
     return {
         **{key: value for key, value in bundle.items() if key not in {"text.latex.preamble", "font.serif"}},
         "font.family": _installed_fonts(bundle),
@@ -69,10 +107,14 @@ def paper_settings(venue: str, width: Width = "column") -> dict[Any, Any]:
     }
 
 
-def _plain_bundle(width: Width) -> dict[str, Any]:
-    small = {"legend.fontsize": 7, "xtick.labelsize": 7, "ytick.labelsize": 7}
-    size = {"figure.figsize": (PLAIN_WIDTHS[width], PLAIN_WIDTHS[width])}
-    return {"font.family": "sans-serif", "font.size": 8, "axes.labelsize": 8, "axes.titlesize": 8, **small, **size}
+def _page_bundle(page: Page, width: Width) -> dict[str, Any]:
+    inches = getattr(page, width)
+    return {
+        "font.family": "serif" if page.serif else "sans-serif",
+        "figure.figsize": (inches, inches),
+        **dict.fromkeys(("font.size", "axes.labelsize", "axes.titlesize"), page.size),
+        **dict.fromkeys(("legend.fontsize", "xtick.labelsize", "ytick.labelsize"), page.small),
+    }
 
 
 def _venue_bundle(venue: str, width: Width) -> dict[str, Any]:
@@ -81,8 +123,8 @@ def _venue_bundle(venue: str, width: Width) -> dict[str, Any]:
         from tueplots import bundles
     except ImportError as error:
         raise InputError(
-            f"the sizes and fonts of {venue!r} come from tueplots, which is not installed; "
-            f'pip install "gelora_viz[paper]", or choose venue="plain"'
+            f"the sizes and fonts of {venue!r} would come from tueplots, which is not installed; "
+            f'pip install "gelora_viz[paper]", or choose one of {", ".join(PAGES)}'
         ) from error
     known = {
         name: function
@@ -90,8 +132,9 @@ def _venue_bundle(venue: str, width: Width) -> dict[str, Any]:
         if function.__module__ == bundles.__name__ and not name.startswith("_")
     }
     if venue not in known:
-        near = difflib.get_close_matches(venue.lower(), known, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"choose one of {', '.join([PLAIN, *known])}"
+        venues = sorted({*PAGES, *known})
+        near = difflib.get_close_matches(venue.lower(), venues, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"choose one of {', '.join(venues)}"
         raise InputError(f"unknown venue {venue!r}; {hint}")
     choices: dict[str, Any] = {"column": {"column": "half", "text": "full"}[width], "usetex": False}
     taken = inspect.signature(known[venue]).parameters

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from gelora_viz.dimension.formulas import ESTIMATORS
+from gelora_viz.finetuning.comparison import BASELINE, NOISE, metric_of
 from gelora_viz.study.findings import Findings
 
-_FEW_TEXTS = 500
+if TYPE_CHECKING:
+    import pandas as pd
+
+_FEW = 500
 
 
 def caveats(found: Findings) -> Iterator[str]:
     """What a careful reader would want to be told, as far as the numbers themselves show it."""
     n_texts = len(found.data.texts("train"))
-    if n_texts < _FEW_TEXTS:
+    if n_texts < _FEW:
         yield f"Only {n_texts} training texts: intervals are wide, and runs on so few say little about accuracy."
     for pooling, profile in found.profiles.items():
+        fewest = profile.frame.loc[profile.frame["n_points"].idxmin()]
+        if fewest["n_points"] < min(_FEW, n_texts):
+            yield (
+                f"Pooling {pooling}, {fewest['layer']}: only {fewest['n_points']:,} points were left to estimate "
+                "from; high dimensions are read much too low from so few."
+            )
         dropped = profile.frame.drop_duplicates("layer").set_index("layer")["n_dropped"]
         for layer, count in dropped[dropped > 0].items():
             yield f"Pooling {pooling}, {layer}: {count:,} near-duplicate points were dropped before estimating."
@@ -49,17 +60,36 @@ def caveats(found: Findings) -> Iterator[str]:
         "Intervals of dimensions cover sampling error only. With finitely many points every distance-based estimator "
         "reads high dimensions too low, and no interval here covers that."
     )
+    yield from _about_runs(found)
+    if found.data.n_unlabelled:
+        yield f"{found.data.n_unlabelled:,} texts without a label were left out of the data."
+    if found.data.n_duplicates:
+        yield f"{found.data.n_duplicates:,} repeated texts were left out of the data."
+
+
+def _about_runs(found: Findings) -> Iterator[str]:
     if found.comparison is not None:
+        metric = metric_of(found.comparison)
+        yield from _inside_the_noise(found.comparison, f"on these test texts, in {metric}")
         yield (
-            "Accuracies come from one seed each; their intervals are about the choice of test texts, not about the "
-            "seed. Another seed can move a single run by more than the gaps seen here."
+            f"In the table of single runs each {metric} comes from one seed; its interval is about the choice of "
+            "test texts, not about the seed. Another seed can move a single run by more than the gaps seen here."
         )
         if len({(each.spec.steps, each.spec.batch_size, each.spec.seed) for each in found.results}) == 1:
             yield (
                 f"All runs took the same {found.results[0].spec.steps} steps with the same order of data; none is "
                 "trained to convergence."
             )
-    if found.data.n_unlabelled:
-        yield f"{found.data.n_unlabelled:,} texts without a label were left out of the data."
-    if found.data.n_duplicates:
-        yield f"{found.data.n_duplicates:,} repeated texts were left out of the data."
+    for name, compared in found.comparisons.items():
+        yield from _inside_the_noise(compared.frame, f"over the seeds of {name}, in {metric_of(compared.frame)}")
+
+
+def _inside_the_noise(frame: pd.DataFrame, where: str) -> Iterator[str]:
+    """The runs that no reader should call better or worse than the baseline."""
+    runs = frame["run"][frame["verdict"] == NOISE]
+    if len(runs):
+        baseline = frame["run"][frame["verdict"] == BASELINE].iloc[0]
+        yield (
+            f"{', '.join(runs)} against {baseline}: inside the noise {where}. That shows no difference, and shows "
+            "no equality either."
+        )

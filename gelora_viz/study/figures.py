@@ -16,7 +16,7 @@ from gelora_viz.plots.latex import escape_latex
 from gelora_viz.plots.paper import FORMATS
 from gelora_viz.plots.venue import Width
 from gelora_viz.study.findings import Findings
-from gelora_viz.study.pictures import Picture, pictures
+from gelora_viz.study.pictures import Picture, overview, pictures
 
 if TYPE_CHECKING:
     from gelora_viz.study.study import Study
@@ -55,7 +55,7 @@ def write_figures(study: Study, venue: str, *, suffix: str = ".pdf") -> Path:
     found = Findings.of(study)
     folder = study.path / "figures" / venue
     about = f"{study.title}, seed {study.settings['seed']}"
-    drawn = list(pictures(found))
+    drawn = [*pictures(found), *overview(found)]
     for each in drawn:
         width: Width = "text" if each.drawing.columns > 1 else "column"
         save_paper_figure(each.drawing, folder / f"{each.name}{suffix}", venue, width=width, about=about)

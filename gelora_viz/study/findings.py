@@ -13,6 +13,7 @@ from gelora_viz.errors import InputError
 from gelora_viz.finetuning import Comparison, RunResult, attach
 from gelora_viz.ranks import RankPlan
 from gelora_viz.sources import TextData
+from gelora_viz.spectra import SpectrumHistory
 
 if TYPE_CHECKING:
     from gelora_viz.study.study import Study
@@ -28,6 +29,7 @@ class Findings:
         plans: by name.
         results: of the finished runs.
         metrics: run -> what it logged.
+        histories: run -> its updates' spectra while it trained, where they were recorded.
         comparison: the table of runs; None before the first has finished.
         comparisons: those over seeds, by name.
         stale_plans: names of plans whose profile has been estimated anew since.
@@ -38,6 +40,7 @@ class Findings:
     plans: Mapping[str, RankPlan]
     results: list[RunResult]
     metrics: Mapping[str, pd.DataFrame]
+    histories: Mapping[str, SpectrumHistory]
     comparison: pd.DataFrame | None
     comparisons: Mapping[str, Comparison]
     stale_plans: list[str]
@@ -55,12 +58,18 @@ class Findings:
                 f"{study.path} has no dimension profile yet, so there is no report; run the step profile first"
             )
         results = study.results()
+        folders = {each.spec.name: study.path / "runs" / each.spec.name for each in results}
         return cls(
             data=study.data,
             profiles=profiles,
             plans=study.plans(),
             results=results,
-            metrics={each.spec.name: attach(study.path / "runs" / each.spec.name).metrics for each in results},
+            metrics={name: attach(folder).metrics for name, folder in folders.items()},
+            histories={
+                name: SpectrumHistory.load(folder / "spectra.json")
+                for name, folder in folders.items()
+                if (folder / "spectra.json").exists()
+            },
             comparison=study.compare() if results else None,
             comparisons=study.comparisons(),
             stale_plans=study.stale_plans(),

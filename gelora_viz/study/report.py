@@ -69,6 +69,7 @@ def _page(
             "title": each.title,
             "name": each.name,
             "caption": each.drawing.caption,
+            "columns": each.drawing.columns,
             "html": _interactive(each, first=number == 0),
         }
         for number, each in enumerate(drawn)

@@ -6,7 +6,9 @@ Their sections are panels too: the headings, with the few controls that a panel 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets
@@ -16,6 +18,7 @@ from gelora_viz.activations import Activations
 from gelora_viz.errors import GeloraVizError, InputError
 from gelora_viz.finetuning.spec import FROZEN, FULL
 from gelora_viz.plots import Drawing, describe_overview
+from gelora_viz.spectra import UpdateSpectrum
 from gelora_viz.widgets.comparison import Comparison
 from gelora_viz.widgets.explorer import Explorer
 from gelora_viz.widgets.fine_tuning import FineTuning
@@ -109,8 +112,10 @@ class Section(Panel):
 class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no types
     """A study on one page, from its dimensions to the comparison of its runs.
 
-    What the study has not yet is said in words, with what to do first; "Look again" finds what was made meanwhile in
-    a terminal or in another notebook. As with `FineTuning`, buttons wait while a cell of the notebook runs.
+    What the study has not yet is said in words, with what to do first. Runs that finish are compared by themselves,
+    and the newest one's effective ranks stand beside the ranks above; "Look again" finds profiles and comparisons
+    that were made meanwhile in a terminal or in another notebook. As with `FineTuning`, buttons wait while a cell of
+    the notebook runs.
 
     Args:
         study: a `Study`, with its data.
@@ -142,6 +147,10 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no ty
         self._map_head = Section("2. Maps of hidden states", {"Show the map": lambda _: self._show_map()})
         self._tuning_head = Section("3. Fine-tuning", hint="Short runs, each in a process of its own.")
         self._compared_head = Section("4. What came of it", choice_label="Compare")
+        self._lock = threading.RLock()
+        """Held while panels are exchanged, by whichever thread; nothing of `fine_tuning` is called meanwhile."""
+        self._finished: set[str] = set()
+        self._profile_stamp: tuple[str, int] | None = None
         self.fine_tuning = FineTuning(study, **options)
         self._ranks_place, self._map_place, self._compared_place = (ipywidgets.VBox() for _ in range(3))
         super().__init__(
@@ -154,6 +163,7 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no ty
             ]
         )  # fmt: skip
         self.refresh()
+        self.fine_tuning.observe(lambda _: self._on_runs(), names=["runs"])
         self._ranks_head.observe(lambda _: self._show_ranks(), names=["choice"])
         self._compared_head.observe(lambda _: self._show_comparison(), names=["choice"])
 
@@ -177,17 +187,35 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no ty
 
     def refresh(self) -> None:
         """Bring all sections up to what is in the study's folder."""
-        poolings = list(self.study.profiles())
-        self._ranks_head.choices = poolings
-        if self._ranks_head.choice not in poolings:
-            self._ranks_head.choice = poolings[0] if poolings else ""
+        self.fine_tuning.refresh()
+        with self._lock:
+            self._finished = self._list_finished()
+            poolings = list(self.study.profiles())
+            self._ranks_head.choices = poolings
+            if self._ranks_head.choice not in poolings:
+                self._ranks_head.choice = poolings[0] if poolings else ""
+            self._show_ranks()
+            self._show_what_came_of_it()
+
+    def _on_runs(self) -> None:
+        """In the thread that watches the runs, each time something has changed about them."""
+        with self._lock:
+            finished = self._list_finished()
+            if finished != self._finished:
+                self._finished = finished
+                self._show_what_came_of_it()
+
+    def _list_finished(self) -> set[str]:
+        return {run["name"] for run in self.fine_tuning.runs if run["status"] == "finished"}
+
+    def _show_what_came_of_it(self) -> None:
+        """Bring up to date what depends on the finished runs."""
         compared = list(self.study.comparisons())
         choices = [*([_SINGLE] if self._find_results() else []), *compared]
         self._compared_head.choices = choices
         if self._compared_head.choice not in choices:
             self._compared_head.choice = choices[0] if choices else ""
-        self.fine_tuning.refresh()
-        self._show_ranks()
+        self._show_effective_ranks()
         self._show_comparison()
         self._show_overview()
 
@@ -226,23 +254,46 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no ty
         )
 
     def _show_ranks(self) -> None:
-        head, old = self._ranks_head, self.ranks
-        if not head.choices:
-            head.hint = (
-                "There is no profile of the intrinsic dimension yet. In a terminal: gelora-viz profile "
-                f"{self.study.path}; in a notebook: study.profile(). Then press Look again."
-            )
-            self.ranks, self._ranks_place.children = None, ()
-        else:
-            head.hint = "Spend a budget of parameters where the dimensions ask for it, and keep the ranks as a plan."
-            model = self.study.loaded.model
-            self.ranks = RankBudget(self.study.profiles()[head.choice], model)
-            self._ranks_place.children = (self.ranks,)
-        self._hide_map()
-        head.text_label = "Name of the plan" if head.choices else ""
-        head.buttons = ["Keep as plan"] if head.choices else []
-        if old is not None:
-            old.close()
+        with self._lock:
+            head, old, stamp = self._ranks_head, self.ranks, self._stamp_of_profile()
+            if stamp is not None and stamp == self._profile_stamp:
+                return  # what was slid and set by hand stays
+            self._profile_stamp = stamp
+            if stamp is None:
+                head.hint = (
+                    "There is no profile of the intrinsic dimension yet. In a terminal: gelora-viz profile "
+                    f"{self.study.path}; in a notebook: study.profile(). Then press Look again."
+                )
+                self.ranks, self._ranks_place.children = None, ()
+            else:
+                self.ranks = RankBudget(self.study.profiles()[head.choice], self.study.loaded.model)
+                self._ranks_place.children = (self.ranks,)
+                self._show_effective_ranks()
+            self._hide_map()
+            head.text_label = "Name of the plan" if head.choices else ""
+            head.buttons = ["Keep as plan"] if head.choices else []
+            if old is not None:
+                old.close()
+
+    def _stamp_of_profile(self) -> tuple[str, int] | None:
+        """What changes with the profile that is to be shown; None without one."""
+        pooling = self._ranks_head.choice
+        file = self.study.path / "profiles" / f"{pooling}.json"
+        return (pooling, file.stat().st_mtime_ns) if pooling and file.exists() else None
+
+    def _show_effective_ranks(self) -> None:
+        """Beside the ranks, what the newest run has used that has adapted these matrices."""
+        if self.ranks is None:
+            return
+        said = "Spend a budget of parameters where the dimensions ask for it, and keep the ranks as a plan."
+        for run in self.fine_tuning.runs:
+            file = self.study.path / "runs" / run["name"] / "spectrum.json"
+            if run["status"] == "finished" and file.exists():
+                with suppress(GeloraVizError):  # of other matrices, or another version
+                    self.ranks.show_spectrum(UpdateSpectrum.load(file))
+                    said += f" Dots are the effective ranks of {run['name']}, the newest run of such matrices."
+                    break
+        self._ranks_head.hint = said
 
     def _hide_map(self) -> None:
         """The map is of another pooling now, or of a profile that has changed."""
@@ -284,22 +335,25 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no ty
         self._show_overview()
 
     def _show_comparison(self) -> None:
-        head, old = self._compared_head, self.comparison
-        self.comparison = None
-        if not head.choices:
-            head.hint = (
-                f'Nothing to compare yet: start runs above, "{FROZEN}" or "{FULL}" among them for comparison, and '
-                "press Look again once they are finished."
-            )
-        else:
-            head.hint = "Finished runs. Those that finish from now on are here after Look again."
-            try:
-                self.comparison = self._make_comparison(head.choice)
-            except GeloraVizError as error:
-                head.hint = f"These runs cannot be compared: {error}"
-        self._compared_place.children = () if self.comparison is None else (self.comparison,)
-        if old is not None:
-            old.close()
+        with self._lock:
+            head, old = self._compared_head, self.comparison
+            self.comparison = None
+            if not head.choices:
+                head.hint = (
+                    f'Nothing to compare yet: start runs above, "{FROZEN}" or "{FULL}" among them for comparison; '
+                    "finished ones come here by themselves."
+                )
+            else:
+                head.hint = "Finished runs, on the same test texts."
+                try:
+                    self.comparison = self._make_comparison(head.choice)
+                except GeloraVizError as error:
+                    head.hint = f"These runs cannot be compared: {error}"
+            if self.comparison is not None and old is not None:
+                _carry_over(old, self.comparison)
+            self._compared_place.children = () if self.comparison is None else (self.comparison,)
+            if old is not None:
+                old.close()
 
     def _make_comparison(self, choice: str) -> Comparison:
         if choice != _SINGLE:
@@ -312,8 +366,15 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no ty
         self.refresh()
 
     def _write_report(self, section: Section) -> None:
+        section.status = "Writing the report; this takes some seconds."
         path = self.study.report()
         section.content = path.read_bytes()
         section.file_name = path.name
         section.status = f"Written: {path}"
         self._show_overview()
+
+
+def _carry_over(old: Comparison, new: Comparison) -> None:
+    """The pair of methods that the reader looks at, where the new panel has them."""
+    if old.first != old.second and {old.first, old.second} <= {each["name"] for each in new.methods}:
+        new.first, new.second = old.first, old.second

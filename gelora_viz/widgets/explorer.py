@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 LONGEST_TEXT = 400
 """Letters of a text that are sent to the page; the rest is counted."""
 _COLORINGS = {"label": "Label", "dimension": "Local dimension", "token": "Token", "nothing": "One colour"}
+_PROGRESS_STEP = 0.02
 _STEPS = 65535
 
 
@@ -115,6 +116,9 @@ class Explorer(Panel):
     working = traitlets.Unicode("").tag(sync=True)
     """What is computed at the moment, in words; empty if nothing is."""
 
+    progress = traitlets.Float(0.0).tag(sync=True)
+    """The share of its map's optimisation that is done; 0 while neighbours are searched."""
+
     shown = traitlets.Dict().tag(sync=True)
     """The map that is there: version (another number for another map), layer, n_components, n_points; or empty."""
 
@@ -150,7 +154,9 @@ class Explorer(Panel):
             del colorings["token"]
         self._provenance = activations.provenance
         options = {"n_neighbors": n_neighbors, "min_dist": min_dist, "max_points": max_points, "seed": seed}
-        self._maker = MapMaker(activations, options | {"cache": cache}, self._on_made, self._on_failed)
+        self._maker = MapMaker(
+            activations, options | {"cache": cache}, self._on_made, self._on_failed, self._on_progress
+        )
         self._lock = threading.RLock()  # the maker's thread shows maps, the kernel's own chooses them
         self._references: dict[int, np.ndarray] = {}
         self._places = self._colors = b""
@@ -237,7 +243,7 @@ class Explorer(Panel):
     def _begin(self, wish: Wish) -> None:
         what = "UMAP" if wish.layer not in self._maker.layers(wish.n_components) else "Local dimensions"
         with self.hold_sync():
-            self.working = f"{what} of {wish.layer}"
+            self.working, self.progress = f"{what} of {wish.layer}", 0.0
             self.ready = self._maker.layers(wish.n_components)
             self.status = ""
         self._maker.ask(wish)
@@ -250,6 +256,13 @@ class Explorer(Panel):
                     self._show(wish)
                 except Exception as error:  # noqa: BLE001 - nobody else would see it
                     self._on_failed(wish, error)
+
+    def _on_progress(self, wish: Wish, share: float) -> None:
+        """In the maker's thread; now and then is enough."""
+        if share - self.progress >= _PROGRESS_STEP or share == 1:
+            with self._lock:
+                if wish == self._wish():
+                    self.progress = round(share, 2)
 
     def _on_failed(self, wish: Wish, error: Exception) -> None:
         """In the maker's thread."""

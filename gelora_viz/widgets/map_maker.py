@@ -31,6 +31,7 @@ class MapMaker:
         options: further arguments of `project`.
         on_made: called in the thread with each wish that is fulfilled.
         on_failed: called in the thread with each wish that is not, and why.
+        on_progress: called in the thread with a wish and the share of its map that is done.
     """
 
     def __init__(
@@ -39,9 +40,10 @@ class MapMaker:
         options: Mapping[str, Any],
         on_made: Callable[[Wish], None],
         on_failed: Callable[[Wish, Exception], None],
+        on_progress: Callable[[Wish, float], None],
     ) -> None:
         self._activations, self._options = activations, dict(options)
-        self._on_made, self._on_failed = on_made, on_failed
+        self._on_made, self._on_failed, self._on_progress = on_made, on_failed, on_progress
         self._maps: dict[tuple[str, int], Projection] = {}
         self._local: dict[str, np.ndarray] = {}
         self._lock = threading.Lock()
@@ -98,7 +100,11 @@ class MapMaker:
         key = (wish.layer, wish.n_components)
         if key not in self._maps:
             self._maps[key] = project(
-                self._activations, wish.layer, n_components=wish.n_components, progress=False, **self._options
+                self._activations,
+                wish.layer,
+                n_components=wish.n_components,
+                progress=lambda share: self._on_progress(wish, share),
+                **self._options,
             )
         if wish.with_local and wish.layer not in self._local:
             self._local[wish.layer] = self._estimate(wish.layer, self._maps[key].frame["point"].to_numpy(copy=True))

@@ -146,7 +146,7 @@ class RankBudget(Panel):
         readings: Mapping[str, RankPlan] | None = None,
     ) -> None:
         self.profile = profile
-        self.spectrum = spectrum
+        self.spectrum: UpdateSpectrum | None = None
         self._matrices = find_matrices(model, target_modules)
         self._costs = sum(matrix.cost for matrix in self._matrices)
         self._settings = {"min_rank": min_rank, "max_rank": max_rank, "seed": seed}
@@ -171,8 +171,8 @@ class RankBudget(Panel):
             estimators=[[name, estimator_title(name)] for name in profile.estimators],
             stops=[list(stop) for stop in stops],
             layers=_list_layers(self._matrices),
-            effective_ranks=self._find_effective_ranks(),
         )
+        self.show_spectrum(spectrum)
         self._show()
         self.observe(self._on_change, names=list(_STATE))
 
@@ -205,6 +205,15 @@ class RankBudget(Panel):
     def send_peft_code(self) -> None:
         """Send `peft_code` to the page, which puts it on the clipboard; called by its button."""
         self.send({"peft_code": self.peft_code})
+
+    def show_spectrum(self, spectrum: UpdateSpectrum | None) -> None:
+        """Show beside the ranks what a trained adapter has used of its own; None shows nothing.
+
+        Raises:
+            InputError: if the spectrum is of other matrices; what was shown stays.
+        """
+        self.effective_ranks = [] if spectrum is None else self._find_effective_ranks(spectrum)
+        self.spectrum = spectrum
 
     def describe(self) -> Drawing:
         """The panel's picture: as `plots.rank_profile`, with one estimator."""
@@ -329,10 +338,8 @@ class RankBudget(Panel):
                     f"{self._matrices[0].module}; allocate it for the same model and target_modules"
                 )
 
-    def _find_effective_ranks(self) -> list[float | None]:
-        if self.spectrum is None:
-            return []
-        reached = dict(zip(self.spectrum.frame["module"], self.spectrum.frame["entropy_rank"], strict=True))
+    def _find_effective_ranks(self, spectrum: UpdateSpectrum) -> list[float | None]:
+        reached = dict(zip(spectrum.frame["module"], spectrum.frame["entropy_rank"], strict=True))
         of_layers: dict[str, list[float]] = {matrix.block.name: [] for matrix in self._matrices}
         for matrix in self._matrices:
             if matrix.module in reached:

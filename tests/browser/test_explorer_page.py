@@ -196,3 +196,8 @@ def test_without_a_graphics_card_the_panel_draws_by_canvas_and_says_so(browser_p
     browser_page.locator(".jp-RenderedHTML svg").wait_for()
     shown.lab.run(shown.page, "panel.show_error(RuntimeError('a failure in the background'))")
     shown.root.get_by_role("alert").wait_for()
+    shown.lab.run(shown.page, "panel.working, panel.progress = 'UMAP of block 2', 0.4")
+    bar = shown.root.get_by_role("progressbar")
+    bar.wait_for()
+    assert bar.evaluate("(bar) => bar.value") == 0.4
+    assert "UMAP of block 2 is being computed" in shown.root.locator(".gv-wait").inner_text()

@@ -71,6 +71,8 @@ CELLS = """([caption, name]) => {
     const heading = [...table.tHead.rows[0].cells].find((each) => each.textContent === name);
     return [...table.tBodies[0].rows].map((row) => row.cells[heading.cellIndex].textContent);
 }"""
+A4_WIDTH = 703
+"""Pixels between margins of 12 mm."""
 CUT_OFF = "each.scrollWidth > each.clientWidth + 1"
 
 
@@ -88,13 +90,34 @@ def test_a_heading_sorts_its_table_by_numbers_both_ways_by_mouse_and_keyboard(br
     assert heading.locator("..").get_attribute("aria-sort") == "descending"
 
 
-def test_on_paper_nothing_is_cut_off_and_everything_is_unfolded(browser_page, report):
-    browser_page.set_viewport_size({"width": 760, "height": 1000})  # the width of A4 between its margins
-    open_report(browser_page, report, media="print")
-    browser_page.wait_for_function(f"() => [...document.querySelectorAll('figure')].every((each) => !({CUT_OFF}))")
+def test_on_paper_nothing_is_cut_off_and_everything_is_unfolded(browser_page, report, tmp_path):
+    browser_page.set_viewport_size({"width": 1200, "height": 1000})  # wider than a sheet
+    open_report(browser_page, report)
+    assert max(widths_of_pictures(browser_page)) > A4_WIDTH
     browser_page.evaluate("() => dispatchEvent(new Event('beforeprint'))")
+    browser_page.emulate_media(media="print")
+    assert max(widths_of_pictures(browser_page)) < A4_WIDTH
+    browser_page.set_viewport_size({"width": A4_WIDTH, "height": 1000})
+    assert not browser_page.evaluate(
+        f"() => [...document.querySelectorAll('figure, .scroll')].some((each) => {CUT_OFF})"
+    )
     assert browser_page.locator("details:not([open])").count() == 0
     assert browser_page.locator(".modebar").first.is_hidden()
+    browser_page.emulate_media(media="screen")
+    browser_page.set_viewport_size({"width": 1200, "height": 1000})
+    browser_page.evaluate("() => dispatchEvent(new Event('afterprint'))")
+    browser_page.wait_for_function(f"() => document.querySelector('.main-svg').clientWidth > {A4_WIDTH}")
+
+
+def test_pictures_on_a_phone_keep_a_width_that_can_be_read(browser_page, report):
+    browser_page.set_viewport_size({"width": 390, "height": 800})
+    open_report(browser_page, report)
+    assert min(widths_of_pictures(browser_page)) >= 440
+    assert browser_page.locator("figure .scroll[tabindex='0']").count() == browser_page.locator("figure").count()
+
+
+def widths_of_pictures(page):
+    return page.evaluate("() => [...document.querySelectorAll('.main-svg')].map((each) => each.clientWidth)")
 
 
 def test_a_hostile_figure_label_stays_text(browser_page, tmp_path):

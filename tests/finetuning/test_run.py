@@ -227,8 +227,8 @@ def test_a_run_can_be_started_again_in_its_folder_as_soon_as_it_has_ended(spec_o
     first = launch(spec, run_dir=tmp_path / "run").wait(timeout=PATIENCE, progress=False)
     assert first.status == "finished"
     again = launch(spec, run_dir=tmp_path / "run")  # no waiting for the worker to clean up after itself
-    again.cancel(grace=0)
-    assert "killed" in again.message
+    again.cancel(grace=0)  # it may not even have a worker yet
+    assert again.status == "cancelled"
     assert launch(spec, run_dir=tmp_path / "run").wait(timeout=PATIENCE, progress=False).status == "finished"
 
 

@@ -54,6 +54,25 @@ def test_a_seed_gives_one_map_and_another_seed_another():
     assert not np.allclose(first, other)
 
 
+def test_a_function_hears_how_much_is_done_and_changes_nothing():
+    heard = []
+    activations = cloud()
+    found = project(activations, progress=heard.append)
+    assert heard == sorted(heard)
+    assert 0 < heard[0] < 0.05
+    assert heard[-1] == 1
+    np.testing.assert_array_equal(found.coordinates, project(activations).coordinates)
+
+
+def test_a_function_that_fails_leaves_umap_s_own_bar_in_its_place():
+    from umap import layouts
+
+    before = layouts.tqdm
+    with pytest.raises(ZeroDivisionError):
+        project(cloud(), progress=lambda _: 1 / 0)
+    assert layouts.tqdm is before
+
+
 def test_a_map_is_computed_once_for_the_same_points_and_settings(tmp_path, count_fits):
     activations = cloud()
     first = project(activations, cache=tmp_path)

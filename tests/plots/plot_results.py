@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from gelora_viz import plots
+from gelora_viz.dimension.formulas import ESTIMATORS
 
 NAN = float("nan")
 
@@ -114,6 +115,17 @@ def make_encoder_decoder():
     return make_profile(rows=rows), plan, make_spectrum(plan)
 
 
+def make_many_estimators(n_blocks=6, stacks=("",)):
+    """A profile with every estimator of the catalogue that has a value everywhere but at one place."""
+    rows = []
+    for stack in stacks:
+        shape = 20 + 14 * np.sin(np.pi * np.arange(n_blocks + 1) / n_blocks)
+        values = {name: list(0.2 * (index + 1) * shape) for index, name in enumerate(ESTIMATORS)}
+        rows += profile_rows(values, stack, f"{stack}.layer")
+    rows[3]["dimension"] = rows[3]["ci_low"] = rows[3]["ci_high"] = NAN
+    return make_profile(rows=rows)
+
+
 def make_comparison(runs=("gelora", "lora-r4", "lora-r8", "adalora")):
     n_runs = len(runs)
     accuracy = np.linspace(0.842, 0.871, n_runs)[::-1]
@@ -157,6 +169,9 @@ def drawings():
         "96 layers": plots.describe_rank_profile(*make_deep(96)),
         "encoder-decoder": plots.describe_rank_profile(*make_encoder_decoder()),
         "dimensions": plots.describe_dimensions({"mean": make_profile(), "tokens": make_profile(TOKENS)}),
+        "estimators": plots.describe_estimators(make_many_estimators()),
+        "estimators of 96 layers": plots.describe_estimators(make_many_estimators(96)),
+        "estimators of two stacks": plots.describe_estimators(make_many_estimators(12, ("encoder", "decoder"))),
         "plans": plots.describe_plans({"gelora": make_plan(), "uniform": make_plan([4] * 6)}),
         "one plan": plots.describe_plans({"gelora": make_plan()}),
         "comparison": plots.describe_comparison(make_comparison()),

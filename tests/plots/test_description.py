@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from gelora_viz.errors import InputError
-from gelora_viz.plots.description import BAR_WIDTH, Drawing, Panel, Series, Style, style_number
+from gelora_viz.plots.description import BAR_WIDTH, Cells, Drawing, Panel, Series, Style, style_number
 
 NAN = float("nan")
 
@@ -45,6 +45,17 @@ def test_a_level_is_a_stroke_as_wide_as_a_bar():
 def test_a_series_of_mixed_lengths_is_refused():
     with pytest.raises(InputError, match=r"series 'a' mixes lengths \[1, 2\]"):
         line(y=(1.0,))
+
+
+def test_cells_of_mixed_lengths_are_refused():
+    shape = {"x": (0.0, 1.0), "rows": ("a", "b"), "label": "dimension", "low": 1.0, "high": 2.0}
+    full = ((1.0, 2.0), (1.0, 2.0))
+    texts = (("", ""), ("", ""))
+    assert Cells(values=full, details=texts, **shape).numbers() == (("1.0", "2.0"), ("1.0", "2.0"))
+    with pytest.raises(InputError, match=r"cells 'dimension' have rows of lengths \[2\]; give 2 of 2 values"):
+        Cells(values=full[:1], details=texts, **shape)
+    with pytest.raises(InputError, match=r"lengths \[2, 1\]"):
+        Cells(values=full, details=(("", ""), ("",)), **shape)
 
 
 def test_half_an_interval_is_refused():

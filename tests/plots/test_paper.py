@@ -10,6 +10,7 @@ from itertools import pairwise
 import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib.collections import QuadMesh
 from matplotlib.container import BarContainer
 from plot_results import drawings, make_comparison, make_deep, make_encoder_decoder, make_metrics, make_profile
 
@@ -17,7 +18,7 @@ from gelora_viz import plots
 from gelora_viz.errors import InputError, StudyError
 from gelora_viz.plots import Panel, Series, Style
 from gelora_viz.plots.description import LEVEL
-from gelora_viz.plots.venue import paper_settings
+from gelora_viz.plots.venue import PAGES, paper_settings
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -85,7 +86,8 @@ def test_a_file_says_which_gelora_viz_made_it_and_not_when(main_picture, suffix,
 
 
 @pytest.mark.parametrize(
-    ("venue", "column", "text"), [("icml2024", 3.25, 6.75), ("neurips2024", 5.5, 5.5), ("plain", 3.4, 7)]
+    ("venue", "column", "text"),
+    [("icml2024", 3.25, 6.75), ("neurips2024", 5.5, 5.5), ("acl2024", 7.7 / 2.54, 16 / 2.54), ("plain", 3.4, 7)],
 )
 def test_a_figure_is_as_wide_as_the_venue_wants_it(main_picture, venue, column, text):
     assert plots.to_matplotlib(main_picture, venue, "column").get_figwidth() == pytest.approx(column)
@@ -141,6 +143,43 @@ def test_tick_labels_do_not_touch_and_the_legend_stays_clear_of_the_panels(pictu
     assert legend.x1 <= figure.bbox.x1
 
 
+@pytest.mark.parametrize("name", ["estimators", "estimators of 96 layers", "estimators of two stacks"])
+@pytest.mark.parametrize("width", ["column", "text"])
+def test_cells_have_their_values_as_colours_and_as_numbers_that_stay_inside(name, width):
+    drawing = drawings()[name]
+    figure = plots.to_matplotlib(drawing, "icml2024", width)
+    figure.draw_without_rendering()
+    for axes, panel in zip(figure.axes, drawing.panels, strict=False):
+        (mesh,) = (each for each in axes.collections if isinstance(each, QuadMesh))
+        drawn = mesh.get_array().filled(np.nan).reshape(len(panel.cells.rows), -1)
+        np.testing.assert_array_equal(drawn, panel.cells.values)
+        assert (mesh.norm.vmin, mesh.norm.vmax) == (panel.cells.low, panel.cells.high)
+        names = [label.get_text() for label in axes.get_yticklabels()]
+        assert names == (list(panel.cells.rows) if panel is drawing.panels[0] else [])
+        written = [text.get_text() for text in axes.texts]
+        fits = (width == "text" and len(panel.cells.x) < 20) or name == "estimators"
+        assert written == ([each for row in panel.cells.numbers() for each in row] if fits else [])
+        cell = axes.get_window_extent().width / (len(panel.cells.x) + 0.2)
+        assert all(text.get_window_extent().width < cell for text in axes.texts)
+
+
+def test_cells_are_told_apart_by_their_brightness():
+    """For a print in grey: the larger of two values is the brighter one."""
+    figure = plots.to_matplotlib(drawings()["estimators"], "plain")
+    (mesh,) = (each for each in figure.axes[0].collections if isinstance(each, QuadMesh))
+    values = np.geomspace(mesh.norm.vmin, mesh.norm.vmax, 50)
+    luminance = mesh.to_rgba(values)[:, :3] @ [0.2126, 0.7152, 0.0722]
+    assert np.all(np.diff(luminance) > 0)
+
+
+@pytest.mark.parametrize("name", drawings())
+def test_series_differ_in_more_than_their_colour(name):
+    """For a print in grey: dash or mark tells them apart, or the colours' brightness does."""
+    for panel in drawings()[name].panels:
+        looks = {series.label: (series.kind, series.style.dash, series.style.marker) for series in panel.series}
+        assert len(set(looks.values())) == len(looks)
+
+
 def test_a_horizontal_panel_turns_lines_bars_strokes_intervals_and_scales_alike():
     shape = {"x": (0.0, 1.0), "y": (1.0, 50.0), "low": (0.5, 40.0), "high": (2.0, 60.0)}
     series = (
@@ -194,9 +233,9 @@ def test_another_suffix_is_refused_with_those_that_work(main_picture, tmp_path):
 
 
 def test_an_unknown_venue_is_answered_with_the_nearest_or_with_all(main_picture):
-    with pytest.raises(InputError, match="unknown venue 'ICML2042'; did you mean icml2024"):
+    with pytest.raises(InputError, match="unknown venue 'ICML2042'; did you mean icml2026 or icml2025 or icml2024"):
         plots.to_matplotlib(main_picture, "ICML2042")
-    with pytest.raises(InputError, match="choose one of plain, aaai2024"):
+    with pytest.raises(InputError, match=r"choose one of aaai2024, aaai2026, acl2024, .*, plain"):
         plots.to_matplotlib(main_picture, "Nature")
     with pytest.raises(InputError, match="unknown venue 'figsizes'"):
         plots.to_matplotlib(main_picture, "figsizes")
@@ -207,7 +246,21 @@ def test_an_unknown_width_is_refused(main_picture):
         plots.to_matplotlib(main_picture, "plain", "wide")
 
 
-def test_without_tueplots_only_the_plain_venue_is_drawn(main_picture, monkeypatch):
+@pytest.mark.parametrize("venue", set(PAGES) - {"plain"})
+def test_our_own_venues_are_those_that_tueplots_lacks_and_follow_their_predecessor(main_picture, venue):
+    from tueplots import bundles
+
+    assert not hasattr(bundles, venue), "tueplots knows it now; take ours away"
+    figure = plots.to_matplotlib(main_picture, venue)
+    before = next((name for name in dir(bundles) if name == f"{venue[:-4]}2024"), None)
+    if before is not None and venue != "aaai2026":  # whose kit has wider columns now
+        assert figure.get_figwidth() == plots.to_matplotlib(main_picture, before).get_figwidth()
+        settings, earlier = paper_settings(venue), paper_settings(before)
+        same = ["font.family", "font.size", "axes.labelsize", "legend.fontsize", "xtick.labelsize"]
+        assert {name: settings[name] for name in same} == {name: earlier[name] for name in same}
+
+
+def test_without_tueplots_our_own_venues_are_drawn(main_picture, monkeypatch):
     imported = builtins.__import__
 
     def without_tueplots(name, *args, **kwargs):
@@ -217,6 +270,7 @@ def test_without_tueplots_only_the_plain_venue_is_drawn(main_picture, monkeypatc
 
     monkeypatch.setattr(builtins, "__import__", without_tueplots)
     assert plots.to_matplotlib(main_picture, "plain").axes
+    assert plots.to_matplotlib(main_picture, "icml2026").axes
     with pytest.raises(InputError, match=r'pip install "gelora_viz\[paper\]"'):
         plots.to_matplotlib(main_picture, "icml2024")
 

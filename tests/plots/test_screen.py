@@ -1,10 +1,11 @@
 """The plotly renderer draws everything a drawing says, and nothing that a name says."""
 
 import json
+import math
 
 import numpy as np
 import pytest
-from plot_results import drawings, make_comparison, make_metrics, make_profile
+from plot_results import drawings, make_comparison, make_many_estimators, make_metrics, make_profile
 
 from gelora_viz import plots
 
@@ -14,7 +15,9 @@ SCRIPT = "<script>alert(1)</script>"
 @pytest.mark.parametrize("name", drawings())
 def test_every_series_of_every_picture_is_a_trace_with_its_values(name):
     drawing = drawings()[name]
-    traces = [trace for trace in plots.to_plotly(drawing).data if trace.hoverinfo != "skip"]
+    traces = [
+        trace for trace in plots.to_plotly(drawing).data if trace.hoverinfo != "skip" and trace.type != "heatmap"
+    ]
     series = [series for panel in drawing.panels for series in panel.series]
     assert [trace.name for trace in traces] == [one.label for one in series]
     for trace, one in zip(traces, series, strict=True):
@@ -25,6 +28,42 @@ def test_every_series_of_every_picture_is_a_trace_with_its_values(name):
 @pytest.mark.parametrize("name", drawings())
 def test_every_picture_is_valid_json_without_nan(name):
     json.loads(plots.to_plotly(drawings()[name]).to_json(), parse_constant=pytest.fail)
+
+
+def test_cells_have_their_values_as_colours_and_numbers_and_say_more_on_hover():
+    profile = make_many_estimators()
+    (trace,) = plots.estimators(profile).data
+    (panel,) = plots.describe_estimators(profile).panels
+    assert [[z if z is None else pytest.approx(10**z) for z in row] for row in trace.z] == [
+        [None if math.isnan(value) else value for value in row] for row in panel.cells.values
+    ]
+    assert [*trace.text[0]][:2] == ["4.0", "5.4"]
+    assert trace.hovertext[0][1] == "TwoNN: 5.4 [5.03, 5.77], .layer.0, 2,000 points"
+    assert "no estimate" in trace.hovertext[0][3]
+
+
+def test_rows_of_cells_go_from_low_to_high_and_share_one_scale_over_stacks():
+    drawing = plots.describe_estimators(make_many_estimators(12, ("encoder", "decoder")))
+    upper, lower = (np.nanmedian(panel.cells.values, axis=1) for panel in drawing.panels)
+    assert np.all(np.diff(upper) > 0)
+    assert np.all(np.diff(lower) > 0)
+    ends = [(panel.cells.low, panel.cells.high) for panel in drawing.panels]
+    assert ends[0] == ends[1] == pytest.approx((4.0, 142.8))
+
+
+def test_a_dimension_of_zero_has_no_place_on_a_logarithmic_scale():
+    rows = make_many_estimators().frame
+    rows.loc[0, "dimension"] = 0.0
+    (panel,) = plots.describe_estimators(make_profile(rows=rows)).panels
+    assert math.isnan(panel.cells.values[0][0])
+    assert panel.cells.low > 0
+
+
+def test_a_single_value_still_has_a_scale():
+    rows = make_profile({"twonn": [5.0]}).frame
+    (panel,) = plots.describe_estimators(make_profile(rows=rows)).panels
+    assert panel.cells.low < 5 < panel.cells.high
+    assert plots.to_matplotlib(plots.describe_estimators(make_profile(rows=rows)), "plain").axes
 
 
 def test_lines_have_bands_and_points_have_whiskers(profile, plan, spectrum):
@@ -52,6 +91,7 @@ def test_names_from_outside_cannot_bring_markup_or_mathematics():
         plots.comparison(frame),
         plots.training({SCRIPT: make_metrics()["gelora"], "$x$": make_metrics()["gelora"]}),
         plots.dimensions({SCRIPT: make_profile()}),
+        plots.estimators(make_profile(rows=make_profile().frame.assign(layer=SCRIPT, estimator=SCRIPT))),
         plots.rank_profile(make_profile(rows=make_profile().frame.assign(layer=SCRIPT, estimator=SCRIPT))),
     ]
     for figure in figures:

@@ -29,7 +29,14 @@ def paper(finished_study, tmp_path_factory):
 def test_every_picture_and_table_is_there_and_in_the_document(paper):
     document = (paper / "main.tex").read_text()
     figures = {file.name for file in paper.glob("*.pdf")}
-    assert {"rank_profile_gelora.pdf", "plans.pdf", "dimensions.pdf", "comparison.pdf", "training.pdf"} <= figures
+    assert {
+        "rank_profile_gelora.pdf",
+        "plans.pdf",
+        "dimensions.pdf",
+        "comparison.pdf",
+        "training.pdf",
+        "overview.pdf",
+    } <= figures
     assert set(re.findall(r"\\includegraphics\[.*?\]\{(.*?)\}", document)) == figures
     tables = {file.name for file in paper.glob("table_*.tex")}
     assert set(re.findall(r"\\input\{(.*?)\}", document)) == tables == {"table_runs.tex", "table_plans.tex"}

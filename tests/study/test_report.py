@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pandas as pd
@@ -12,7 +13,10 @@ from small_study import PROFILING, QUICK, launch_here, write_csv
 
 from gelora_viz import DimensionProfile, Study
 from gelora_viz.errors import InputError
+from gelora_viz.spectra import SpectrumHistory, UpdateSpectrum
 from gelora_viz.study import study as study_module
+from gelora_viz.study.caveats import caveats
+from gelora_viz.study.findings import Findings
 
 SCRIPT = "<script>alert(1)</script>"
 BACKWARDS = "\u202e\u05e9\u05dc\u05d5\u05dd ''"
@@ -109,8 +113,37 @@ def test_the_page_warns_of_noise_few_texts_one_seed_and_the_reconstructed_scalin
     assert f"Plan gelora: in {noisy} of 3 blocks the change of dimension is inside the noise" in page.text
     assert "Only " in page.text
     assert "training texts: intervals are wide" in page.text
-    assert "Accuracies come from one seed each" in page.text
+    assert "each accuracy comes from one seed" in page.text
     assert "our reconstruction" in page.text
+
+
+def test_runs_inside_the_noise_are_named_and_others_are_not(finished_study):
+    found = Findings.of(Study(finished_study))
+    frame = pd.DataFrame(
+        {
+            "run": ["a", "b", "c", "d"],
+            "accuracy": [0.5, 0.9, 0.51, 0.52],
+            "verdict": ["baseline", "better than the baseline", "inside the noise", "inside the noise"],
+        }
+    )
+    said = [each for each in caveats(replace(found, comparison=frame)) if "inside the noise on" in each]
+    (sentence,) = said
+    assert sentence.startswith("c, d against a: inside the noise on these test texts, in accuracy. ")
+    clear = frame[frame["verdict"] != "inside the noise"]
+    assert not [each for each in caveats(replace(found, comparison=clear)) if "inside the noise on" in each]
+
+
+def test_few_points_are_named_where_duplicates_left_few(finished_study):
+    found = Findings.of(Study(finished_study))
+    profile = found.profiles["mean"]
+    layer = profile.layers[1]
+    few = profile.frame.assign(n_points=[40 if each == layer else 480 for each in profile.frame["layer"]])
+    said = " ".join(caveats(replace(found, profiles={"mean": replace(profile, frame=few)})))
+    assert f"Pooling mean, {layer}: only 40 points were left to estimate from" in said
+    whole = profile.frame.assign(n_points=10_000)
+    assert "were left to estimate from" not in " ".join(
+        caveats(replace(found, profiles={"mean": replace(profile, frame=whole)}))
+    )
 
 
 def test_a_noisy_block_is_counted_and_a_clear_one_is_not(copied_study):
@@ -177,10 +210,23 @@ def test_every_figure_is_there_as_pdf_and_png(reported):
             "training",
             "score_by_size",
             "utilisation",
+            "estimators_mean",
+            "estimators_tokens",
+            "singular_values_gelora",
+            "singular_values_uniform",
         }
     )
     assert set(pdf.values()) == {b"%PDF-"}
     assert set(png.values()) == {b"\x89PNG\r\n\x1a\n"}
+
+
+def test_spectra_recorded_over_training_are_drawn(copied_study):
+    run = copied_study / "runs" / "gelora"
+    spectrum = UpdateSpectrum.load(run / "spectrum.json")
+    SpectrumHistory({1: spectrum, 5: spectrum}).save(run / "spectra.json")
+    Study(copied_study).report()
+    assert (copied_study / "figures" / "rank_growth_gelora.pdf").exists()
+    assert not (copied_study / "figures" / "rank_growth_uniform.pdf").exists()
 
 
 def test_html_in_names_labels_and_texts_is_shown_and_not_run(hostile):
@@ -217,7 +263,9 @@ def test_a_study_with_nothing_but_a_profile_has_a_report_too(copied_study):
     page = Page(Study(copied_study).report().read_text(encoding="utf-8"))
     assert "Nothing has been fine-tuned yet" in page.text
     figures = {file.stem for file in (copied_study / "figures").glob("*.pdf")}
-    assert figures == {"rank_profile_mean", "rank_profile_tokens", "dimensions"}
+    assert figures == {
+        *("rank_profile_mean", "rank_profile_tokens", "dimensions", "estimators_mean", "estimators_tokens"),
+    }
     assert {file.stem for file in (copied_study / "tables").glob("*.csv")} == {"dimensions", "dimension_differences"}
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import time
 
 import pytest
 
 from gelora_viz import Study
 from gelora_viz.errors import InputError
+from gelora_viz.spectra import UpdateSpectrum
 from gelora_viz.widgets import Dashboard
 from gelora_viz.widgets.serving import write_notebook
 
@@ -18,6 +21,13 @@ def dashboard(finished_study, tmp_path):
     dashboard = Dashboard(Study(shutil.copytree(finished_study, tmp_path / "study")), threads=1)
     yield dashboard
     dashboard.close()
+
+
+def wait_until(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.05)
 
 
 def press(section, name, **typed):
@@ -70,11 +80,59 @@ def test_a_map_is_made_when_it_is_asked_for_and_goes_with_its_profile(dashboard)
     assert dashboard.explorer.wait(60).projection is not None
     assert dict(dashboard.explorer.colorings).keys() >= {"label", "dimension"}
     press(dashboard.overview, "Look again")
+    assert dashboard.explorer is not None
+    profile = dashboard.study.path / "profiles" / "mean.json"
+    os.utime(profile, ns=(0, profile.stat().st_mtime_ns + 1))  # as a new estimate does
+    press(dashboard.overview, "Look again")
     assert dashboard.explorer is None
     assert dashboard.children[4].children == ()
     shutil.rmtree(dashboard.study.path / "activations")
     press(section, "Show the map")
     assert "are not kept; profile the study again" in section.error
+
+
+def test_what_was_set_by_hand_stays_while_the_profile_does(dashboard):
+    panel = dashboard.ranks
+    panel.edits = {"encoder.layer.0": 4}
+    press(dashboard.overview, "Look again")
+    assert dashboard.ranks is panel
+    profiles = dashboard.study.path / "profiles"
+    shutil.copy(profiles / "mean.json", profiles / "other.json")
+    press(dashboard.overview, "Look again")
+    dashboard.children[1].choice = "other"
+    assert dashboard.ranks is not panel
+    assert dashboard.ranks.edits == {}
+
+
+def test_the_newest_run_s_effective_ranks_stand_beside_the_ranks(dashboard):
+    newest = next(row["name"] for row in dashboard.fine_tuning.runs if row["name"] != "frozen")
+    spectrum = UpdateSpectrum.load(dashboard.study.path / "runs" / newest / "spectrum.json")
+    of_layers = spectrum.frame.groupby(spectrum.frame["module"].str.split(".attention").str[0])["entropy_rank"].mean()
+    assert dashboard.ranks.effective_ranks == pytest.approx(of_layers.tolist())
+    assert f"effective ranks of {newest}" in dashboard.children[1].hint
+
+
+def test_a_run_that_finishes_is_compared_by_itself(finished_study, tmp_path):
+    study = Study(shutil.copytree(finished_study, tmp_path / "study"))
+    shutil.move(study.path / "runs" / "gelora", tmp_path / "gelora")
+    dashboard = Dashboard(study, threads=1)
+    assert [each["name"] for each in dashboard.comparison.methods] == ["frozen", "uniform"]
+    dashboard.ranks.edits = {"encoder.layer.0": 4}
+    shutil.move(tmp_path / "gelora", study.path / "runs" / "gelora")
+    wait_until(lambda: len(dashboard.comparison.methods) == 3)  # the watching thread finds it
+    assert [each["name"] for each in dashboard.comparison.methods] == ["frozen", "uniform", "gelora"]
+    assert dashboard.overview.tasks[2][1] == "runs: 3 finished of 3"
+    assert dashboard.ranks.edits == {"encoder.layer.0": 4}
+    dashboard.close()
+
+
+def test_the_pair_that_is_looked_at_stays_when_a_run_joins(dashboard, tmp_path):
+    panel = dashboard.comparison
+    panel.first, panel.second = "frozen", "gelora"
+    shutil.move(dashboard.study.path / "runs" / "uniform", tmp_path / "uniform")
+    dashboard.refresh()
+    assert dashboard.comparison is not panel
+    assert (dashboard.comparison.first, dashboard.comparison.second) == ("frozen", "gelora")
 
 
 def test_ranks_are_kept_as_a_plan_that_can_be_trained_next(dashboard):

@@ -225,6 +225,17 @@ def test_the_kernel_is_free_while_a_map_is_made_and_only_the_newest_wish_counts(
     assert panel.shown["layer"] == "block 1"
 
 
+def test_the_page_hears_how_much_of_a_map_is_done(explore):
+    heard = []
+    panel = explore(layer="block 2", cache=False)
+    panel.observe(lambda change: heard.append(change["new"]), names=["progress"])
+    panel.layer = "embeddings"
+    panel.wait(60)
+    assert panel.shown["layer"] == "embeddings"
+    assert heard[-1] == 1
+    assert 10 < len(heard) < 150  # a word now and then, not one for each of 500 epochs
+
+
 def test_the_snapshot_is_the_map_in_its_colours_and_the_curve_before_there_is_one(explore, monkeypatch):
     panel = explore().wait(60)
     drawing = panel.describe()

@@ -440,9 +440,11 @@ function makeTools(camera, redraw, reset) {
     tool("Reset", "Reset the view", reset));
 }
 
-/** What is being computed, and for how long; the page counts, so that the kernel has nothing to send. */
+/** What is being computed, for how long, and how much of it is done; the page counts the seconds. */
 function makeWait({ follow, onLeave }, model) {
-  const words = make("div", { class: "gv-wait", hidden: true });
+  const words = make("span");
+  const bar = make("progress", { max: 1, "aria-label": "share of the map that is done" });
+  const root = make("div", { class: "gv-wait", hidden: true }, words, bar);
   let [what, since, clock] = ["", 0, 0];
   const say = () => {
     const seconds = Math.round((Date.now() - since) / 1000);
@@ -451,14 +453,19 @@ function makeWait({ follow, onLeave }, model) {
   follow(["working"], () => {
     clearInterval(clock);
     what = model.get("working");
-    words.hidden = !what;
+    root.hidden = !what;
     if (!what) return;
     since = Date.now();
     say();
     clock = setInterval(say, 1000);
   });
+  follow(["progress"], () => {
+    const share = model.get("progress");
+    if (share > 0) bar.value = share;
+    else bar.removeAttribute("value"); // neighbours are searched first, and nobody knows how long
+  });
   onLeave(() => clearInterval(clock));
-  return words;
+  return root;
 }
 
 /** What a point is, beside it; its text comes from Python and is kept for a while. */

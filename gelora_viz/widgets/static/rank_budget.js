@@ -145,12 +145,14 @@ function makeLegend({ follow }, model) {
     ["set by hand", [draw("rect", { class: "gv-fill gv-edited", x: 6, y: 1, width: 14, height: 12 })]],
     ["lower bound", [draw("line", { class: "gv-bound", x1: 4, x2: 22, y1: 7, y2: 7 })]],
   ];
-  if (model.get("effective_ranks").length) {
-    entries.push(["effective rank", [draw("circle", { class: "gv-effective", cx: 13, cy: 7, r: 3.5 })]]);
-  }
   follow(["dimensions"], () => dress([curve, band], model.get("dimensions")));
   const swatch = (marks) => draw("svg", { width: 26, height: 14, "aria-hidden": "true" }, ...marks);
-  return make("ul", { class: "gv-legend" }, ...entries.map(([text, marks]) => make("li", {}, swatch(marks), text)));
+  const entry = ([text, marks]) => make("li", {}, swatch(marks), text);
+  const effective = entry(["effective rank", [draw("circle", { class: "gv-effective", cx: 13, cy: 7, r: 3.5 })]]);
+  follow(["effective_ranks"], () => {
+    effective.hidden = !model.get("effective_ranks").length;
+  });
+  return make("ul", { class: "gv-legend" }, ...entries.map(entry), effective);
 }
 
 /** Give a curve and its band the look of the estimator. */

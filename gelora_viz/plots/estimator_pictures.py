@@ -1,0 +1,100 @@
+"""A picture of many estimators at once: a table of coloured cells, estimator by layer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gelora_viz.plots.description import Cells, Drawing, Panel
+from gelora_viz.plots.frames import floats, require_columns
+from gelora_viz.plots.layer_pictures import (
+    DEPTH_LABEL,
+    MOST_TICKS,
+    PROFILE_COLUMNS,
+    Profile,
+    depth_range,
+    depth_ticks,
+    stack_name,
+)
+from gelora_viz.plots.looks import estimator_title
+
+CAPTION = (
+    "Intrinsic dimension by estimator and layer, with two digits. Colours are on a logarithmic scale. The estimator "
+    "that reads lowest stands at the top. Rows whose colours change alike agree on the layers, whatever their values."
+)
+
+
+def describe_estimators(profile: Profile) -> Drawing:
+    """How far estimators agree, layer by layer: a heat map that has room for all of them, and for 96 layers.
+
+    One column per depth (0 the embeddings, i the output of block i), one row per estimator, in the order of their
+    median over all layers. An encoder-decoder model has one panel per stack. Lines with intervals, for a few
+    estimators, are `describe_dimensions`.
+
+    Args:
+        profile: the dimension profile.
+
+    Raises:
+        InputError: if the profile lacks a column or has no rows.
+    """
+    frame = profile.frame
+    require_columns(frame, PROFILE_COLUMNS, "dimension profile")
+    frame = frame.assign(dimension=frame["dimension"].where(frame["dimension"] > 0))  # a logarithm knows no zero
+    order = list(frame.groupby("estimator", sort=False)["dimension"].median().sort_values(kind="stable").index)
+    low, high = _ends(frame["dimension"])
+    stacks = list(frame["stack"].unique())
+    panels = []
+    for stack in stacks:
+        of_stack = frame[frame["stack"] == stack]
+        cells = _cells(of_stack, order, low, high)
+        ticks, labels = depth_ticks([int(depth) for depth in cells.x], MOST_TICKS // len(stacks))
+        panels.append(
+            Panel(
+                title=stack_name(stack) if len(stacks) > 1 else "",
+                x_label=DEPTH_LABEL,
+                y_label="",
+                series=(),
+                x_ticks=ticks,
+                x_tick_labels=labels,
+                x_range=depth_range([int(depth) for depth in cells.x]),
+                cells=cells,
+            )
+        )
+    return Drawing(
+        "Intrinsic dimension by estimator and layer",
+        tuple(panels),
+        f"Pooling: {profile.pooling}. {CAPTION}",
+        columns=len(panels),
+    )
+
+
+def _cells(frame: pd.DataFrame, order: list[str], low: float, high: float) -> Cells:
+    depths = sorted(frame["depth"].unique())
+    rows = {(row["estimator"], row["depth"]): row for row in frame.to_dict(orient="records")}
+    found = [[rows.get((estimator, depth)) for depth in depths] for estimator in order]
+    return Cells(
+        x=floats(depths),
+        rows=tuple(map(estimator_title, order)),
+        values=tuple(tuple(math.nan if cell is None else float(cell["dimension"]) for cell in row) for row in found),
+        label="Intrinsic dimension",
+        low=low,
+        high=high,
+        details=tuple(tuple("" if cell is None else _detail(cell) for cell in row) for row in found),
+    )
+
+
+def _detail(cell: Mapping[Hashable, Any]) -> str:
+    interval = f" [{cell['ci_low']:.4g}, {cell['ci_high']:.4g}]" if pd.notna(cell["ci_low"]) else ""
+    value = f"{cell['dimension']:.4g}" if pd.notna(cell["dimension"]) else "no estimate"
+    return f"{estimator_title(cell['estimator'])}: {value}{interval}, {cell['layer']}, {cell['n_points']:,} points"
+
+
+def _ends(values: pd.Series) -> tuple[float, float]:
+    """The ends of the scale of colours; a scale has to have a length."""
+    known = values[np.isfinite(values)]
+    low, high = (float(known.min()), float(known.max())) if len(known) else (1.0, 1.0)
+    return (low, high) if high > low else (low / 2, low * 2)
