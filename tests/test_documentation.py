@@ -24,6 +24,7 @@ FEWER = {
         "steps=200)": "steps=2, evaluations=1)",
         "gv.widgets.RankBudget(": 'study = gv.Study("my-study", data="data.jsonl"); gv.widgets.RankBudget(',
     },
+    "docs/panels.md": {"max_texts=600": "max_texts=150"},
     "docs/index.md": {
         "max_texts=400": "max_texts=150",
         "gv.estimate_dimension(activations)": 'gv.estimate_dimension(activations, "twonn")',
@@ -100,3 +101,16 @@ def test_a_rendered_notebook_shows_the_cells_of_today(notebook):
     for cell in cells:
         assert "".join(cell["source"]).strip() in page, "run docs/render_notebooks.py again"
     assert "Traceback" not in page
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_of_the_first_pages_lead_somewhere(page):
+    """The site's own links are checked when it is built."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
+    for link in links:
+        file, _, anchor = link.partition("#")
+        assert (ROOT / file).exists(), link
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}, link
