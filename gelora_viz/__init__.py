@@ -20,6 +20,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from gelora_viz._lazy import import_on_use
 from gelora_viz._version import __version__
 
 if TYPE_CHECKING:
@@ -101,15 +102,13 @@ _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
 __all__ = ["__version__", "plots", "widgets", *_ROOM_OF]
 
+_find = import_on_use(__name__, _ROOM_OF)
+
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - PEP 562
     if name in ("plots", "widgets"):
         return importlib.import_module(f"gelora_viz.{name}")
-    if name not in _ROOM_OF:
-        raise AttributeError(f"module 'gelora_viz' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"gelora_viz.{_ROOM_OF[name]}"), name)
-    globals()[name] = value
-    return value
+    return _find(name)
 
 
 def __dir__() -> list[str]:

@@ -13,6 +13,7 @@ import pandas as pd
 from scipy import stats
 
 from gelora_viz._results import frame_html, frame_to_records, read_json, records_to_frame, write_json
+from gelora_viz.dimension.tidy import TidyEstimates
 from gelora_viz.errors import InputError
 
 _KIND = "dimension profile"
@@ -24,7 +25,7 @@ CORRECTED_COLUMNS = ["corrected", "corrected_low", "corrected_high"]
 
 
 @dataclass(frozen=True, eq=False)
-class DimensionProfile:
+class DimensionProfile(TidyEstimates):
     """Intrinsic dimension by layer and estimator.
 
     Attributes:
@@ -44,16 +45,6 @@ class DimensionProfile:
     pooling: str = "given"
     confidence: float = 0.95
     settings: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def estimators(self) -> list[str]:
-        """Names of the estimators, in the order in which they were asked for."""
-        return list(dict.fromkeys(self.frame["estimator"]))
-
-    @property
-    def layers(self) -> list[str]:
-        """Names of the layers, embeddings first."""
-        return list(dict.fromkeys(self.frame["layer"]))
 
     def of(self, estimator: str) -> pd.DataFrame:
         """The rows of one estimator, by stack and depth; raises `InputError` for one that was not asked for."""

@@ -21,6 +21,7 @@ from gelora_viz.dimension.graph import NeighborGraph, as_array
 from gelora_viz.dimension.halving import SMALLEST_PART, count_levels, estimate_all, halve, text_orders
 from gelora_viz.dimension.layer import graph_and_gaps
 from gelora_viz.dimension.profile import interval, split_half_error
+from gelora_viz.dimension.tidy import TidyEstimates
 from gelora_viz.errors import InputError
 
 _KIND = "dimension scaling"
@@ -34,7 +35,7 @@ SCALING_ESTIMATORS = ("twonn_ml", "gride", "mle")
 
 
 @dataclass(frozen=True, eq=False)
-class DimensionScaling:
+class DimensionScaling(TidyEstimates):
     """Dimension against number of points and neighbourhood scale.
 
     Attributes:
@@ -51,16 +52,6 @@ class DimensionScaling:
     pooling: str = "given"
     confidence: float = 0.95
     settings: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def estimators(self) -> list[str]:
-        """Names of the estimators, in the order in which they were asked for."""
-        return list(dict.fromkeys(self.frame["estimator"]))
-
-    @property
-    def layers(self) -> list[str]:
-        """Names of the layers, embeddings first."""
-        return list(dict.fromkeys(self.frame["layer"]))
 
     def along(self, axis: str) -> pd.DataFrame:
         """The rows along "points" or "scale"."""

@@ -5,8 +5,9 @@ Names are imported when they are first used, so that a worker which waits for it
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from gelora_viz._lazy import import_on_use
 
 if TYPE_CHECKING:
     from gelora_viz.finetuning.comparison import Comparison as Comparison
@@ -41,12 +42,7 @@ _FILE_OF = {name: file for file, names in _FILES.items() for name in names}
 __all__ = list(_FILE_OF)
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - PEP 562
-    if name not in _FILE_OF:
-        raise AttributeError(f"module 'gelora_viz.finetuning' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"gelora_viz.finetuning.{_FILE_OF[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = import_on_use(__name__, _FILE_OF)
 
 
 def __dir__() -> list[str]:

@@ -9,7 +9,7 @@ import logging
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -191,8 +191,13 @@ def _fit(
         )
         if not callable(progress):
             return np.asarray(reducer.fit_transform(centred), dtype=np.float32)
-        # UMAP tells its progress to tqdm alone, and takes no other; under the lock, nobody else's map is told.
-        bar, layouts.tqdm = layouts.tqdm, lambda epochs, **_: _tell(epochs, progress)
+        # UMAP tells its progress to tqdm alone, and takes no other; a map of somebody else's keeps its bar.
+        bar, ours = layouts.tqdm, threading.get_ident()
+
+        def tell_or_draw(epochs: Sequence[int], **options: Any) -> Iterable[int]:  # noqa: ANN401 - tqdm's
+            return _tell(epochs, progress) if threading.get_ident() == ours else bar(epochs, **options)
+
+        layouts.tqdm = tell_or_draw
         try:
             return np.asarray(reducer.fit_transform(centred), dtype=np.float32)
         finally:

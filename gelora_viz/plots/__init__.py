@@ -16,21 +16,20 @@ from gelora_viz.errors import InputError
 from gelora_viz.plots.description import Cells, Drawing, Panel, Series, Style
 from gelora_viz.plots.estimator_pictures import describe_estimators
 from gelora_viz.plots.history_pictures import (
-    DepthHistory,
-    RankHistory,
     describe_dimension_history,
     describe_rank_growth,
 )
 from gelora_viz.plots.latex import latex_table
-from gelora_viz.plots.layer_pictures import Profile, Tabled, describe_dimensions, describe_rank_profile
-from gelora_viz.plots.map_pictures import Mapped, describe_umap
+from gelora_viz.plots.layer_pictures import describe_dimensions, describe_rank_profile
+from gelora_viz.plots.map_pictures import describe_umap
 from gelora_viz.plots.paper import save_drawing, to_matplotlib, to_svg
 from gelora_viz.plots.plan_pictures import describe_plans
+from gelora_viz.plots.results import DepthHistory, Mapped, Profile, Spectrum, Tabled
 from gelora_viz.plots.run_pictures import describe_comparison, describe_training
 from gelora_viz.plots.scaling_pictures import describe_scaling
 from gelora_viz.plots.screen import to_plotly
 from gelora_viz.plots.size_pictures import describe_overview, describe_score_by_size, describe_utilisation
-from gelora_viz.plots.spectrum_pictures import Spectrum, describe_singular_values
+from gelora_viz.plots.spectrum_pictures import describe_singular_values
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -165,7 +164,7 @@ def scaling(scaling: Profile, *, layers: Sequence[str] | None = None) -> go.Figu
     return to_plotly(describe_scaling(scaling, layers=layers))
 
 
-def rank_growth(history: RankHistory) -> go.Figure:
+def rank_growth(history: Tabled) -> go.Figure:
     """How the effective rank of the updates grew over the steps of a training, one panel per kind of matrix.
 
     Args:

@@ -6,6 +6,7 @@ positions: along the horizontal axis, unless its panel is `horizontal`; there, p
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -115,7 +116,7 @@ class Cells:
     """Values as a table of coloured cells: a row per name, a column per position.
 
     Attributes:
-        x: positions of the columns.
+        x: positions of the columns, each one further than the last.
         rows: names of the rows, from the top.
         values: one row of values per name, all positive; NaN leaves a cell empty.
         label: what the colours stand for.
@@ -138,6 +139,9 @@ class Cells:
             if shape != [len(self.x)] * len(self.rows):
                 wanted = f"{len(self.rows)} of {len(self.x)} values"
                 raise InputError(f"cells {self.label!r} have rows of lengths {shape}; give {wanted}")
+
+        if any(after - before != 1 for before, after in itertools.pairwise(self.x)):
+            raise InputError(f"cells {self.label!r} stand at {self.x}; give positions one apart, and NaN where empty")
 
     def numbers(self) -> tuple[tuple[str, ...], ...]:
         """Each value with two digits, as it stands in its cell."""

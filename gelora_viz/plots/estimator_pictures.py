@@ -11,16 +11,9 @@ import pandas as pd
 
 from gelora_viz.plots.description import Cells, Drawing, Panel
 from gelora_viz.plots.frames import floats, require_columns
-from gelora_viz.plots.layer_pictures import (
-    DEPTH_LABEL,
-    MOST_TICKS,
-    PROFILE_COLUMNS,
-    Profile,
-    depth_range,
-    depth_ticks,
-    stack_name,
-)
+from gelora_viz.plots.layer_pictures import PROFILE_COLUMNS, depth_axis, stack_name
 from gelora_viz.plots.looks import estimator_title
+from gelora_viz.plots.results import Profile
 
 CAPTION = (
     "Intrinsic dimension by estimator and layer, with two digits. Colours are on a logarithmic scale. The estimator "
@@ -51,16 +44,12 @@ def describe_estimators(profile: Profile) -> Drawing:
     for stack in stacks:
         of_stack = frame[frame["stack"] == stack]
         cells = _cells(of_stack, order, low, high)
-        ticks, labels = depth_ticks([int(depth) for depth in cells.x], MOST_TICKS // len(stacks))
         panels.append(
             Panel(
                 title=stack_name(stack) if len(stacks) > 1 else "",
-                x_label=DEPTH_LABEL,
                 y_label="",
                 series=(),
-                x_ticks=ticks,
-                x_tick_labels=labels,
-                x_range=depth_range([int(depth) for depth in cells.x]),
+                **depth_axis([int(depth) for depth in cells.x], len(stacks)),
                 cells=cells,
             )
         )
@@ -73,7 +62,7 @@ def describe_estimators(profile: Profile) -> Drawing:
 
 
 def _cells(frame: pd.DataFrame, order: list[str], low: float, high: float) -> Cells:
-    depths = sorted(frame["depth"].unique())
+    depths = range(int(frame["depth"].min()), int(frame["depth"].max()) + 1)  # a layer left out leaves a gap
     rows = {(row["estimator"], row["depth"]): row for row in frame.to_dict(orient="records")}
     found = [[rows.get((estimator, depth)) for depth in depths] for estimator in order]
     return Cells(

@@ -3,44 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from gelora_viz.errors import InputError
 from gelora_viz.plots.description import GREY, LEVEL, MARKERS, VERMILLION, Drawing, Panel, Series, Style
 from gelora_viz.plots.frames import floats, require_columns
-from gelora_viz.plots.layer_pictures import DEPTH_LABEL, MOST_TICKS, STACK_NAMES, depth_range, depth_ticks
+from gelora_viz.plots.layer_pictures import depth_axis, stack_name
 from gelora_viz.plots.looks import estimator_title, interval_caption
 from gelora_viz.plots.spectrum_pictures import DEPTH_STYLES, columns_for, kinds_of_matrices, spread
 
 if TYPE_CHECKING:
     import pandas as pd
 
-
-class RankHistory(Protocol):
-    """What a picture reads of a spectrum history."""
-
-    @property
-    def frame(self) -> pd.DataFrame:
-        """Columns step, module, rank, entropy_rank."""
-
-
-class DepthHistory(Protocol):
-    """What a picture reads of a dimension history."""
-
-    @property
-    def frame(self) -> pd.DataFrame:
-        """Columns step, layer, stack, depth, estimator, dimension, ci_low, ci_high."""
-
-    @property
-    def confidence(self) -> float:
-        """The level of the intervals, such as 0.95."""
-
-    @property
-    def pooling(self) -> str:
-        """How texts became points, such as "mean"."""
-
-    def changes(self, estimator: str) -> pd.DataFrame:
-        """Columns step, layer, stack, depth, change, ci_low, ci_high."""
+    from gelora_viz.plots.results import DepthHistory, Tabled
 
 
 THIRDS = ("Early layers", "Middle layers", "Late layers")
@@ -53,7 +28,7 @@ FARTHEST_LEVEL = 2.5
 """An assigned rank further above the highest effective rank than this would press the lines flat."""
 
 
-def describe_rank_growth(history: RankHistory) -> Drawing:
+def describe_rank_growth(history: Tabled) -> Drawing:
     """How the effective rank of the updates grew over the steps of a training.
 
     One panel per kind of matrix (query, value ...). Each line is the mean entropy rank of a third of the layers,
@@ -198,15 +173,11 @@ def _depth_panel(frame: pd.DataFrame, steps: list[int], estimator: str, *, first
             )
         )
     depths = list(frame["depth"])
-    ticks, labels = depth_ticks(depths, MOST_TICKS // n_columns)
     return Panel(
-        title=STACK_NAMES.get(frame["stack"].iloc[0], frame["stack"].iloc[0]),
-        x_label=DEPTH_LABEL,
+        title=stack_name(frame["stack"].iloc[0]),
         y_label=f"Dimension ({estimator_title(estimator)})" if first else "",
         series=tuple(series),
-        x_ticks=ticks,
-        x_tick_labels=labels,
-        x_range=depth_range(depths),
+        **depth_axis(depths, n_columns),
         y_from_zero=True,
     )
 
@@ -215,7 +186,6 @@ def _change_panel(changes: pd.DataFrame, recorded: list[int], *, first: bool, n_
     """How far each layer is from where it began, with the level of no change."""
     rows = changes.sort_values("depth")
     depths = list(rows["depth"])
-    ticks, labels = depth_ticks(depths, MOST_TICKS // n_columns)
     moved = Series(
         kind="markers",
         x=floats(rows["depth"]),
@@ -229,12 +199,9 @@ def _change_panel(changes: pd.DataFrame, recorded: list[int], *, first: bool, n_
     none = Series("markers", moved.x, (0.0,) * len(depths), "No change", NO_CHANGE_STYLE, details=moved.details)
     return Panel(
         title="",
-        x_label=DEPTH_LABEL,
         y_label=f"Change since step {recorded[0]}" if first else "",
         series=(none, moved),
-        x_ticks=ticks,
-        x_tick_labels=labels,
-        x_range=depth_range(depths),
+        **depth_axis(depths, n_columns),
     )
 
 

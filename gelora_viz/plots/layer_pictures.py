@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 from gelora_viz.errors import InputError
 from gelora_viz.plots.description import GREY, LEVEL, SKY, VERMILLION, Drawing, Panel, Series, Style
@@ -15,29 +15,7 @@ from gelora_viz.plots.looks import estimator_style, estimator_title, interval_ca
 if TYPE_CHECKING:
     import pandas as pd
 
-
-class Profile(Protocol):
-    """What a picture reads of a dimension profile: one row per layer and estimator, and what the intervals mean."""
-
-    @property
-    def frame(self) -> pd.DataFrame:
-        """Columns layer, stack, depth, estimator, dimension, ci_low, ci_high, n_points."""
-
-    @property
-    def confidence(self) -> float:
-        """The level of the intervals, such as 0.95."""
-
-    @property
-    def pooling(self) -> str:
-        """How texts became points, such as "mean"."""
-
-
-class Tabled(Protocol):
-    """What a picture reads of a rank plan or an update spectrum: its frame, one row per adapted matrix."""
-
-    @property
-    def frame(self) -> pd.DataFrame:
-        """One row per adapted matrix, named in column module."""
+    from gelora_viz.plots.results import Profile, Tabled
 
 
 PROFILE_COLUMNS = ("layer", "stack", "depth", "estimator", "dimension", "ci_low", "ci_high", "n_points")
@@ -230,15 +208,11 @@ def _dimension_panel(
                 ),
             )
         )
-    ticks, labels = depth_ticks(depths, MOST_TICKS // n_columns)
     return Panel(
         title=title,
-        x_label=DEPTH_LABEL,
         y_label="Intrinsic dimension" if first else "",
         series=tuple(series),
-        x_ticks=ticks,
-        x_tick_labels=labels,
-        x_range=depth_range(depths),
+        **depth_axis(depths, n_columns),
         log_y=log_y,
         y_from_zero=not log_y,
     )
@@ -257,15 +231,11 @@ def _rank_panel(matrices: pd.DataFrame, depths: Sequence[int], *, first: bool, n
     if "entropy_rank" in known:
         shift = ASIDE if any(other.has_intervals for other in series) else 0.0
         series.append(_over_blocks(matrices, "entropy_rank", "markers", "Effective rank", EFFECTIVE_STYLE, shift))
-    ticks, labels = depth_ticks(depths, MOST_TICKS // n_columns)
     return Panel(
         title="",
-        x_label=DEPTH_LABEL,
         y_label="Rank" if first else "",
         series=tuple(series),
-        x_ticks=ticks,
-        x_tick_labels=labels,
-        x_range=depth_range(depths),
+        **depth_axis(depths, n_columns),
         y_from_zero=True,
     )
 
@@ -296,6 +266,12 @@ def _over_blocks(
             for name, count in zip(names, values["count"], strict=True)
         ),
     )
+
+
+def depth_axis(depths: Sequence[int], n_columns: int = 1) -> dict[str, Any]:
+    """The axis of depth of a panel: its label, ticks and range."""
+    ticks, labels = depth_ticks(depths, MOST_TICKS // n_columns)
+    return {"x_label": DEPTH_LABEL, "x_ticks": ticks, "x_tick_labels": labels, "x_range": depth_range(depths)}
 
 
 def depth_ticks(depths: Sequence[int], at_most: int) -> tuple[tuple[float, ...], tuple[str, ...]]:

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from gelora_viz.plots.frames import require_columns
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from gelora_viz.plots.results import Mapped
 
 CAPTION = (
     "A UMAP shows which points are neighbours. Distances between clusters, their sizes and densities, and the empty "
@@ -29,22 +31,6 @@ OTHER = "other"
 CIVIDIS = ("#2a3f6d", "#505a6d", "#6b6f75", "#878579", "#a59c74", "#c5b467", "#e6cf51")
 _MOST_COLUMNS = 3
 _NO_LABEL = "no label"
-
-
-class Mapped(Protocol):
-    """What a picture reads of a projection."""
-
-    @property
-    def frame(self) -> pd.DataFrame:
-        """One row per point: point, x, y, perhaps z, text, token."""
-
-    @property
-    def layer(self) -> str:
-        """Whose points these are."""
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """At least n_neighbors and min_dist, where they are known."""
 
 
 def describe_umap(

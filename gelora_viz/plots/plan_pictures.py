@@ -9,15 +9,8 @@ from typing import NamedTuple
 from gelora_viz.errors import InputError
 from gelora_viz.plots.description import Drawing, Panel, Series, style_number
 from gelora_viz.plots.frames import floats, require_columns
-from gelora_viz.plots.layer_pictures import (
-    BOUND_STYLE,
-    MOST_TICKS,
-    RANK_STYLE,
-    STACK_NAMES,
-    Tabled,
-    depth_range,
-    depth_ticks,
-)
+from gelora_viz.plots.layer_pictures import BOUND_STYLE, RANK_STYLE, depth_axis, stack_name
+from gelora_viz.plots.results import Tabled
 
 _COLUMNS = ("module", "layer", "stack", "depth", "rank", "lower_bound")
 _MOST_COLUMNS = 2
@@ -120,15 +113,11 @@ def _panel(
     depths = sorted({depth for plan in ranks.values() for depth in plan.get(kind, {})})
     every = {each for plan in ranks.values() for each in plan if each.stack == kind.stack}
     names = _short_names(every)
-    ticks, labels = depth_ticks(depths, MOST_TICKS // n_columns)
     return Panel(
-        title=_title(STACK_NAMES.get(kind.stack, kind.stack), [names[each] for each in kinds]),
-        x_label="Block",
+        title=_title(stack_name(kind.stack), [names[each] for each in kinds]),
         y_label="Rank" if first else "",
         series=tuple(_series(ranks, bounds, kind, depths)),
-        x_ticks=ticks,
-        x_tick_labels=labels,
-        x_range=depth_range(depths),
+        **(depth_axis(depths, n_columns) | {"x_label": "Block"}),  # embeddings have no ranks
         y_range=(0.0, 1.06 * max(highest, 1.0)),
         y_whole=True,
     )

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from gelora_viz.errors import InputError
 from gelora_viz.plots.description import Drawing, Panel, Series
 from gelora_viz.plots.frames import floats, require_columns
-from gelora_viz.plots.layer_pictures import Profile
 from gelora_viz.plots.looks import estimator_style, estimator_title, interval_caption
+from gelora_viz.plots.results import Profile
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,7 +11,8 @@ import pandas as pd
 from gelora_viz.errors import InputError
 from gelora_viz.plots.description import Drawing, Panel, Series, style_number
 from gelora_viz.plots.frames import floats, require_columns
-from gelora_viz.plots.layer_pictures import Profile, Tabled, describe_rank_profile
+from gelora_viz.plots.layer_pictures import describe_rank_profile
+from gelora_viz.plots.results import Profile, Tabled
 from gelora_viz.plots.spectrum_pictures import columns_for, kinds_of_matrices
 
 if TYPE_CHECKING:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from gelora_viz.errors import InputError
 from gelora_viz.plots.description import BLUE, GREEN, VERMILLION, Drawing, Panel, Series, Style, style_number
@@ -13,14 +13,7 @@ from gelora_viz.plots.frames import floats
 if TYPE_CHECKING:
     import numpy as np
 
-
-class Spectrum(Protocol):
-    """What a picture reads of an update spectrum."""
-
-    @property
-    def singular_values(self) -> Mapping[str, np.ndarray]:
-        """Module -> (rank,) in descending order."""
-
+    from gelora_viz.plots.results import Spectrum
 
 DEPTH_STYLES = (
     Style(BLUE, "solid", "circle"),

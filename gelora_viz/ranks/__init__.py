@@ -8,8 +8,9 @@ line can list the strategies without torch.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from gelora_viz._lazy import import_on_use
 
 if TYPE_CHECKING:
     from gelora_viz.ranks.allocate import allocate_ranks as allocate_ranks
@@ -27,9 +28,8 @@ _MODULE_OF = {
 __all__ = [*_MODULE_OF]
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - PEP 562
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module 'gelora_viz.ranks' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"gelora_viz.ranks.{_MODULE_OF[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = import_on_use(__name__, _MODULE_OF)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

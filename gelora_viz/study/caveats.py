@@ -21,11 +21,13 @@ def caveats(found: Findings) -> Iterator[str]:
     if n_texts < _FEW:
         yield f"Only {n_texts} training texts: intervals are wide, and runs on so few say little about accuracy."
     for pooling, profile in found.profiles.items():
-        fewest = profile.frame.loc[profile.frame["n_points"].idxmin()]
-        if fewest["n_points"] < min(_FEW, n_texts):
+        points = profile.frame.drop_duplicates("layer").set_index("layer")["n_points"]
+        few = points[points < min(_FEW, n_texts)]
+        if len(few):
+            said = ", ".join(f"{layer} ({count:,})" for layer, count in few.items())
             yield (
-                f"Pooling {pooling}, {fewest['layer']}: only {fewest['n_points']:,} points were left to estimate "
-                "from; high dimensions are read much too low from so few."
+                f"Pooling {pooling}: few points were left to estimate from in {said}; high dimensions are read much "
+                "too low from so few."
             )
         dropped = profile.frame.drop_duplicates("layer").set_index("layer")["n_dropped"]
         for layer, count in dropped[dropped > 0].items():

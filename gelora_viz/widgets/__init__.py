@@ -7,9 +7,9 @@ works without the extra `gelora_viz[widgets]`.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
+from gelora_viz._lazy import import_on_use
 from gelora_viz.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,21 +28,18 @@ _MODULE_OF = {
 
 __all__ = [*_MODULE_OF]
 
+_find = import_on_use(__name__, _MODULE_OF)
+
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - PEP 562
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module 'gelora_viz.widgets' has no attribute {name!r}")
     try:
-        module = importlib.import_module(f"gelora_viz.widgets.{_MODULE_OF[name]}")
+        return _find(name)
     except ModuleNotFoundError as error:
         if error.name not in ("anywidget", "ipywidgets", "traitlets"):
             raise
         raise InputError(
             f"widgets.{name} needs {error.name}, which is not installed; install gelora_viz[widgets]"
         ) from error
-    value = getattr(module, name)
-    globals()[name] = value
-    return value
 
 
 def __dir__() -> list[str]:

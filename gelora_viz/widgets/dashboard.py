@@ -149,7 +149,6 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no ty
         self._compared_head = Section("4. What came of it", choice_label="Compare")
         self._lock = threading.RLock()
         """Held while panels are exchanged, by whichever thread; nothing of `fine_tuning` is called meanwhile."""
-        self._finished: set[str] = set()
         self._profile_stamp: tuple[str, int] | None = None
         self.fine_tuning = FineTuning(study, **options)
         self._ranks_place, self._map_place, self._compared_place = (ipywidgets.VBox() for _ in range(3))
@@ -162,8 +161,8 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no ty
                 self._compared_head, self._compared_place,
             ]
         )  # fmt: skip
+        self.fine_tuning.observe(lambda _: self._on_finished(), names=["finished"])
         self.refresh()
-        self.fine_tuning.observe(lambda _: self._on_runs(), names=["runs"])
         self._ranks_head.observe(lambda _: self._show_ranks(), names=["choice"])
         self._compared_head.observe(lambda _: self._show_comparison(), names=["choice"])
 
@@ -176,20 +175,21 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no ty
         Raises:
             InputError: if there is no profile yet.
         """
-        if self.ranks is None:
+        with self._lock:
+            ranks, comparison = self.ranks, self.comparison
+        if ranks is None:
             raise InputError("there is nothing to show yet; profile the study first")
-        if self.comparison is None:
-            return self.ranks.snapshot()
-        shown = [self.ranks.estimator]
+        if comparison is None:
+            return ranks.snapshot()
+        shown = [ranks.estimator]
         return Snapshot(
-            describe_overview(self.ranks.profile, self.ranks.plan, None, self.comparison.compared, estimators=shown)
+            describe_overview(ranks.profile, ranks.plan, ranks.spectrum, comparison.compared, estimators=shown)
         )
 
     def refresh(self) -> None:
         """Bring all sections up to what is in the study's folder."""
         self.fine_tuning.refresh()
         with self._lock:
-            self._finished = self._list_finished()
             poolings = list(self.study.profiles())
             self._ranks_head.choices = poolings
             if self._ranks_head.choice not in poolings:
@@ -197,16 +197,13 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no ty
             self._show_ranks()
             self._show_what_came_of_it()
 
-    def _on_runs(self) -> None:
-        """In the thread that watches the runs, each time something has changed about them."""
+    def _on_finished(self) -> None:
+        """In the thread that watches the runs, when one has finished or is gone."""
         with self._lock:
-            finished = self._list_finished()
-            if finished != self._finished:
-                self._finished = finished
+            try:
                 self._show_what_came_of_it()
-
-    def _list_finished(self) -> set[str]:
-        return {run["name"] for run in self.fine_tuning.runs if run["status"] == "finished"}
+            except Exception as error:  # noqa: BLE001 - the watching thread has its own work to do
+                self.overview.show_error(error)
 
     def _show_what_came_of_it(self) -> None:
         """Bring up to date what depends on the finished runs."""
@@ -234,18 +231,17 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no ty
 
     def _show_overview(self) -> None:
         study, data = self.study, self.study.data
-        plans, runs = study.plans(), self.fine_tuning.runs
+        plans, n_finished = study.plans(), len(self.fine_tuning.finished)
         self.overview.facts = [
             ["Folder", str(study.path)],
             ["Model", study.model_source],
             ["Texts", f"{len(data.texts('train')):,} to train on, {len(data.texts('test')):,} to test on"],
             ["Classes", f"{len(data.label_names):,}" if data.label_names else "none: language models only"],
         ]
-        finished = sum(run["status"] == "finished" for run in runs)
         self.overview.tasks = [
             [bool(self._ranks_head.choices), f"dimensions: {', '.join(self._ranks_head.choices) or 'none yet'}"],
             [bool(plans), f"plans: {', '.join(plans) or 'none yet'}"],
-            [finished > 0, f"runs: {finished} finished of {len(runs)}"],
+            [n_finished > 0, f"runs: {n_finished} finished of {self.fine_tuning.n_runs}"],
             [(study.path / "report.html").exists(), "report.html"],
         ]
         stale = study.stale_plans()
@@ -258,7 +254,7 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no ty
             head, old, stamp = self._ranks_head, self.ranks, self._stamp_of_profile()
             if stamp is not None and stamp == self._profile_stamp:
                 return  # what was slid and set by hand stays
-            self._profile_stamp = stamp
+            self._profile_stamp = None  # of a panel that is there
             if stamp is None:
                 head.hint = (
                     "There is no profile of the intrinsic dimension yet. In a terminal: gelora-viz profile "
@@ -268,6 +264,7 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no ty
             else:
                 self.ranks = RankBudget(self.study.profiles()[head.choice], self.study.loaded.model)
                 self._ranks_place.children = (self.ranks,)
+                self._profile_stamp = stamp
                 self._show_effective_ranks()
             self._hide_map()
             head.text_label = "Name of the plan" if head.choices else ""
@@ -286,13 +283,15 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no ty
         if self.ranks is None:
             return
         said = "Spend a budget of parameters where the dimensions ask for it, and keep the ranks as a plan."
-        for run in self.fine_tuning.runs:
-            file = self.study.path / "runs" / run["name"] / "spectrum.json"
-            if run["status"] == "finished" and file.exists():
+        for name in reversed(self.fine_tuning.finished):
+            file = self.study.path / "runs" / name / "spectrum.json"
+            if file.exists():
                 with suppress(GeloraVizError):  # of other matrices, or another version
                     self.ranks.show_spectrum(UpdateSpectrum.load(file))
-                    said += f" Dots are the effective ranks of {run['name']}, the newest run of such matrices."
+                    said += f" Dots are the effective ranks of {name}, the newest run of such matrices."
                     break
+        else:
+            self.ranks.show_spectrum(None)
         self._ranks_head.hint = said
 
     def _hide_map(self) -> None:
@@ -336,8 +335,7 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no ty
 
     def _show_comparison(self) -> None:
         with self._lock:
-            head, old = self._compared_head, self.comparison
-            self.comparison = None
+            head, old, new = self._compared_head, self.comparison, None
             if not head.choices:
                 head.hint = (
                     f'Nothing to compare yet: start runs above, "{FROZEN}" or "{FULL}" among them for comparison; '
@@ -346,12 +344,13 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no ty
             else:
                 head.hint = "Finished runs, on the same test texts."
                 try:
-                    self.comparison = self._make_comparison(head.choice)
+                    new = self._make_comparison(head.choice)
                 except GeloraVizError as error:
                     head.hint = f"These runs cannot be compared: {error}"
-            if self.comparison is not None and old is not None:
-                _carry_over(old, self.comparison)
-            self._compared_place.children = () if self.comparison is None else (self.comparison,)
+            if new is not None and old is not None:
+                _carry_over(old, new)
+            self.comparison = new
+            self._compared_place.children = () if new is None else (new,)
             if old is not None:
                 old.close()
 

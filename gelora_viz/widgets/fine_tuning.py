@@ -118,6 +118,9 @@ class FineTuning(Panel):
     live_curves = traitlets.Dict().tag(sync=True)
     """The same of those that go on; apart, since these alone change."""
 
+    finished: traitlets.List[str] = traitlets.List()
+    """Names of all finished runs, shown or not, the oldest first; for observers in Python, so it is not synced."""
+
     def __init__(
         self,
         study: Study,
@@ -214,6 +217,12 @@ class FineTuning(Panel):
             self._seen = self._lookout.look()
             plans = self._find_plans()
         self._show(plans)
+        self.finished = [run.name for run in self._seen if run.status == "finished"]
+
+    @property
+    def n_runs(self) -> int:
+        """How many runs the study has, shown or not."""
+        return len(self._seen)
 
     def _look_again(self) -> float:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import threading
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -62,6 +63,24 @@ def test_a_function_hears_how_much_is_done_and_changes_nothing():
     assert 0 < heard[0] < 0.05
     assert heard[-1] == 1
     np.testing.assert_array_equal(found.coordinates, project(activations).coordinates)
+
+
+def test_maps_of_other_threads_keep_their_own_bar(monkeypatch):
+    from umap import layouts
+
+    drawn, heard = [], []
+    monkeypatch.setattr(layouts, "tqdm", lambda epochs, **_: drawn.append(len(epochs)) or epochs)
+
+    def tell(share):
+        heard.append(share)
+        if len(heard) == 1:
+            other = threading.Thread(target=lambda: list(layouts.tqdm(range(3), desc="another's")))
+            other.start()
+            other.join()
+
+    project(cloud(), progress=tell)
+    assert drawn == [3]
+    assert heard[-1] == 1
 
 
 def test_a_function_that_fails_leaves_umap_s_own_bar_in_its_place():

@@ -246,7 +246,7 @@ def test_an_unknown_width_is_refused(main_picture):
         plots.to_matplotlib(main_picture, "plain", "wide")
 
 
-@pytest.mark.parametrize("venue", set(PAGES) - {"plain"})
+@pytest.mark.parametrize("venue", sorted(set(PAGES) - {"plain"}))
 def test_our_own_venues_are_those_that_tueplots_lacks_and_follow_their_predecessor(main_picture, venue):
     from tueplots import bundles
 

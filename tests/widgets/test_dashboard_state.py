@@ -13,6 +13,7 @@ from gelora_viz import Study
 from gelora_viz.errors import InputError
 from gelora_viz.spectra import UpdateSpectrum
 from gelora_viz.widgets import Dashboard
+from gelora_viz.widgets import dashboard as dashboard_module
 from gelora_viz.widgets.serving import write_notebook
 
 
@@ -105,11 +106,50 @@ def test_what_was_set_by_hand_stays_while_the_profile_does(dashboard):
 
 
 def test_the_newest_run_s_effective_ranks_stand_beside_the_ranks(dashboard):
-    newest = next(row["name"] for row in dashboard.fine_tuning.runs if row["name"] != "frozen")
+    newest = next(name for name in reversed(dashboard.fine_tuning.finished) if name != "frozen")
     spectrum = UpdateSpectrum.load(dashboard.study.path / "runs" / newest / "spectrum.json")
     of_layers = spectrum.frame.groupby(spectrum.frame["module"].str.split(".attention").str[0])["entropy_rank"].mean()
     assert dashboard.ranks.effective_ranks == pytest.approx(of_layers.tolist())
     assert f"effective ranks of {newest}" in dashboard.children[1].hint
+
+
+def test_which_runs_the_table_shows_changes_nothing_elsewhere(dashboard):
+    before = dashboard.comparison, dashboard.overview.tasks, dashboard.ranks.effective_ranks
+    dashboard.fine_tuning.group = "single"
+    dashboard.refresh()
+    assert (dashboard.overview.tasks, dashboard.ranks.effective_ranks) == before[1:]
+    assert dashboard.overview.tasks[2][1] == "runs: 3 finished of 3"
+
+
+def test_dots_go_with_their_run(dashboard):
+    assert dashboard.ranks.effective_ranks
+    for name in ("gelora", "uniform"):
+        shutil.rmtree(dashboard.study.path / "runs" / name)
+    dashboard.refresh()
+    assert dashboard.ranks.effective_ranks == []
+    assert "Dots" not in dashboard.children[1].hint
+
+
+def test_a_run_that_cannot_be_read_is_said_and_the_table_of_runs_goes_on(dashboard):
+    (dashboard.study.path / "runs" / "gelora" / "predictions.json").write_text("{")
+    shutil.rmtree(dashboard.study.path / "runs" / "uniform")
+    wait_until(lambda: dashboard.overview.error)
+    assert "predictions.json" in dashboard.overview.error
+    assert {row["name"] for row in dashboard.fine_tuning.runs} == {"frozen", "gelora"}
+    assert dashboard.fine_tuning.error == ""
+
+
+def test_a_profile_that_cannot_be_shown_is_tried_again(dashboard, monkeypatch):
+    profiles = dashboard.study.path / "profiles"
+    shutil.copy(profiles / "mean.json", profiles / "other.json")
+    press(dashboard.overview, "Look again")
+    with monkeypatch.context() as patch:
+        patch.setattr(dashboard_module, "RankBudget", lambda *_: 1 / 0)
+        dashboard.children[1].set_state({"choice": "other"})
+        assert "ZeroDivisionError" in dashboard.children[1].error
+    press(dashboard.overview, "Look again")
+    assert dashboard.overview.error == ""
+    assert dashboard.ranks.effective_ranks
 
 
 def test_a_run_that_finishes_is_compared_by_itself(finished_study, tmp_path):
@@ -119,9 +159,8 @@ def test_a_run_that_finishes_is_compared_by_itself(finished_study, tmp_path):
     assert [each["name"] for each in dashboard.comparison.methods] == ["frozen", "uniform"]
     dashboard.ranks.edits = {"encoder.layer.0": 4}
     shutil.move(tmp_path / "gelora", study.path / "runs" / "gelora")
-    wait_until(lambda: len(dashboard.comparison.methods) == 3)  # the watching thread finds it
+    wait_until(lambda: dashboard.overview.tasks[2][1] == "runs: 3 finished of 3")  # the watching thread finds it
     assert [each["name"] for each in dashboard.comparison.methods] == ["frozen", "uniform", "gelora"]
-    assert dashboard.overview.tasks[2][1] == "runs: 3 finished of 3"
     assert dashboard.ranks.edits == {"encoder.layer.0": 4}
     dashboard.close()
 
