@@ -179,7 +179,7 @@ def main(*words: str) -> None:
     for name in chosen:
         found = drawing[name]()
         if found is not None:
-            save_paper_figure(found, PICTURES / f"{name}.png", venue="icml2024", width="text")
+            save_paper_figure(found, PICTURES / f"{name}.png", venue="icml2026", width="text")
 
 
 if __name__ == "__main__":

@@ -412,12 +412,12 @@ def figures(
     study: StudyFolder,
     venue: Annotated[
         str, typer.Option(help="icml2026, neurips2026, iclr2026, acl2024, other bundles of tueplots, or plain.")
-    ] = "icml2024",
+    ] = "icml2026",
     suffix: Annotated[str, typer.Option(help=".pdf, .pgf (needs LaTeX), .svg or .png.")] = ".pdf",
 ) -> None:
     """Write every figure and table for a paper at a venue's size, and a main.tex that shows them all.
 
-    Example: gelora-viz figures my-study --venue icml2024
+    Example: gelora-viz figures my-study --venue icml2026
     """
     from gelora_viz.study import Study
 

@@ -297,7 +297,7 @@ def umap(
 def save_paper_figure(
     results: Drawing | Profile | tuple[Any, ...],
     path: str | os.PathLike[str],
-    venue: str = "icml2024",
+    venue: str = "icml2026",
     width: Width = "column",
     about: str = "",
 ) -> Path:

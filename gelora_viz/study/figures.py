@@ -16,7 +16,7 @@ from gelora_viz.plots.latex import escape_latex
 from gelora_viz.plots.paper import FORMATS
 from gelora_viz.plots.venue import Width
 from gelora_viz.study.findings import Findings
-from gelora_viz.study.pictures import Picture, overview, pictures
+from gelora_viz.study.pictures import Picture, overview, pictures, say_origin
 
 if TYPE_CHECKING:
     from gelora_viz.study.study import Study
@@ -54,8 +54,7 @@ def write_figures(study: Study, venue: str, *, suffix: str = ".pdf") -> Path:
         raise InputError(f"cannot write figures as {suffix!r}; choose one of {', '.join(FORMATS)}")
     found = Findings.of(study)
     folder = study.path / "figures" / venue
-    about = f"{study.title}, seed {study.settings['seed']}"
-    drawn = [*pictures(found), *overview(found)]
+    drawn, about = [*pictures(found), *overview(found)], say_origin(study)
     for each in drawn:
         width: Width = "text" if each.drawing.columns > 1 else "column"
         save_paper_figure(each.drawing, folder / f"{each.name}{suffix}", venue, width=width, about=about)

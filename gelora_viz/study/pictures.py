@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from gelora_viz.dimension import DimensionProfile
 from gelora_viz.plots import (
@@ -24,6 +25,9 @@ from gelora_viz.ranks import RankPlan
 from gelora_viz.spectra import UpdateSpectrum
 from gelora_viz.study.findings import Findings
 
+if TYPE_CHECKING:
+    from gelora_viz.study.study import Study
+
 _MAIN_ESTIMATORS = ("twonn", "mle")
 """Lines of the main picture; a participation ratio near 100 beside them would flatten these."""
 
@@ -41,6 +45,11 @@ class Picture:
     name: str
     title: str
     drawing: Drawing
+
+
+def say_origin(study: Study) -> str:
+    """Where a figure comes from, for the metadata of its file."""
+    return f"{study.title}, seed {study.settings['seed']}"
 
 
 def pictures(found: Findings) -> Iterator[Picture]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -21,13 +20,13 @@ from gelora_viz.finetuning.comparison import difference_in_words, metric_of, sho
 from gelora_viz.plots import save_paper_figure, to_plotly
 from gelora_viz.study.caveats import caveats
 from gelora_viz.study.findings import Findings
-from gelora_viz.study.pictures import Picture, pictures
+from gelora_viz.study.pictures import Picture, pictures, say_origin
 
 if TYPE_CHECKING:
     from gelora_viz.study.study import Study
 
 _KIND = "table"
-_VENUE = "icml2024" if importlib.util.find_spec("tueplots") else "plain"
+_VENUE = "icml2026"
 
 
 def write_report(study: Study) -> Path:
@@ -41,11 +40,11 @@ def write_report(study: Study) -> Path:
     for name, table in tables.items():
         write_text(study.path / "tables" / f"{name}.csv", table.to_csv(index=False))
         write_json(study.path / "tables" / f"{name}.json", _KIND, {"name": name, "rows": frame_to_records(table)})
-    drawn = list(pictures(found))
+    drawn, about = list(pictures(found)), say_origin(study)
     for picture in drawn:
         for suffix in (".pdf", ".png"):
             save_paper_figure(
-                picture.drawing, study.path / "figures" / f"{picture.name}{suffix}", venue=_VENUE, about=study.title
+                picture.drawing, study.path / "figures" / f"{picture.name}{suffix}", venue=_VENUE, about=about
             )
     page = _page(study, found, tables, drawn)
     return write_text(study.path / "report.html", page)

@@ -536,7 +536,7 @@ class Study:
 
         return write_report(self)
 
-    def figures(self, venue: str = "icml2024", *, suffix: str = ".pdf") -> Path:
+    def figures(self, venue: str = "icml2026", *, suffix: str = ".pdf") -> Path:
         """Write every figure and table for a paper, with a main.tex that shows them, into figures/<venue>/.
 
         Args:
