@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import json
 import subprocess
@@ -128,3 +129,12 @@ def test_the_licence_is_the_whole_apache_licence():
     assert "Version 2.0, January 2004" in licence
     assert all(f"   {section}. " in licence for section in range(1, 10))
     assert "END OF TERMS AND CONDITIONS" in licence
+
+
+@pytest.mark.parametrize("package", ["gelora_viz", "gelora_viz.finetuning", "gelora_viz.ranks", "gelora_viz.widgets"])
+def test_names_that_are_imported_on_use_are_all_there_and_others_are_not(package):
+    module = importlib.import_module(package)
+    assert set(module.__all__) <= set(dir(module))
+    assert all(getattr(module, name) is not None for name in module.__all__)
+    with pytest.raises(AttributeError, match=f"module '{package}' has no attribute 'nothing'"):
+        module.nothing  # noqa: B018 - the look itself
