@@ -5,8 +5,8 @@ interrupted comparison goes on where it stopped.
 
     python benchmarks/methods.py FOLDER [n_seeds] [steps] [at_once] [METHOD,METHOD,...]
 
-writes benchmarks/results/methods.txt (the table, what it means in words, every run) and methods.json (the same, for
-`gelora_viz.Comparison.load`).
+writes benchmarks/results/methods.txt (the table, what it means in words, every run) and FOLDER/methods.json (the
+same, for `gelora_viz.Comparison.load`).
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def main(folder: str, n_seeds: str = "3", steps: str = "200", at_once: str = "2"
     runs = found.runs.drop(columns=["message", "folder"]).to_csv(index=False, float_format="%.6g")
     text = f"{machine}, {steps} steps of 32, {at_once} runs at once\n{found.caption}\n\n{table}\n\n{notes}\n\n{runs}"
     (RESULTS / "methods.txt").write_text(text, encoding="utf-8")
-    found.save(RESULTS / "methods.json")
+    found.save(study.path / "methods.json")
     print(text)
 
 
