@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
+LONG_FILES = ("test_notebooks.py", "test_documentation.py", "test_dashboard.py", "test_fine_tuning.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -38,7 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     Several processes share the files in this order, and the longest must not be left for the end.
     """
-    items.sort(key=lambda item: item.path.name != "test_notebooks.py")
+    items.sort(key=lambda item: LONG_FILES.index(item.path.name) if item.path.name in LONG_FILES else len(LONG_FILES))
     without_gpu = pytest.mark.skip(reason="no CUDA device")
     without_browser = pytest.mark.skip(reason=f"no browser on the PATH ({', '.join(CHROMIUM_NAMES)})")
     for item in items:
