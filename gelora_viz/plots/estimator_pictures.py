@@ -17,7 +17,8 @@ from gelora_viz.plots.results import Profile
 
 CAPTION = (
     "Intrinsic dimension by estimator and layer, with two digits. Colours are on a logarithmic scale. The estimator "
-    "that reads lowest stands at the top. Rows whose colours change alike agree on the layers, whatever their values."
+    "that reads lowest stands at the top. Rows whose colours change alike agree on the layers, whatever their "
+    "values. Intervals are not drawn."
 )
 
 
@@ -56,7 +57,7 @@ def describe_estimators(profile: Profile) -> Drawing:
     return Drawing(
         "Intrinsic dimension by estimator and layer",
         tuple(panels),
-        f"Pooling: {profile.pooling}. {CAPTION}",
+        f"Pooling: {profile.pooling}, {_say_points(frame['n_points'])} points a layer. {CAPTION}",
         columns=len(panels),
     )
 
@@ -80,6 +81,12 @@ def _detail(cell: Mapping[Hashable, Any]) -> str:
     interval = f" [{cell['ci_low']:.4g}, {cell['ci_high']:.4g}]" if pd.notna(cell["ci_low"]) else ""
     value = f"{cell['dimension']:.4g}" if pd.notna(cell["dimension"]) else "no estimate"
     return f"{estimator_title(cell['estimator'])}: {value}{interval}, {cell['layer']}, {cell['n_points']:,} points"
+
+
+def _say_points(counts: pd.Series) -> str:
+    """How many points were left after near-duplicates were dropped, over layers and estimators."""
+    fewest, most = int(counts.min()), int(counts.max())
+    return f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
 
 
 def _ends(values: pd.Series) -> tuple[float, float]:

@@ -142,7 +142,7 @@ def test_a_point_says_its_text_as_text_and_keys_move_the_map(shown):
     tip.locator("bdi", has_text="quotes").wait_for()
     assert tip.locator("bdi").inner_text() == NASTY
     assert "Text " in tip.locator("small").inner_text()
-    assert NASTY in shown.root.locator(".gv-aloud").text_content()
+    assert NASTY in shown.root.locator(".gv-unseen").text_content()
     shown.page.keyboard.press("Escape")
     tip.wait_for(state="hidden")
     # The same by mouse: over the first coloured pixel in the middle row of points.

@@ -40,6 +40,9 @@ def test_cells_have_their_values_as_colours_and_numbers_and_say_more_on_hover():
     assert [*trace.text[0]][:2] == ["4.0", "5.4"]
     assert trace.hovertext[0][1] == "TwoNN: 5.4 [5.03, 5.77], .layer.0, 2,000 points"
     assert "no estimate" in trace.hovertext[0][3]
+    assert "2,000 points a layer" in plots.describe_estimators(profile).caption
+    fewer = profile.frame.assign(n_points=[10, *profile.frame["n_points"][1:]])
+    assert "10 to 2,000 points a layer" in plots.describe_estimators(make_profile(rows=fewer)).caption
 
 
 def test_rows_of_cells_go_from_low_to_high_and_share_one_scale_over_stacks():

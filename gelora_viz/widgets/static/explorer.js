@@ -473,7 +473,7 @@ function makeTip({ onLeave }, model, place) {
   const text = make("bdi", { dir: "auto" }); // letters that turn the direction of writing end here
   const facts = make("small");
   const root = make("div", { class: "gv-tip", hidden: true }, text, facts);
-  const aloud = make("p", { class: "gv-aloud", "aria-live": "polite" });
+  const aloud = make("p", { class: "gv-unseen", "aria-live": "polite" });
   const kept = new Map();
   let [row, isAloud, asking, patience] = [-1, false, 0, 0];
 
