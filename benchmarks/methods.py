@@ -18,7 +18,7 @@ from machine import describe_machine
 from peft import AdaLoraConfig, EvaConfig, LoraConfig, PeftConfig, VeraConfig
 
 import gelora_viz as gv
-from gelora_viz.finetuning.comparison import shorten_comparison
+from gelora_viz.comparison import shorten_comparison
 
 RESULTS = Path(__file__).parent / "results"
 BUDGET_RANK = 4

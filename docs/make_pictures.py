@@ -155,7 +155,7 @@ def of_study(folder: str) -> dict[str, Callable[[], Drawing | None]]:
         "scaling": lambda: describe_scaling(
             dimension_scaling(Activations.load(study.path / "activations" / "tokens"))
         ),
-        "comparison": lambda: describe_comparison(study.compare()),
+        "comparison": lambda: describe_comparison(study.tabulate_results()),
     }
 
 

@@ -21,8 +21,8 @@ from gelora_viz.ranks.strategies import list_strategies
 if TYPE_CHECKING:
     import pandas as pd
 
+    from gelora_viz.comparison import Comparison
     from gelora_viz.doctor import Diagnosis, Folder
-    from gelora_viz.finetuning import Comparison
 
 
 INTERRUPTED = 130
@@ -32,8 +32,9 @@ app = typer.Typer(
     name="gelora-viz",
     help=(
         "See and test the intrinsic dimension of a transformer's hidden states, and choose LoRA ranks from it.\n\n"
-        "Five commands walk one study folder: profile, allocate, finetune, compare, report; figures and "
-        "dashboard show it. A finished step is not repeated, an interrupted one starts again. Exit status: 0 done, 2 "
+        "Four commands walk one study folder: profile, allocate, finetune, report; compare trains methods over "
+        "several seeds, and results, figures and dashboard show what there is. A finished step is not repeated, an "
+        "interrupted one starts again. Exit status: 0 done, 2 "
         "unusable input (one line says what and what to do), 130 interrupted."
     ),
     no_args_is_help=True,
@@ -81,7 +82,7 @@ def demo(
 
     _quieten_libraries()
     table = run_demo(study, quick=quick, seed=seed, progress=not quiet)
-    _print_runs(table)
+    _print_results(table)
     print(f"\nreport   {study / 'report.html'}\nfigures  {study / 'figures'}\ntables   {study / 'tables'}")
 
 
@@ -348,17 +349,27 @@ def finetune(
 
 
 @app.command()
-def compare(
+def results(
     study: StudyFolder,
-    plan: Annotated[
-        list[str] | None,
-        typer.Option(
-            help='Compare these over seeds: plans, "frozen" or "full"; repeat for several.  '
-            "[dim]default: show the runs of finetune[/dim]"
-        ),
-    ] = None,
     baseline: Annotated[
         str | None, typer.Option(help="Run to compare with.  [dim]default: uniform, or the first[/dim]")
+    ] = None,
+) -> None:
+    """Show the finished runs side by side, with intervals over test texts, and say which gaps are inside the noise.
+
+    Example: gelora-viz results my-study --baseline frozen
+    """
+    from gelora_viz.study import Study
+
+    _print_results(Study(_existing(study)).tabulate_results(baseline=baseline))
+
+
+@app.command()
+def compare(
+    study: StudyFolder,
+    plan: Annotated[list[str], typer.Option(help='Name of a plan, "frozen" or "full"; repeat for several.')],
+    baseline: Annotated[
+        str | None, typer.Option(help="Method to compare with.  [dim]default: uniform, or the first[/dim]")
     ] = None,
     seeds: Annotated[int, typer.Option(help="Number of seeds: 0, 1, 2 and so on.")] = 3,
     sweep: Annotated[
@@ -374,26 +385,22 @@ def compare(
     trust_remote_code: TrustRemoteCode = False,
     quiet: Quiet = False,
 ) -> None:
-    """Show runs side by side, with intervals, and say which gaps are inside the noise.
+    """Train methods under several seeds, each at the learning rate that suits it, and compare them.
 
-    With --plan, every method is trained under every seed at the learning rate that suits it; Ctrl-C cancels, and the
-    same command goes on from there.
+    Ctrl-C cancels, and the same command goes on from there.
 
     Example: gelora-viz compare my-study --plan uniform --plan gelora --plan frozen --seeds 5 --at-once 2
     """
     from gelora_viz.study import Study
 
-    opened = Study(_existing(study), trust_remote_code=trust_remote_code)
-    if not plan:
-        return _print_runs(opened.compare(baseline=baseline))
     _quieten_libraries()
-    found = opened.compare_methods(
+    opened = Study(_existing(study), trust_remote_code=trust_remote_code)
+    found = opened.compare(
         plan, name=name, seeds=range(seeds), sweep_rates=sweep, baseline=baseline, at_once=at_once, steps=steps,
         batch_size=batch_size, task=task, progress=not quiet,
     )  # fmt: skip
     _print_comparison(found)
     print(f"runs     {opened.path / 'runs' / name}")
-    return None
 
 
 @app.command()
@@ -497,8 +504,8 @@ def _quieten_libraries() -> None:
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def _print_runs(table: pd.DataFrame) -> None:
-    from gelora_viz.finetuning.comparison import metric_of, shorten_comparison
+def _print_results(table: pd.DataFrame) -> None:
+    from gelora_viz.comparison import metric_of, shorten_comparison
 
     seeds = ", ".join(sorted(set(table["seeds"])))
     title = f"Test {metric_of(table)} with 95 % intervals over test texts; seed {seeds}"
@@ -506,7 +513,7 @@ def _print_runs(table: pd.DataFrame) -> None:
 
 
 def _print_comparison(found: Comparison) -> None:
-    from gelora_viz.finetuning.comparison import shorten_comparison
+    from gelora_viz.comparison import shorten_comparison
 
     _print_table(shorten_comparison(found.frame), found.caption)
     for note in found.notes:

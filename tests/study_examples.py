@@ -10,9 +10,9 @@ import pandas as pd
 import torch
 
 from gelora_viz import Run, RunSpec, Study
-from gelora_viz.finetuning.folder import RunFolder
-from gelora_viz.finetuning.training import train
+from gelora_viz.runs import RunFolder
 from gelora_viz.study import study as study_module
+from gelora_viz.training import train
 
 
 def make_planned_study(

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from gelora_viz.finetuning.spec import FROZEN
+from gelora_viz.runs import FROZEN
 from gelora_viz.study.study import Study
 
 BUDGET_RANK = 4
@@ -47,7 +47,7 @@ def run_demo(
         progress: show bars.
 
     Returns:
-        The table of runs, as from `compare_runs`.
+        The table of runs, as from `tabulate_results`.
     """
     size = QUICK if quick else FULL
     study = Study(path, model="minilm", data="icd10cm", max_texts=size.max_texts, seed=seed)
@@ -57,4 +57,4 @@ def run_demo(
     for name in (FROZEN, "uniform", "gelora"):
         study.finetune(name, steps=size.steps, seed=seed, progress=progress)
     study.report()
-    return study.compare()
+    return study.tabulate_results()

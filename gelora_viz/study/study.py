@@ -16,25 +16,14 @@ from gelora_viz._checks import resolve_device
 from gelora_viz._version import __version__
 from gelora_viz.activations import Activations, capture
 from gelora_viz.activations.pooling import check_pooling
+from gelora_viz.comparison import Comparison, compare, tabulate_results
 from gelora_viz.dimension import DimensionProfile, estimate_dimension
 from gelora_viz.dimension.estimate import DEFAULT_K, check_number
 from gelora_viz.dimension.formulas import choose_estimators
 from gelora_viz.errors import InputError, RunError, StudyError
-from gelora_viz.finetuning import (
-    Comparison,
-    Run,
-    RunResult,
-    RunSpec,
-    attach,
-    compare,
-    compare_runs,
-    launch,
-    runs,
-)
-from gelora_viz.finetuning.executors import Executor
-from gelora_viz.finetuning.spec import CLASSIFICATION, FROZEN, FULL
 from gelora_viz.ranks import RankPlan, allocate_ranks, uniform_budget
 from gelora_viz.ranks.strategies import find_strategy
+from gelora_viz.runs import CLASSIFICATION, FROZEN, FULL, Executor, Run, RunResult, RunSpec, attach, launch, list_runs
 from gelora_viz.sources import DATA_NAMES, MODEL_NAMES, LoadedModel, TextData, load_model, load_texts
 from gelora_viz.study.allocation import allocation_settings, model_readings
 from gelora_viz.study.memory import Memory, file_digest
@@ -430,7 +419,7 @@ class Study:
             raise StudyError(f"runs/{name} is a comparison; give the run another name")
         return launch(spec, run_dir=folder), settings
 
-    def compare_methods(
+    def compare(
         self,
         methods: Sequence[str] | Mapping[str, RankPlan | PeftConfig | str],
         *,
@@ -521,14 +510,18 @@ class Study:
         ]
 
     def runs(self) -> pd.DataFrame:
-        """All runs of the study and what became of each, as the function `runs` has them."""
-        return runs(self.path)
+        """All runs of the study and what became of each, as `list_runs` has them."""
+        return list_runs(self.path)
 
-    def compare(self, *, baseline: str | None = None) -> pd.DataFrame:
-        """Finished runs side by side, with `compare_runs`; the baseline is "uniform" where there is such a run."""
+    def tabulate_results(self, *, baseline: str | None = None) -> pd.DataFrame:
+        """Finished runs side by side, as from the function `tabulate_results`.
+
+        Args:
+            baseline: name of the run to compare with; by default "uniform" where there is such a run, else the first.
+        """
         results = self.results()
         names = [result.spec.name for result in results]
-        return compare_runs(results, baseline=baseline or ("uniform" if "uniform" in names else None))
+        return tabulate_results(results, baseline=baseline or ("uniform" if "uniform" in names else None))
 
     def report(self) -> Path:
         """Write tables/ (CSV and JSON), figures/ (PDF and PNG) and report.html from everything made so far."""

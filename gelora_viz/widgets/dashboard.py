@@ -16,8 +16,8 @@ import traitlets
 
 from gelora_viz.activations import Activations
 from gelora_viz.errors import GeloraVizError, InputError
-from gelora_viz.finetuning.spec import FROZEN, FULL
 from gelora_viz.plots import Drawing, describe_overview
+from gelora_viz.runs import FROZEN, FULL
 from gelora_viz.spectra import UpdateSpectrum
 from gelora_viz.widgets.comparison import Comparison
 from gelora_viz.widgets.explorer import Explorer

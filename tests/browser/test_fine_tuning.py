@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from gelora_viz import RunSpec, Study
-from gelora_viz.finetuning.folder import RunFolder
+from gelora_viz.runs import RunFolder
 
 pytestmark = pytest.mark.browser
 

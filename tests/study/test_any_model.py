@@ -33,7 +33,7 @@ def test_from_a_csv_file_to_the_report(tiny_folder, csv_file, tmp_path, monkeypa
 
     for name in ("frozen", "gelora"):
         study.finetune(name, **QUICK)
-    table = study.compare().set_index("run")
+    table = study.tabulate_results().set_index("run")
     assert table.loc["frozen", "n_parameters"] == 0
     assert table.loc["gelora", "n_parameters"] == gelora.n_parameters
     assert table.loc["gelora", "mean_effective_rank"] > 0

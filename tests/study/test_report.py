@@ -99,7 +99,7 @@ def test_plotly_s_code_is_embedded_once_and_every_figure_drawn(reported):
 
 def test_the_page_says_what_was_compared_and_how_it_ended(reported):
     study, page = reported
-    table = study.compare().set_index("run")
+    table = study.tabulate_results().set_index("run")
     assert f"uniform: accuracy {table.loc['uniform', 'accuracy']:.3f}" in page.text
     for name in ("frozen", "gelora"):
         assert table.loc[name, "verdict"] in page.text
@@ -187,7 +187,7 @@ def test_tables_hold_the_study_s_own_numbers(reported):
         found = dimensions[dimensions["pooling"] == pooling]["dimension"].to_numpy()
         assert found == pytest.approx(profile.frame["dimension"].to_numpy())
     comparison = pd.read_csv(tables / "comparison.csv")
-    assert comparison["accuracy"].to_numpy() == pytest.approx(study.compare()["accuracy"].to_numpy())
+    assert comparison["accuracy"].to_numpy() == pytest.approx(study.tabulate_results()["accuracy"].to_numpy())
     plans = pd.read_csv(tables / "plans.csv")
     assert plans.groupby("plan")["n_parameters"].sum().to_dict() == {
         name: plan.n_parameters for name, plan in study.plans().items()

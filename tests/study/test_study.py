@@ -87,7 +87,7 @@ def test_a_study_can_be_moved_to_another_folder(copied_study, tmp_path, forbid):
     forbid("launch")
     study = Study(moved)
     assert study.finetune("uniform", **QUICK).status == "finished"
-    assert len(study.compare()) == 3
+    assert len(study.tabulate_results()) == 3
 
 
 def test_the_data_are_those_of_the_beginning_even_if_their_file_has_gone(tiny_folder, csv_file, tmp_path):
@@ -212,10 +212,10 @@ def test_an_interrupted_run_is_cancelled_and_started_again_by_the_next_call(copi
     run = Run(copied_study / "runs" / "uniform")
     assert run.status == "cancelled"
     assert not (run.path / "result.json").exists()
-    assert "uniform" not in study.compare(baseline="frozen")["run"].tolist()
+    assert "uniform" not in study.tabulate_results(baseline="frozen")["run"].tolist()
     again = Study(copied_study).finetune("uniform", **QUICK)
     assert again.result().numbers["steps"] == QUICK["steps"]
-    assert study.compare()["run"].tolist() == ["frozen", "uniform", "gelora"]
+    assert study.tabulate_results()["run"].tolist() == ["frozen", "uniform", "gelora"]
 
 
 def test_a_failed_run_raises_its_cause_and_is_tried_again(copied_study, train_in_process, monkeypatch):
@@ -294,7 +294,7 @@ def test_what_a_step_lacks_is_named_with_what_there_is(copied_study):
     with pytest.raises(StudyError, match=r"no plan 'best' \(made: gelora, uniform\); run the step allocate"):
         study.finetune("best", **QUICK)
     with pytest.raises(InputError, match="no run 'best' to compare with; runs are frozen, uniform, gelora"):
-        study.compare(baseline="best")
+        study.tabulate_results(baseline="best")
 
 
 def test_unusable_options_are_refused_by_name(copied_study):
@@ -321,7 +321,7 @@ def test_texts_without_labels_can_be_profiled_but_not_fine_tuned_on(tiny_folder,
 
 
 def test_runs_come_probe_first_then_uniform_then_by_name(finished_study):
-    table = Study(finished_study).compare()
+    table = Study(finished_study).tabulate_results()
     assert table["run"].tolist() == ["frozen", "uniform", "gelora"]
     assert table.set_index("run").loc["uniform", "verdict"] == "baseline"
 
@@ -382,7 +382,7 @@ def test_a_run_is_started_without_waiting_under_a_name_of_its_own(copied_study, 
     run = study.start("uniform", run="uniform-seed1", seed=1, **options)
     assert (run.name, run.result().spec.seed) == ("uniform-seed1", 1)
     assert study.finetune("uniform", run="uniform-seed1", seed=1, **QUICK).path == run.path
-    assert "uniform-seed1" in study.compare()["run"].tolist()
+    assert "uniform-seed1" in study.tabulate_results()["run"].tolist()
     (copied_study / "runs" / "compared" / "method").mkdir(parents=True)
     shutil.copy(run.path / "spec.json", copied_study / "runs" / "compared" / "method")
     with pytest.raises(StudyError, match="runs/compared is a comparison"):

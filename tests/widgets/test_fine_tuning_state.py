@@ -16,7 +16,7 @@ from peft import LoraConfig
 
 from gelora_viz import RunSpec, Study, attach
 from gelora_viz.errors import InputError
-from gelora_viz.finetuning.folder import RunFolder
+from gelora_viz.runs import RunFolder
 from gelora_viz.widgets import FineTuning
 from gelora_viz.widgets.run_watching import MOST_POINTS, RunLookout, thin
 
