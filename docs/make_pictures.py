@@ -141,7 +141,7 @@ def describe_growth() -> Drawing:
 
 def of_study(folder: str) -> dict[str, Callable[[], Drawing | None]]:
     """Name -> what draws it, from a study's results."""
-    study = Study(folder)
+    study = Study.open(folder)
 
     def rank_profile() -> Drawing:
         spectrum = next(result.spectrum for result in study.results() if result.spec.name == "gelora")

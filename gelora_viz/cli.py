@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from gelora_viz.comparison import Comparison
     from gelora_viz.doctor import Diagnosis, Folder
+    from gelora_viz.study import Study
 
 
 INTERRUPTED = 130
@@ -211,14 +212,11 @@ def profile(
 
     Example: gelora-viz profile my-study --model FacebookAI/roberta-base --data reviews.csv --label-column stars
     """
-    from gelora_viz.study import Study
-    from gelora_viz.study.study import POOLINGS
+    from gelora_viz.study import POOLINGS
 
     _quieten_libraries()
-    opened = Study(
-        study, model=model, data=data, text_column=text_column, label_column=label_column, max_texts=max_texts,
-        seed=None if data is None and (study / "study.json").exists() else seed, trust_remote_code=trust_remote_code,
-    )  # fmt: skip
+    choices = {"text_column": text_column, "label_column": label_column, "max_texts": max_texts}
+    opened = _open_or_create(study, model, data, choices, seed=seed, trust_remote_code=trust_remote_code)
     profiles = opened.profile(
         poolings=pooling or POOLINGS, estimators=estimator, k=k, correct=correct, plateau=plateau,
         max_points=max_points, max_length=max_length, device=device, seed=seed, progress=not quiet,
@@ -300,7 +298,7 @@ def allocate(
     from gelora_viz.study import Study
 
     _quieten_libraries()
-    opened = Study(_existing(study), trust_remote_code=trust_remote_code)
+    opened = Study.open(study, trust_remote_code=trust_remote_code)
     plan = opened.allocate(
         name, strategy=strategy, pooling=pooling, estimator=estimator, budget=budget, budget_rank=budget_rank,
         target_modules=target_module or None, rounding=rounding, min_rank=min_rank, max_rank=max_rank,
@@ -338,7 +336,7 @@ def finetune(
     from gelora_viz.study import Study
 
     _quieten_libraries()
-    opened = Study(_existing(study), trust_remote_code=trust_remote_code)
+    opened = Study.open(study, trust_remote_code=trust_remote_code)
     for name in plan:
         run = opened.finetune(
             name, steps=steps, batch_size=batch_size, learning_rate=learning_rate,
@@ -361,7 +359,7 @@ def results(
     """
     from gelora_viz.study import Study
 
-    _print_results(Study(_existing(study)).tabulate_results(baseline=baseline))
+    _print_results(Study.open(study).tabulate_results(baseline=baseline))
 
 
 @app.command()
@@ -394,7 +392,7 @@ def compare(
     from gelora_viz.study import Study
 
     _quieten_libraries()
-    opened = Study(_existing(study), trust_remote_code=trust_remote_code)
+    opened = Study.open(study, trust_remote_code=trust_remote_code)
     found = opened.compare(
         plan, name=name, seeds=range(seeds), sweep_rates=sweep, baseline=baseline, at_once=at_once, steps=steps,
         batch_size=batch_size, task=task, progress=not quiet,
@@ -411,7 +409,7 @@ def report(study: StudyFolder) -> None:
     """
     from gelora_viz.study import Study
 
-    print(Study(_existing(study)).report())
+    print(Study.open(study).report())
 
 
 @app.command()
@@ -428,7 +426,7 @@ def figures(
     """
     from gelora_viz.study import Study
 
-    print(Study(_existing(study)).figures(venue, suffix=suffix))
+    print(Study.open(study).figures(venue, suffix=suffix))
 
 
 @app.command()
@@ -445,7 +443,7 @@ def dashboard(
     """
     from gelora_viz.widgets.serving import serve_dashboard
 
-    serve_dashboard(_existing(study), port=port, open_browser=open_browser)
+    serve_dashboard(study, port=port, open_browser=open_browser)
 
 
 def main() -> NoReturn:
@@ -485,12 +483,24 @@ def _interrupted() -> NoReturn:
     sys.exit(INTERRUPTED)
 
 
-def _existing(study: Path) -> Path:
-    if not (study / "study.json").exists():
+def _open_or_create(
+    path: Path, model: str | None, data: str | None, choices: dict[str, Any], *, seed: int, trust_remote_code: bool
+) -> Study:
+    """The study in the folder, which must be of the model and the data that are named; or a new one of both."""
+    from gelora_viz.study import Study
+
+    if (path / "study.json").exists():
+        opened = Study.open(path, trust_remote_code=trust_remote_code)
+        if data is None or opened.has_results:
+            opened.check_source(model=model, data=data, **choices, seed=None if data is None else seed)
+            return opened
+        model = model or opened.model_source
+    if model is None or data is None:
         raise GeloraVizError(
-            f"no study at {study}; begin one with: gelora-viz profile {study} --model ... --data ..."
+            f"no study at {path}; begin one with --model and --data, for example: gelora-viz profile {path} "
+            "--model minilm --data icd10cm"
         )
-    return study
+    return Study.create(path, model=model, data=data, **choices, seed=seed, trust_remote_code=trust_remote_code)
 
 
 def _quieten_libraries() -> None:

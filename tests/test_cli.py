@@ -288,7 +288,8 @@ def test_an_unusable_input_is_one_line_that_says_what_and_exits_2(bad, name):
 def test_the_installed_entry_point_answers_in_the_same_way(tmp_path):
     answer = subprocess.run([*PROGRAM, "results", str(tmp_path)], capture_output=True, text=True, check=False)
     assert answer.returncode == 2
-    assert answer.stderr.startswith(f"error: no study at {tmp_path}; begin one with: gelora-viz profile")
+    assert answer.stderr.startswith(f"error: no study at {tmp_path}; begin one with ")
+    assert "gelora-viz profile PATH --model" in answer.stderr
     assert answer.stderr.count("\n") == 1
     usage = subprocess.run([*PROGRAM, "compare", "--bogus"], capture_output=True, text=True, check=False)
     assert usage.returncode == 2

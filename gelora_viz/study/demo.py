@@ -50,7 +50,7 @@ def run_demo(
         The table of runs, as from `tabulate_results`.
     """
     size = QUICK if quick else FULL
-    study = Study(path, model="minilm", data="icd10cm", max_texts=size.max_texts, seed=seed)
+    study = Study.create(path, model="minilm", data="icd10cm", max_texts=size.max_texts, seed=seed)
     study.profile(max_points=size.max_points, seed=seed, progress=progress)
     study.allocate("uniform", strategy="uniform", pooling=PLAN_POOLING, budget_rank=BUDGET_RANK)
     study.allocate("gelora", strategy="gelora", pooling=PLAN_POOLING, budget_rank=BUDGET_RANK)

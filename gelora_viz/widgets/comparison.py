@@ -47,7 +47,7 @@ class Comparison(Panel):
         InputError: if there is nothing to compare, or a frame lacks a column.
 
     Example:
-        >>> study = gv.Study("studies/demo")  # doctest: +SKIP
+        >>> study = gv.Study.open("studies/demo")  # doctest: +SKIP
         >>> gv.widgets.Comparison(study.results(), baseline="uniform")  # doctest: +SKIP
         >>> found = study.comparisons()["comparison"]  # doctest: +SKIP
         >>> gv.widgets.Comparison(found, folder=study.path / "runs" / "comparison")  # doctest: +SKIP

@@ -130,7 +130,7 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no ty
         comparison: the `Comparison`; None without a finished run.
 
     Example:
-        >>> gv.widgets.Dashboard(gv.Study("studies/demo"))  # doctest: +SKIP
+        >>> gv.widgets.Dashboard(gv.Study.open("studies/demo"))  # doctest: +SKIP
     """
 
     def __init__(self, study: Study, **options: Any) -> None:  # noqa: ANN401 - RunSpec's

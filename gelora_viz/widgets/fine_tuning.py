@@ -39,7 +39,7 @@ class FineTuning(Panel):
     """Fine-tunings of a study: started, watched and cancelled.
 
     Runs are processes of their own, which queue by themselves and go on when the page, the panel or the kernel is
-    gone; `FineTuning(Study(path))` shows them again. Runs of comparisons (`Study.compare`) and those started
+    gone; `FineTuning(Study.open(path))` shows them again. Runs of comparisons (`Study.compare`) and those started
     from a terminal are shown too.
 
     While a cell of the notebook runs, curves go on, but presses of Start and Cancel wait until that cell has ended:
@@ -55,7 +55,7 @@ class FineTuning(Panel):
             looked at when a run is started.
 
     Example:
-        >>> panel = gv.widgets.FineTuning(gv.Study("studies/demo"), threads=2)  # doctest: +SKIP
+        >>> panel = gv.widgets.FineTuning(gv.Study.open("studies/demo"), threads=2)  # doctest: +SKIP
         >>> panel.plan, panel.steps = "gelora", 100  # doctest: +SKIP
         >>> panel.start()  # doctest: +SKIP
         [Run('gelora-2': queued)]

@@ -30,7 +30,7 @@ def compared_study(finished_study, tmp_path_factory):
     folder = Path(shutil.copytree(finished_study, tmp_path_factory.mktemp("studies") / "compared"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rounds, "launch", launch_instead)
-        Study(folder).compare(["frozen", "uniform"], **FEW)
+        Study.open(folder).compare(["frozen", "uniform"], **FEW)
     return folder
 
 
@@ -45,36 +45,36 @@ def refuse_to_launch(monkeypatch):
 
 
 def test_uniform_is_the_baseline_where_it_takes_part(compared_study):
-    (comparison,) = Study(compared_study).comparisons().values()
+    (comparison,) = Study.open(compared_study).comparisons().values()
     assert comparison.settings["baseline"] == "uniform"
     assert list(comparison.frame["verdict"])[1] == "baseline"
     assert (comparison.frame["n_seeds"] == 2).all()
 
 
 def test_a_finished_comparison_is_read_back(compared_study, refuse_to_launch):
-    again = Study(compared_study).compare(["frozen", "uniform"], **FEW)
-    (kept,) = Study(compared_study).comparisons().values()
+    again = Study.open(compared_study).compare(["frozen", "uniform"], **FEW)
+    (kept,) = Study.open(compared_study).comparisons().values()
     assert again.frame.equals(kept.frame)
 
 
 def test_single_runs_and_those_of_the_comparison_stand_side_by_side(compared_study):
     names = set(list_runs(compared_study)["run"])
     assert {"frozen", "uniform", "gelora", "comparison/uniform/lr0.002-seed1"} <= names
-    assert [result.spec.name for result in Study(compared_study).results()] == ["frozen", "uniform", "gelora"]
+    assert [result.spec.name for result in Study.open(compared_study).results()] == ["frozen", "uniform", "gelora"]
 
 
 def test_further_adapters_take_part_by_name(finished_study, monkeypatch, tmp_path):
     folder = Path(shutil.copytree(finished_study, tmp_path / "study"))
     monkeypatch.setattr(rounds, "launch", launch_instead)
     dora = LoraConfig(r=2, target_modules=["query"], use_dora=True)
-    found = Study(folder).compare({"dora": dora}, name="further", **FEW | {"seeds": [0]})
+    found = Study.open(folder).compare({"dora": dora}, name="further", **FEW | {"seeds": [0]})
     assert list(found.frame["method"]) == ["LORA, DoRA"]
     assert (folder / "runs" / "further" / "comparison.json").exists()
 
 
 def test_the_report_shows_the_comparison_with_its_words_and_tables(compared_study, tmp_path):
     folder = Path(shutil.copytree(compared_study, tmp_path / "study"))
-    page = Study(folder).report().read_text()
+    page = Study.open(folder).report().read_text()
     assert "Over seeds: comparison" in page
     assert "2 seeds say little about how much seeds differ" in page
     for file in ("tables/comparisons.csv", "tables/comparison_runs.csv", "figures/comparison_comparison.pdf"):
@@ -103,11 +103,11 @@ def test_the_command_line_compares_and_says_what_it_means(compared_study, refuse
 )
 def test_what_cannot_be_compared_is_refused(finished_study, methods, options, error, message):
     with pytest.raises(error, match=message):
-        Study(finished_study).compare(methods, **options)
+        Study.open(finished_study).compare(methods, **options)
 
 
 def test_texts_without_labels_can_still_train_a_language_model(tmp_path, tiny_folder, texts):
-    study = Study(tmp_path / "study", model=str(tiny_folder("llama")), data=texts[:60])
+    study = Study.create(tmp_path / "study", model=str(tiny_folder("llama")), data=texts[:60])
     with pytest.raises(InputError, match='name its label column to train a classifier, or give task="causal-lm"'):
         study.compare(["frozen"])
     assert study._spec("frozen", "frozen", {"task": "causal-lm"}).task == "causal-lm"

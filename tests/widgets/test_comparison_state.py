@@ -16,7 +16,7 @@ from gelora_viz.widgets import Comparison
 
 @pytest.fixture
 def results(finished_study):
-    return Study(finished_study).results()
+    return Study.open(finished_study).results()
 
 
 def compared(results):
