@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from gelora_viz._results import format_cell
 from gelora_viz._version import __version__
 from gelora_viz.errors import GeloraVizError
 from gelora_viz.ranks.strategies import list_strategies
@@ -532,7 +533,7 @@ def _print_comparison(found: Comparison) -> None:
 
 def _print_table(frame: pd.DataFrame, title: str) -> None:
     columns = [str(column).replace("_", " ") for column in frame.columns]
-    _print_rows(columns, ([_cell(value) for value in row] for row in frame.itertuples(index=False)), title)
+    _print_rows(columns, ([format_cell(value, 2) for value in row] for row in frame.itertuples(index=False)), title)
 
 
 def _print_rows(columns: Iterable[str], rows: Iterable[Iterable[str]], title: str) -> None:
@@ -544,14 +545,6 @@ def _print_rows(columns: Iterable[str], rows: Iterable[Iterable[str]], title: st
     # Wide enough for the table where the output is no terminal: a log must not wrap it at 80 columns.
     console = Console(width=None if sys.stdout.isatty() else 200)
     console.print(table, markup=False)
-
-
-def _cell(value: Any) -> str:  # noqa: ANN401 - whatever a frame holds
-    if value is None or value != value:
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:.2f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 if __name__ == "__main__":

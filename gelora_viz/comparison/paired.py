@@ -110,7 +110,7 @@ def _row(
 ) -> dict[str, Any]:
     numbers = pd.DataFrame([run.numbers for run in runs])
     spectra = [run.spectrum.frame for run in runs if run.spectrum is not None]
-    rate = numbers.get("learning_rate", pd.Series([None])).iloc[0]
+    rate = numbers["learning_rate"].iloc[0]
     gap = Estimate(np.nan, np.nan, np.nan) if base is None else _gap(scores, base, confidence)
     return {
         "run": name,
@@ -119,7 +119,7 @@ def _row(
         "n_seeds": len(runs),
         "learning_rate": np.nan if rate is None else float(rate),
         "n_parameters": int(numbers["n_parameters"].iloc[0]),
-        "n_parameters_kept": round(float(numbers.get("n_parameters_kept", numbers["n_parameters"]).mean())),
+        "n_parameters_kept": round(float(numbers["n_parameters_kept"].mean())),
         **_score(scores, numbers, confidence),
         "difference": gap.value,
         "difference_low": gap.low,

@@ -18,14 +18,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from gelora_viz._locks import FileLock
 from gelora_viz._results import read_json, write_json
 from gelora_viz.errors import InputError, StudyError
 from gelora_viz.runs.liveness import identify, is_alive
-from gelora_viz.runs.locks import FileLock
 
 _TICKET = "queue ticket"
 _PAUSE = 0.25
 """Seconds between two looks of whoever is next; those behind look less often."""
+_held: list[FileLock] = []
+"""Locks of this process's slot, which are let go of when it ends; a lock that nothing refers to would be before."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,7 @@ class Queue:
                     each.release()
                 return False
             held.append(lock)
+        _held.extend(held)
         return True
 
     def _wanted_by_earlier(self) -> set[str]:

@@ -22,12 +22,6 @@ __all__ = ["CAUSAL_LM", "CLASSIFICATION", "FROZEN", "FULL", "RunSpec"]
 _KIND = "run specification"
 _DOCUMENT = {"kind", "schema_version", "gelora_viz"}
 """What a JSON file says about itself."""
-_LATER = (
-    "task", "schedule", "warmup", "precision", "gradient_accumulation", "gradient_checkpointing", "spectra_every",
-    "plus_ratio",
-)  # fmt: skip
-"""Fields that specifications of the first version did not have. Where they have their default they are left out of
-the JSON, so that a run saved before is recognised as the same."""
 _LEARNING_RATES = {
     (CLASSIFICATION, False): 2e-3, (CLASSIFICATION, True): 1e-4, (CAUSAL_LM, False): 5e-4, (CAUSAL_LM, True): 2e-5,
 }  # fmt: skip
@@ -139,11 +133,7 @@ class RunSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able content, which `from_dict` reads."""
-        content = {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if field.name not in _LATER or getattr(self, field.name) != field.default
-        }
+        content = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         if isinstance(self.adapter, RankPlan):
             content["adapter"] = {"plan": self.adapter.to_dict()}
         elif isinstance(self.adapter, PeftConfig):

@@ -9,8 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
+from gelora_viz._locks import FileLock
 from gelora_viz._results import read_json, write_json
 from gelora_viz.errors import StudyError
 

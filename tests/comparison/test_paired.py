@@ -18,8 +18,8 @@ def result_of(name, correct, groups=None, spectrum=None, labels=None, seed=0, **
     predicted = [label if right else "no" for label, right in zip(labels, correct, strict=True)]
     predictions = pd.DataFrame({"label": labels, "predicted": predicted, "group": groups or [None] * len(correct)})
     numbers = {
-        "accuracy": float(np.mean(correct)), "macro_f1": 0.5, "n_parameters": 100, "seconds": 1.5,
-        "n_test": len(correct),
+        "accuracy": float(np.mean(correct)), "macro_f1": 0.5, "n_parameters": 100, "n_parameters_kept": 100,
+        "learning_rate": None, "seconds": 1.5, "n_test": len(correct),
     }  # fmt: skip
     return RunResult(RunSpec(name, adapter="frozen", seed=seed, **differing), numbers, predictions, spectrum)
 
@@ -27,7 +27,10 @@ def result_of(name, correct, groups=None, spectrum=None, labels=None, seed=0, **
 def language_result_of(name, nll, n_tokens, seed=0, texts="same"):
     """A language model's run, with the likelihood and length of each test text."""
     predictions = pd.DataFrame({"n_tokens": n_tokens, "nll": nll, "group": [None] * len(nll)})
-    numbers = {"perplexity": float(np.exp(sum(nll) / sum(n_tokens))), "n_parameters": 0, "seconds": 1.0}
+    numbers = {
+        "perplexity": float(np.exp(sum(nll) / sum(n_tokens))), "n_parameters": 0, "n_parameters_kept": 0,
+        "learning_rate": None, "seconds": 1.0,
+    }  # fmt: skip
     spec = RunSpec(name, adapter="frozen", task="causal-lm", seed=seed)
     return RunResult(spec, numbers, predictions, None, texts)
 

@@ -53,26 +53,17 @@ def test_a_run_without_an_adapter_survives_json(spec_of, adapter, tmp_path):
     assert loaded.adapter == loaded.method == adapter
 
 
-LATER = {
+HOW_COMPUTED = {
     "task": "causal-lm", "schedule": "cosine", "warmup": 0.1, "precision": "bfloat16", "gradient_accumulation": 4,
     "gradient_checkpointing": True, "spectra_every": 5, "plus_ratio": 16,
 }  # fmt: skip
 
 
 def test_how_a_run_is_computed_survives_json(spec_of, tmp_path):
-    spec = spec_of(**LATER)
+    spec = spec_of(**HOW_COMPUTED)
     loaded = RunSpec.load(spec.save(tmp_path / "spec.json"))
-    assert {name: getattr(loaded, name) for name in LATER} == LATER
+    assert {name: getattr(loaded, name) for name in HOW_COMPUTED} == HOW_COMPUTED
     assert spec.micro_batch_size == 4
-
-
-def test_a_file_of_the_first_version_is_still_the_same_run(spec_of, tmp_path):
-    path = spec_of().save(tmp_path / "spec.json")
-    content = json.loads(path.read_text())
-    assert not LATER.keys() & content.keys()
-    loaded = RunSpec.load(path)
-    assert loaded.to_dict() == spec_of().to_dict()
-    assert (loaded.task, loaded.schedule, loaded.gradient_accumulation) == ("classification", "linear", 1)
 
 
 def test_a_file_of_a_later_version_is_refused_with_what_is_new_in_it(spec_of, tmp_path):
@@ -89,7 +80,7 @@ def test_a_learning_rate_fits_the_task_and_how_much_trains(bert_plan):
         for task in ("classification", "causal-lm")
         for name, adapter in (("plan", bert_plan), ("full", "full"))
     }
-    assert rates["classification", "plan"] == 2e-3, "as it was in the first version"
+    assert rates["classification", "plan"] == 2e-3
     assert all(rates[task, "full"] < rates[task, "plan"] for task, _ in rates)
     assert RunSpec("run", "full", learning_rate=1e-3).learning_rate == 1e-3
 

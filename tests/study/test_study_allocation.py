@@ -1,8 +1,6 @@
-"""Every strategy over a study's folder: a plan is made once, again for other options, and found in older studies."""
+"""Every strategy over a study's folder: a plan is made once, and again for other options."""
 
 from __future__ import annotations
-
-import json
 
 import pytest
 from small_study import WORK
@@ -11,7 +9,6 @@ from gelora_viz import Study, allocate_ranks, fit_probe, sample_batches, uniform
 from gelora_viz.errors import InputError, StudyError
 from gelora_viz.ranks import STRATEGIES
 from gelora_viz.study import allocation
-from gelora_viz.study.record import settings_digest
 
 QUIET = {"budget_rank": 2, "n_texts": 40, "progress": False}
 
@@ -66,18 +63,6 @@ def test_an_option_that_makes_none_does_not(copied_study, forbid):
     Study.open(copied_study).allocate("plan", **QUIET)
     forbid(*WORK)
     Study.open(copied_study).allocate("plan", budget_rank=2, n_texts=7, seed=5)
-
-
-def test_the_plans_of_a_study_from_before_these_options_are_found_again(copied_study, forbid):
-    document = json.loads((copied_study / "study.json").read_text())
-    step = document["steps"]["plan gelora"]
-    earlier = {
-        "strategy": "gelora", "pooling": "tokens", "estimator": "twonn", "budget": None, "budget_rank": 2,
-        "target_modules": None, "rounding": "ceil", "max_rank": None, "profile": step["settings"]["profile"],
-    }  # fmt: skip
-    assert step["digest"] == settings_digest(earlier)
-    forbid(*WORK)
-    assert Study.open(copied_study).allocate("gelora", pooling="tokens", budget_rank=2).strategy == "gelora"
 
 
 def test_what_reads_no_dimensions_needs_no_profile(tiny_folder, csv_file, tmp_path):
