@@ -479,6 +479,9 @@ def _interrupted() -> NoReturn:
 
 
 def _existing(study: Path) -> Path:
+    from gelora_viz._checks import check_folder
+
+    check_folder(study, "study folder")
     if not (study / "study.json").exists():
         raise GeloraVizError(
             f"no study at {study}; begin one with: gelora-viz profile {study} --model ... --data ..."

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 from peft import PeftConfig
 
-from gelora_viz._checks import resolve_device
+from gelora_viz._checks import check_folder, resolve_device
 from gelora_viz._version import __version__
 from gelora_viz.activations import Activations, capture
 from gelora_viz.activations.pooling import check_pooling
@@ -64,6 +64,7 @@ class Study:
         trust_remote_code: as in `load_model`; asked for anew each time and never kept in the folder.
 
     Raises:
+        InputError: if the folder's name begins with a dash.
         StudyError: if the folder cannot be written, is of another version, or holds a study of another model or data
             set.
     """
@@ -81,7 +82,7 @@ class Study:
         trust_remote_code: bool = False,
     ) -> None:
         self._trust_remote_code = trust_remote_code
-        self.path = Path(path)
+        self.path = check_folder(path, "study folder")
         self._memory = Memory(self.path)
         known = self._memory.recall("data")
         settings: dict[str, Any] = {
