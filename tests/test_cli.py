@@ -157,6 +157,8 @@ def bad(good, folder, tiny_folder, labelled_texts):
             "learning rate": ["finetune", study, "--plan", "uniform", "--learning-rate", "5"],
             "nothing to show": ["results", study],
             "missing study": ["report", folder / "nowhere"],
+            "option as a study": ["demo", "--quick", "--study", "--help"],
+            "missing option as a study": ["report", "--", "--help"],
         },
         GELORA_VIZ_CACHE=str(folder / "empty cache"),
     )
@@ -272,6 +274,8 @@ BAD = {
     "learning rate": "learning_rate is 5.0; it must lie between 0 and 1",
     "nothing to show": "no finished runs",
     "missing study": "gelora-viz profile",
+    "option as a study": "study folder '--help' reads like an option",
+    "missing option as a study": "study folder '--help' reads like an option",
 }
 
 

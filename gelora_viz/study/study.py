@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 from peft import PeftConfig
 
-from gelora_viz._checks import resolve_device
+from gelora_viz._checks import check_folder, resolve_device
 from gelora_viz._version import __version__
 from gelora_viz.activations import Activations, capture
 from gelora_viz.activations.pooling import check_pooling
@@ -73,9 +73,10 @@ class Study:
             trust_remote_code: as in `load_model`; asked for anew each time and never kept in the folder.
 
         Raises:
+            InputError: if the folder's name begins with a dash.
             StudyError: if the folder holds no study, or one of another version.
         """
-        return cls(path, StudyRecord(Path(path)), trust_remote_code=trust_remote_code)
+        return cls(path, StudyRecord(check_folder(path, "study folder")), trust_remote_code=trust_remote_code)
 
     @classmethod
     def create(
@@ -103,11 +104,12 @@ class Study:
             trust_remote_code: as in `load_model`; asked for anew each time and never kept in the folder.
 
         Raises:
+            InputError: if the folder's name begins with a dash.
             StudyError: if the folder cannot be written, holds other things, or holds results of a study of another
                 model or data set.
             SourceError: if the model or the data cannot be loaded; the folder is then left as it was.
         """
-        folder = Path(path)
+        folder = check_folder(path, "study folder")
         choices: dict[str, Any] = {
             "text_column": text_column, "label_column": label_column, "max_texts": max_texts, "seed": seed,
         }  # fmt: skip
