@@ -23,12 +23,12 @@ import pandas as pd
 import skdim
 from machine import describe_machine
 
-from gelora_viz.dimension.calibration import calibrate, correct
-from gelora_viz.dimension.distance_laws import FAMILIES
-from gelora_viz.dimension.formulas import ESTIMATORS
-from gelora_viz.dimension.graph import NeighborGraph, neighbor_graph
-from gelora_viz.dimension.profile import interval, split_half_error
-from gelora_viz.dimension.scales import SCALE_NEIGHBORS, fit_scales
+from gelora_viz.dimension._calibration import calibrate, correct_bias
+from gelora_viz.dimension._catalog import ESTIMATORS
+from gelora_viz.dimension._distance_laws import FAMILIES
+from gelora_viz.dimension._graph import NeighborGraph, neighbor_graph
+from gelora_viz.dimension._profile import interval, split_half_error
+from gelora_viz.dimension._scales import SCALE_NEIGHBORS, fit_scales
 
 NAMES = ("twonn", "twonn_ml", "gride", "mle", "mle_levina_bickel", "mom", "mada", "mind_ml")
 K = 20
@@ -148,7 +148,9 @@ def _intervals(points: np.ndarray, generator: np.random.Generator) -> Iterator[d
         estimator, k = ESTIMATORS[name], ESTIMATORS[name].neighbors(K)
         value, low, high = _split_half(lambda half, e=estimator, k=k: e.compute(half.nearest(k)), graph, halves)
         yield {"interval": f"{name}, raw", "value": value, "low": low, "high": high}
-        value, low, high = correct(estimator, value, low, high, n_points=graph.n_points, k=k, n_features=n_features)
+        value, low, high = correct_bias(
+            estimator, value, low, high, n_points=graph.n_points, k=k, n_features=n_features
+        )
         yield {"interval": f"{name}, corrected", "value": value, "low": low, "high": high}
     fit = fit_scales(graph.nearest(SCALE_NEIGHBORS))
     low, high = fit.interval()

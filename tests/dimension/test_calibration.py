@@ -4,12 +4,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gelora_viz.dimension import distance_laws
-from gelora_viz.dimension.calibration import calibrate, correct
-from gelora_viz.dimension.distance_laws import FAMILIES
-from gelora_viz.dimension.formulas import ESTIMATORS
-from gelora_viz.dimension.graph import NeighborGraph, neighbor_graph
-from gelora_viz.dimension.scales import SCALE_NEIGHBORS, calibrated_dimension, fit_scales
+from gelora_viz.dimension import ESTIMATORS, NeighborGraph, calibrate, correct_bias, fit_scales, neighbor_graph
+from gelora_viz.dimension import _distance_laws as distance_laws
+from gelora_viz.dimension._distance_laws import FAMILIES
+from gelora_viz.dimension._scales import SCALE_NEIGHBORS, calibrated_dimension
 from gelora_viz.errors import InputError
 
 TWONN, MLE = ESTIMATORS["twonn"], ESTIMATORS["mle"]
@@ -127,25 +125,29 @@ def test_an_estimator_that_reads_more_than_distances_is_refused_and_not_miscalib
 def test_a_corrected_estimate_of_a_cube_is_nearer_the_truth_and_its_interval_holds_it(dimension):
     graph = neighbor_graph(np.random.default_rng(0).uniform(size=(1000, dimension)), 20)
     raw = MLE.compute(graph)
-    value, low, high = correct(MLE, raw, 0.98 * raw, 1.02 * raw, n_points=1000, k=20, n_features=384)
+    value, low, high = correct_bias(MLE, raw, 0.98 * raw, 1.02 * raw, n_points=1000, k=20, n_features=384)
     assert abs(value - dimension) < 0.6 * abs(raw - dimension)
     assert low < dimension < high
 
 
 def test_the_interval_is_wider_than_its_ends_looked_up_and_reaches_the_other_family():
-    value, low, high = correct(TWONN, 9.0, 8.8, 9.2, n_points=1000, k=2, n_features=384)
+    value, low, high = correct_bias(TWONN, 9.0, 8.8, 9.2, n_points=1000, k=2, n_features=384)
     table, other = calibrate(TWONN, 1000, 2), calibrate(TWONN, 1000, 2, family="gaussian")
     assert low < table.corrected(8.8) < value < table.corrected(9.2) < high
     assert low < other.corrected(9.0) < high
 
 
 def test_no_corrected_dimension_exceeds_the_number_of_features():
-    assert correct(MLE, 17.0, 16.5, 17.5, n_points=1000, k=20, n_features=20) == (20, pytest.approx(20, abs=4), 20)
-    assert correct(MLE, 1e4, 9e3, 2e4, n_points=1000, k=20, n_features=384) == (384, 384, 384)
+    assert correct_bias(MLE, 17.0, 16.5, 17.5, n_points=1000, k=20, n_features=20) == (
+        20,
+        pytest.approx(20, abs=4),
+        20,
+    )
+    assert correct_bias(MLE, 1e4, 9e3, 2e4, n_points=1000, k=20, n_features=384) == (384, 384, 384)
 
 
 def test_nan_stays_nan():
-    assert np.isnan(correct(TWONN, np.nan, np.nan, np.nan, n_points=1000, k=2, n_features=10)).all()
+    assert np.isnan(correct_bias(TWONN, np.nan, np.nan, np.nan, n_points=1000, k=2, n_features=10)).all()
 
 
 # All scales at once

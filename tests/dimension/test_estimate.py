@@ -5,10 +5,9 @@ import pandas as pd
 import pytest
 
 from gelora_viz.activations import Activations, capture
-from gelora_viz.dimension import ESTIMATORS, estimate_dimension, neighbor_graph
-from gelora_viz.dimension import estimate as estimate_module
-from gelora_viz.dimension.formulas import DEFAULT_ESTIMATORS
-from gelora_viz.dimension.ratios import mle, twonn
+from gelora_viz.dimension import DEFAULT_ESTIMATORS, ESTIMATORS, estimate_dimension, neighbor_graph
+from gelora_viz.dimension import _estimate as estimate_module
+from gelora_viz.dimension._ratios import mle, twonn
 from gelora_viz.errors import InputError
 
 
@@ -186,7 +185,7 @@ def no_search(monkeypatch):
     def fail(*_args, **_options):
         raise AssertionError("a neighbour graph was built")
 
-    monkeypatch.setattr("gelora_viz.dimension.graph.nearest", fail)
+    monkeypatch.setattr("gelora_viz.dimension._graph.nearest", fail)
 
 
 @pytest.mark.parametrize(("n_points", "options"), [(10, {}), (42, {"k": 20}), (6, {"estimators": "twonn"})])

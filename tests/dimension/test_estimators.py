@@ -8,10 +8,16 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import pdist
 
 from gelora_viz.activations import Activations
-from gelora_viz.dimension import ESTIMATORS, estimate_dimension, estimators, neighbor_graph
-from gelora_viz.dimension.covariance import RATIO_VARIANCE
-from gelora_viz.dimension.formulas import DEFAULT_ESTIMATORS, choose_estimators
-from gelora_viz.dimension.ratios import mle, twonn, twonn_ml
+from gelora_viz.dimension import (
+    DEFAULT_ESTIMATORS,
+    ESTIMATORS,
+    choose_estimators,
+    estimate_dimension,
+    list_estimators,
+    neighbor_graph,
+)
+from gelora_viz.dimension._covariance import RATIO_VARIANCE
+from gelora_viz.dimension._ratios import mle, twonn, twonn_ml
 from gelora_viz.errors import InputError
 
 NEIGHBOURS = 20
@@ -239,7 +245,7 @@ def test_points_on_a_line_in_one_feature_are_one_dimensional(name):
 
 
 def test_the_list_of_estimators_says_what_each_needs_and_costs():
-    listed = estimators().set_index("name")
+    listed = list_estimators().set_index("name")
     assert list(listed.index) == list(ESTIMATORS)
     assert list(listed.columns) == ["title", "kind", "cost", "needs", "paper", "default"]
     assert listed.loc[["twonn", "mle", "knn", "lpca_ratio", "fishers"], "needs"].tolist() == [

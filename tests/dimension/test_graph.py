@@ -10,7 +10,7 @@ import torch
 from scipy.spatial.distance import cdist
 
 from gelora_viz.dimension import neighbor_graph
-from gelora_viz.dimension.ratios import gride, mle, mom, twonn
+from gelora_viz.dimension._ratios import gride, mle, mom, twonn
 from gelora_viz.errors import InputError
 
 
@@ -188,7 +188,7 @@ def test_a_checksum_that_two_different_rows_share_drops_neither(monkeypatch):
         def integers(self, *_range, size, dtype):
             return np.zeros(size, dtype=dtype)
 
-    monkeypatch.setattr("gelora_viz.dimension.graph.np.random.default_rng", lambda _seed: Zeros())
+    monkeypatch.setattr("gelora_viz.dimension._graph.np.random.default_rng", lambda _seed: Zeros())
     assert neighbor_graph(np.concatenate([points, points[:1]]), 2).kept.tolist() == list(range(10))
 
 

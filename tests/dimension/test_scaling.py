@@ -5,11 +5,16 @@ import pandas as pd
 import pytest
 
 from gelora_viz.activations import Activations
-from gelora_viz.dimension import DimensionScaling, dimension_scaling, estimate_dimension, neighbor_graph
-from gelora_viz.dimension.formulas import choose_estimators
-from gelora_viz.dimension.halving import count_levels, halve, text_orders
-from gelora_viz.dimension.layer import _plateau
-from gelora_viz.dimension.ratios import gride, mle, twonn_ml
+from gelora_viz.dimension import (
+    DimensionScaling,
+    choose_estimators,
+    dimension_scaling,
+    estimate_dimension,
+    neighbor_graph,
+)
+from gelora_viz.dimension._halving import count_levels, halve, text_orders
+from gelora_viz.dimension._layer import _plateau
+from gelora_viz.dimension._ratios import gride, mle, twonn_ml
 from gelora_viz.errors import InputError
 
 

@@ -11,7 +11,8 @@ import torch
 from scipy.spatial.distance import cdist
 from threadpoolctl import threadpool_info
 
-from gelora_viz.dimension import neighbor_graph, search
+from gelora_viz.dimension import _search as search
+from gelora_viz.dimension import neighbor_graph
 from gelora_viz.errors import InputError
 
 CPU = torch.device("cpu")

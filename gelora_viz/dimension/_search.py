@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from gelora_viz.dimension.kernels import keep_nearest_in_columns, keep_nearest_in_rows, write_distances
+from gelora_viz.dimension._kernels import keep_nearest_in_columns, keep_nearest_in_rows, write_distances
 from gelora_viz.errors import InputError
 
 logger = logging.getLogger("gelora_viz")

@@ -15,13 +15,13 @@ from tqdm.auto import tqdm
 from gelora_viz._checks import check_seed, resolve_device
 from gelora_viz._results import frame_html, frame_to_records, read_json, records_to_frame, write_json
 from gelora_viz.activations import Activations
-from gelora_viz.dimension.estimate import DEFAULT_K, check_confidence, check_points, naming_layer, split_texts
-from gelora_viz.dimension.formulas import Estimator, choose_estimators
-from gelora_viz.dimension.graph import NeighborGraph, as_array
-from gelora_viz.dimension.halving import SMALLEST_PART, count_levels, estimate_all, halve, text_orders
-from gelora_viz.dimension.layer import graph_and_gaps
-from gelora_viz.dimension.profile import interval, split_half_error
-from gelora_viz.dimension.tidy import TidyEstimates
+from gelora_viz.dimension._catalog import Estimator, choose_estimators
+from gelora_viz.dimension._estimate import DEFAULT_K, check_confidence, check_points, naming_layer, split_texts
+from gelora_viz.dimension._graph import NeighborGraph, as_array
+from gelora_viz.dimension._halving import SMALLEST_PART, count_levels, estimate_all, halve, text_orders
+from gelora_viz.dimension._layer import graph_and_gaps
+from gelora_viz.dimension._profile import interval, split_half_error
+from gelora_viz.dimension._tidy import TidyEstimates
 from gelora_viz.errors import InputError
 
 _KIND = "dimension scaling"
@@ -116,8 +116,8 @@ def dimension_scaling(
 
     Args:
         activations: captured points.
-        estimators: names from `gelora_viz.estimators()`, none external; None takes twonn_ml, gride and mle. Those
-            that read a fixed number of neighbours, or no distances, have no steps along "scale".
+        estimators: names from `gelora_viz.list_estimators()`, none external; None takes twonn_ml, gride and mle.
+            Those that read a fixed number of neighbours, or no distances, have no steps along "scale".
         layers: names of layers; None takes all. Six orders cost about as much as seven profiles.
         k: neighbours along "points".
         scales: neighbours along "scale"; those above a quarter of the distinct points are left out.

@@ -9,9 +9,9 @@ from itertools import pairwise
 import numpy as np
 from scipy import special, stats
 
-from gelora_viz.dimension.calibration import Calibration, check_sizes, largest_distance, rounded_number, tabulate
-from gelora_viz.dimension.distance_laws import FAMILIES, Family
-from gelora_viz.dimension.graph import NeighborGraph
+from gelora_viz.dimension._calibration import Calibration, check_sizes, largest_distance, rounded_number, tabulate
+from gelora_viz.dimension._distance_laws import FAMILIES, Family
+from gelora_viz.dimension._graph import NeighborGraph
 from gelora_viz.errors import InputError
 
 SCALE_NEIGHBORS = 33

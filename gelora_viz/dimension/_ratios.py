@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import brentq
 
-from gelora_viz.dimension.graph import NeighborGraph
-from gelora_viz.dimension.kernels import thinned_over_whole
+from gelora_viz.dimension._graph import NeighborGraph
+from gelora_viz.dimension._kernels import thinned_over_whole
 from gelora_viz.errors import InputError
 
 TWONN_DISCARDED = 0.1

@@ -9,12 +9,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from gelora_viz.dimension.covariance import eigenvalues, moments
-from gelora_viz.dimension.formulas import Estimator
-from gelora_viz.dimension.graph import GraphTooSmallError, NeighborGraph, build_graph
-from gelora_viz.dimension.halving import halve
-from gelora_viz.dimension.profile import interval, split_half_error
-from gelora_viz.dimension.search import one_blas_thread
+from gelora_viz.dimension._catalog import Estimator
+from gelora_viz.dimension._covariance import eigenvalues, moments
+from gelora_viz.dimension._graph import GraphTooSmallError, NeighborGraph, build_graph
+from gelora_viz.dimension._halving import halve
+from gelora_viz.dimension._profile import interval, split_half_error
+from gelora_viz.dimension._search import one_blas_thread
 from gelora_viz.errors import InputError
 
 N_SPLITS_DEAR = 6

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from gelora_viz._checks import resolve_device
-from gelora_viz.dimension.kernels import pick_own_side
-from gelora_viz.dimension.search import nearest
+from gelora_viz.dimension._kernels import pick_own_side
+from gelora_viz.dimension._search import nearest
 from gelora_viz.errors import InputError
 
 NEAR_DUPLICATE = 1e-3

@@ -15,9 +15,13 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from gelora_viz.dimension import covariance, external, neighborhoods, pairs, ratios
-from gelora_viz.dimension.graph import NeighborGraph
-from gelora_viz.dimension.scales import SCALE_NEIGHBORS, calibrated_dimension, interval_of_fit
+from gelora_viz.dimension import _covariance as covariance
+from gelora_viz.dimension import _external as external
+from gelora_viz.dimension import _neighborhoods as neighborhoods
+from gelora_viz.dimension import _pairs as pairs
+from gelora_viz.dimension import _ratios as ratios
+from gelora_viz.dimension._graph import NeighborGraph
+from gelora_viz.dimension._scales import SCALE_NEIGHBORS, calibrated_dimension, interval_of_fit
 from gelora_viz.errors import InputError
 
 Kind = Literal["distances", "neighbourhoods", "covariance", "pairs", "external"]
@@ -151,7 +155,7 @@ DEFAULT_ESTIMATORS = ("twonn", "twonn_ml", "mle", "lpca_participation_ratio", "l
 """What is estimated by default: GeLoRA's own, its likelihood form, one larger scale, and two linear ones."""
 
 
-def estimators() -> pd.DataFrame:
+def list_estimators() -> pd.DataFrame:
     """The estimators by name: name, title, kind, cost, needs, paper, default.
 
     `needs` says which neighbours an estimator reads; `cost` counts operations for n points of D features beside the

@@ -9,9 +9,9 @@ from tqdm.auto import tqdm
 
 from gelora_viz._checks import resolve_device
 from gelora_viz.activations import Activations
-from gelora_viz.dimension.estimate import DEFAULT_K, check_points, naming_layer
-from gelora_viz.dimension.formulas import ESTIMATORS, choose_estimators
-from gelora_viz.dimension.graph import as_array, neighbor_graph
+from gelora_viz.dimension._catalog import ESTIMATORS, choose_estimators
+from gelora_viz.dimension._estimate import DEFAULT_K, check_points, naming_layer
+from gelora_viz.dimension._graph import as_array, neighbor_graph
 from gelora_viz.errors import InputError
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import gammaln
 
-from gelora_viz.dimension.graph import NeighborGraph
-from gelora_viz.dimension.kernels import write_skewness, write_tight_estimates
-from gelora_viz.dimension.search import on_threads
+from gelora_viz.dimension._graph import NeighborGraph
+from gelora_viz.dimension._kernels import write_skewness, write_tight_estimates
+from gelora_viz.dimension._search import on_threads
 
 _EPSILON = 1e-4
 """TLE leaves out measurements below this fraction of the neighbourhood's radius."""

@@ -4,7 +4,7 @@ With finitely many points every such estimator reads high dimensions too low: in
 points are nearly as far away as the farthest, and ratios of distances see the edge of the cloud. How much too low
 depends on the number of points, on the number of neighbours and on the shape of the cloud, and can be computed for
 two shapes, the uniform ball and the isotropic Gaussian, in any dimension. `calibrate` tabulates what an estimator
-reads there, `correct` looks an estimate up in that table. No cloud is drawn and no neighbours are searched (see
+reads there, `correct_bias` looks an estimate up in that table. No cloud is drawn and no neighbours are searched (see
 `distance_laws`); tests/dimension/test_calibration.py and benchmarks/bias_correction.py compare with real clouds and
 real neighbour graphs.
 """
@@ -18,7 +18,7 @@ from typing import Protocol
 
 import numpy as np
 
-from gelora_viz.dimension.distance_laws import DIMENSIONS, FAMILIES, Family, distances_within, smallest_shares
+from gelora_viz.dimension._distance_laws import DIMENSIONS, FAMILIES, Family, distances_within, smallest_shares
 from gelora_viz.errors import InputError
 
 _N_DISTANCES = 400_000
@@ -115,7 +115,7 @@ def calibrate(
     return _calibrate(estimator, rounded_number(n_points, k), k, family, seed)
 
 
-def correct(
+def correct_bias(
     estimator: DistanceEstimator,
     value: float,
     ci_low: float,
@@ -153,8 +153,8 @@ def correct(
         The corrected dimension, the lower and the upper end of its interval; NaN where the value is.
 
     Example:
-        >>> from gelora_viz.dimension.formulas import ESTIMATORS
-        >>> value, low, high = correct(ESTIMATORS["twonn"], 40.6, 39.0, 42.2, n_points=2500, k=2, n_features=100)
+        >>> from gelora_viz.dimension import ESTIMATORS
+        >>> value, low, high = correct_bias(ESTIMATORS["twonn"], 40.6, 39.0, 42.2, n_points=2500, k=2, n_features=100)
         >>> 65 < value < 71 and low < 62 and high > 74
         True
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gelora_viz.dimension.graph import NeighborGraph
+from gelora_viz.dimension._graph import NeighborGraph
 
 
 def danco(_graph: NeighborGraph, points: np.ndarray) -> float:

@@ -13,11 +13,11 @@ import pandas as pd
 from scipy import stats
 
 from gelora_viz._results import frame_html, frame_to_records, read_json, records_to_frame, write_json
-from gelora_viz.dimension.tidy import TidyEstimates
+from gelora_viz.dimension._tidy import TidyEstimates
 from gelora_viz.errors import InputError
 
 _KIND = "dimension profile"
-COLUMNS = [
+PROFILE_COLUMNS = [
     "layer", "stack", "depth", "estimator", "dimension", "std_error", "ci_low", "ci_high", "n_points", "n_dropped",
 ]  # fmt: skip
 CORRECTED_COLUMNS = ["corrected", "corrected_low", "corrected_high"]
@@ -69,14 +69,8 @@ class DimensionProfile(TidyEstimates):
             for before, after in zip(
                 ordered.iloc[:-1].itertuples(index=False), ordered.iloc[1:].itertuples(index=False), strict=True
             ):
-                gaps_after = self.half_gaps[str(after.layer), estimator]
-                gaps_before = self.half_gaps[str(before.layer), estimator]
-                # Wide layers have fewer splits, the first of the same ones.
-                n_splits = min(len(gaps_after), len(gaps_before))
-                paired = gaps_after[:n_splits] - gaps_before[:n_splits]
                 difference = float(after.dimension - before.dimension)
-                std_error = split_half_error(paired)
-                low, high = interval(difference, std_error, len(paired), self.confidence)
+                gaps_before, gaps_after = (self.half_gaps[str(each.layer), estimator] for each in (before, after))
                 rows.append(
                     {
                         "layer": after.layer,
@@ -85,12 +79,40 @@ class DimensionProfile(TidyEstimates):
                         "dimension_in": before.dimension,
                         "dimension_out": after.dimension,
                         "difference": difference,
-                        "std_error": std_error,
-                        "ci_low": low,
-                        "ci_high": high,
-                        "within_noise": not (low > 0 or high < 0),  # also where the interval is unknown
+                        **_paired_interval(difference, gaps_before, gaps_after, self.confidence),
                     }
                 )
+        return pd.DataFrame(rows)
+
+    def changes_since(self, earlier: DimensionProfile, estimator: str = "twonn") -> pd.DataFrame:
+        """How far the dimension of each layer has moved since an earlier profile of the same texts.
+
+        The interval of a change comes from the paired halves, as that of a difference between layers does.
+
+        Args:
+            earlier: profile of the same points of the model at another time, made with the same options.
+            estimator: one that both profiles have.
+
+        Returns:
+            One row per layer: layer, stack, depth, dimension_before, dimension, change (dimension -
+            dimension_before), std_error, ci_low, ci_high, within_noise (whether the interval holds 0, or is unknown).
+        """
+        before = earlier.of(estimator).set_index("layer")["dimension"]
+        rows = []
+        for row in self.of(estimator).itertuples(index=False):
+            change = float(row.dimension - before[row.layer])
+            gaps_before, gaps_after = (each.half_gaps[str(row.layer), estimator] for each in (earlier, self))
+            rows.append(
+                {
+                    "layer": row.layer,
+                    "stack": row.stack,
+                    "depth": row.depth,
+                    "dimension_before": float(before[row.layer]),
+                    "dimension": float(row.dimension),
+                    "change": change,
+                    **_paired_interval(change, gaps_before, gaps_after, self.confidence),
+                }
+            )
         return pd.DataFrame(rows)
 
     def to_dict(self) -> dict[str, Any]:
@@ -138,7 +160,18 @@ class DimensionProfile(TidyEstimates):
 
 
 def _columns_of(records: Sequence[Mapping[str, Any]]) -> list[str]:
-    return [*COLUMNS, *(name for name in CORRECTED_COLUMNS if records and name in records[0])]
+    return [*PROFILE_COLUMNS, *(name for name in CORRECTED_COLUMNS if records and name in records[0])]
+
+
+def _paired_interval(
+    change: float, gaps_before: np.ndarray, gaps_after: np.ndarray, confidence: float
+) -> dict[str, float | bool]:
+    """Standard error and interval of a change, from the gaps between the same halves before and after it."""
+    n_splits = min(len(gaps_before), len(gaps_after))  # wide layers have fewer splits, the first of the same ones
+    std_error = split_half_error(gaps_after[:n_splits] - gaps_before[:n_splits])
+    low, high = interval(change, std_error, n_splits, confidence)
+    within_noise = not (low > 0 or high < 0)  # also where the interval is unknown
+    return {"std_error": std_error, "ci_low": low, "ci_high": high, "within_noise": within_noise}
 
 
 def split_half_error(gaps: np.ndarray) -> float:

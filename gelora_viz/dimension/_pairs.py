@@ -7,8 +7,8 @@ from itertools import combinations_with_replacement
 import numpy as np
 from scipy.special import lambertw
 
-from gelora_viz.dimension.graph import NeighborGraph
-from gelora_viz.dimension.search import ROUNDING, centred_in_single, exact_distances
+from gelora_viz.dimension._graph import NeighborGraph
+from gelora_viz.dimension._search import ROUNDING, centred_in_single, exact_distances
 from gelora_viz.errors import InputError
 
 _BLOCK = 1024

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gelora_viz.dimension.covariance import eigenvalues_of
-from gelora_viz.dimension.formulas import Estimator
-from gelora_viz.dimension.graph import build_graph
-from gelora_viz.dimension.search import one_blas_thread
+from gelora_viz.dimension._catalog import Estimator
+from gelora_viz.dimension._covariance import eigenvalues_of
+from gelora_viz.dimension._graph import build_graph
+from gelora_viz.dimension._search import one_blas_thread
 
 N_HALVINGS = 6
 """Random orders in which texts are halved; each costs about as much as one graph of all points."""

@@ -13,12 +13,12 @@ from tqdm.auto import tqdm
 
 from gelora_viz._checks import check_seed, resolve_device
 from gelora_viz.activations import Activations
-from gelora_viz.dimension.calibration import correct as correct_bias
-from gelora_viz.dimension.formulas import Estimator, choose_estimators
-from gelora_viz.dimension.graph import as_array, check_finite
-from gelora_viz.dimension.halving import SMALLEST_PART, count_levels, text_orders
-from gelora_viz.dimension.layer import estimate_layer, on_plateau
-from gelora_viz.dimension.profile import COLUMNS, CORRECTED_COLUMNS, DimensionProfile
+from gelora_viz.dimension._calibration import correct_bias
+from gelora_viz.dimension._catalog import Estimator, choose_estimators
+from gelora_viz.dimension._graph import as_array, check_finite
+from gelora_viz.dimension._halving import SMALLEST_PART, count_levels, text_orders
+from gelora_viz.dimension._layer import estimate_layer, on_plateau
+from gelora_viz.dimension._profile import CORRECTED_COLUMNS, PROFILE_COLUMNS, DimensionProfile
 from gelora_viz.errors import InputError
 
 DEFAULT_K = 20
@@ -53,7 +53,7 @@ def estimate_dimension(
 
     Args:
         activations: captured points, or `Activations.from_arrays({...})`.
-        estimators: names from `gelora_viz.estimators()`; None takes `DEFAULT_ESTIMATORS`, "all" all that are not
+        estimators: names from `gelora_viz.list_estimators()`; None takes `DEFAULT_ESTIMATORS`, "all" all that are not
             external. Those that read coordinates have intervals from 6 splits (external ones: 3, and 2,000 points).
         k: neighbours of the estimators that leave it open; TwoNN always reads 2. 20, as in scikit-dimension.
         confidence: of the intervals.
@@ -114,7 +114,7 @@ def estimate_dimension(
             if correct:
                 row |= _corrected(each, row, k, points.shape[1])
             rows.append(row)
-    columns = [*COLUMNS, *CORRECTED_COLUMNS] if correct else COLUMNS
+    columns = [*PROFILE_COLUMNS, *CORRECTED_COLUMNS] if correct else PROFILE_COLUMNS
     settings = {
         "k": k,
         "seed": seed,
@@ -151,7 +151,7 @@ def naming_layer(layer: str) -> Iterator[None]:
         raise InputError(f"layer {layer!r}: {error}") from error
 
 
-def check_number(n_points: int, n_texts: int, chosen: Sequence[Estimator], k: int) -> None:
+def check_enough_points(n_points: int, n_texts: int, chosen: Sequence[Estimator], k: int) -> None:
     """Raise `InputError` where there are too few points or texts, before anything is captured or searched."""
     needed = max(each.neighbors(k) for each in chosen)
     enough = 2 * needed + 3  # each half needs more points than neighbours
@@ -169,7 +169,7 @@ def check_points(activations: Activations, chosen: Sequence[Estimator], k: int) 
     if k < 3:
         raise InputError(f"k is {k}; MLE and the like need at least 3 neighbours")
     n_points, n_texts = activations.n_points, activations.provenance["text"].nunique()
-    check_number(n_points, n_texts, chosen, k)
+    check_enough_points(n_points, n_texts, chosen, k)
     for layer in activations:
         points = as_array(activations[layer])
         check_finite(points, name=f"the points of layer {layer!r}")
