@@ -13,7 +13,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from gelora_viz import Activations, DimensionProfile, UpdateSpectrum, find_blocks
-from gelora_viz.dimension._profile import PROFILE_COLUMNS, interval, split_half_error
+from gelora_viz.dimension import PROFILE_COLUMNS
+from gelora_viz.dimension._intervals import interval, split_half_error
 
 if TYPE_CHECKING:
     from torch import nn

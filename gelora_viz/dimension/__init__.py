@@ -7,13 +7,15 @@ from gelora_viz.dimension._calibration import Calibration, calibrate, correct_bi
 from gelora_viz.dimension._catalog import (
     DEFAULT_ESTIMATORS,
     ESTIMATORS,
-    Estimator,
     choose_estimators,
     list_estimators,
 )
-from gelora_viz.dimension._estimate import DEFAULT_K, check_enough_points, estimate_dimension
+from gelora_viz.dimension._cloud import Cloud
+from gelora_viz.dimension._estimate import estimate_dimension
+from gelora_viz.dimension._estimator import Estimator
 from gelora_viz.dimension._graph import NeighborGraph, neighbor_graph
 from gelora_viz.dimension._local import local_dimension
+from gelora_viz.dimension._points import DEFAULT_K, check_enough_points
 from gelora_viz.dimension._profile import PROFILE_COLUMNS, DimensionProfile
 from gelora_viz.dimension._scales import ScaleFit, fit_scales
 from gelora_viz.dimension._scaling import DimensionScaling, dimension_scaling
@@ -24,6 +26,7 @@ __all__ = [
     "ESTIMATORS",
     "PROFILE_COLUMNS",
     "Calibration",
+    "Cloud",
     "DimensionProfile",
     "DimensionScaling",
     "Estimator",

@@ -14,11 +14,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
 
 import numpy as np
 
 from gelora_viz.dimension._distance_laws import DIMENSIONS, FAMILIES, Family, distances_within, smallest_shares
+from gelora_viz.dimension._estimator import Estimator
+from gelora_viz.dimension._graph import NeighborGraph
 from gelora_viz.errors import InputError
 
 _N_DISTANCES = 400_000
@@ -26,20 +27,6 @@ _FEWEST_QUERIES, _MOST_QUERIES = 20_480, 102_400
 _MOST_CLOUDS = 64
 """Simulated clouds are never more: their mean is then known eight times better than one cloud's estimate."""
 _FEWEST_CLOUDS = 8
-
-
-class DistanceEstimator(Protocol):
-    """An estimator that reads nothing but the graph's distances; must be hashable, since calibrations are kept."""
-
-    @property
-    def name(self) -> str:
-        """As it stands in frames."""
-
-    @property
-    def compute(self) -> Callable[..., float]:
-        """To the dimension, from an object with a `NeighborGraph`'s distances, n_points and k."""
-
-    def __hash__(self) -> int: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,9 +76,7 @@ class Calibration:
         return float(relative) * self.gain(raw)
 
 
-def calibrate(
-    estimator: DistanceEstimator, n_points: int, k: int, *, family: Family = "ball", seed: int = 0
-) -> Calibration:
+def calibrate(estimator: Estimator, n_points: int, k: int, *, family: Family = "ball", seed: int = 0) -> Calibration:
     """Tabulate what an estimator reads on clouds of `n_points` points, dimension by dimension from 1 to 1,024.
 
     Takes half a second to two seconds; made once in a process. The number of points is rounded to two
@@ -107,16 +92,22 @@ def calibrate(
         seed: of the simulation.
 
     Raises:
-        InputError: for an unknown family, where k is not smaller than the number of points, or for an estimator that
-            reads which points are neighbours.
+        InputError: for an unknown family, where k is not smaller than the number of points, or for an estimator whose
+            bias cannot be simulated from distances.
     """
-    _check_family(family)
+    if family not in FAMILIES:
+        raise InputError(f"unknown family {family!r}; families are {', '.join(FAMILIES)}")
+    if not estimator.can_be_corrected:
+        raise InputError(
+            f"{estimator.name} is corrected already, or reads more than distances, such as which points are "
+            "neighbours, so its bias cannot be simulated; choose one like twonn, gride, mle, mom, mada or mind_ml"
+        )
     check_sizes(n_points, k)
     return _calibrate(estimator, rounded_number(n_points, k), k, family, seed)
 
 
 def correct_bias(
-    estimator: DistanceEstimator,
+    estimator: Estimator,
     value: float,
     ci_low: float,
     ci_high: float,
@@ -191,11 +182,6 @@ def _log_ratio(larger: float, smaller: float) -> float:
     return float(np.log(larger / smaller)) if smaller > 0 else float("inf")
 
 
-def _check_family(family: str) -> None:
-    if family not in FAMILIES:
-        raise InputError(f"unknown family {family!r}; families are {', '.join(FAMILIES)}")
-
-
 def check_sizes(n_points: int, k: int) -> None:
     """Raise `InputError` unless every one of the points has k neighbours."""
     if not 1 <= k < n_points:
@@ -212,9 +198,10 @@ def rounded_number(n_points: int, k: int) -> int:
 
 
 @lru_cache(maxsize=256)
-def _calibrate(estimator: DistanceEstimator, n_points: int, k: int, family: Family, seed: int) -> Calibration:
+def _calibrate(estimator: Estimator, n_points: int, k: int, family: Family, seed: int) -> Calibration:
     def read(distances: np.ndarray) -> np.ndarray:
-        return np.array([estimator.compute(_SimulatedCloud(distances))])
+        unknown = np.empty((len(distances), 0), dtype=np.int32)  # which points they lead to is not simulated
+        return np.array([estimator.formula(NeighborGraph(distances, unknown, np.arange(len(distances)), 0))])
 
     return tabulate([estimator.name], read, n_points, k, family, seed)[0]
 
@@ -245,25 +232,3 @@ def tabulate(
         end = falls[0] + 1 if len(falls) else len(curve)
         calibrations.append(Calibration(name, n_points, k, family, DIMENSIONS[:end], curve[:end], error[:end]))
     return calibrations
-
-
-@dataclass(frozen=True, eq=False)
-class _SimulatedCloud:
-    """What an estimator of distances reads of a `NeighborGraph`; which points they lead to was never simulated."""
-
-    distances: np.ndarray
-
-    @property
-    def n_points(self) -> int:
-        return len(self.distances)
-
-    @property
-    def k(self) -> int:
-        return self.distances.shape[1]
-
-    @property
-    def indices(self) -> np.ndarray:
-        raise InputError(
-            "this estimator reads which points are neighbours, not only how far away they are, so its bias cannot be "
-            "simulated from distances; choose one like twonn, gride, mle, mom, mada or mind_ml"
-        )

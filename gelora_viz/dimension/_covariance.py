@@ -12,13 +12,15 @@ RATIO_VARIANCE = 0.95
 _FAN_SIGNAL, _FAN_GAP, _FAN_VARIANCE = 0.95, 10.0, 0.8
 """The constants of Fan et al. 2010: variance that is signal, a large gap, and the variance that is enough."""
 
+N_SPLITS_EXPENSIVE = 6
+"""Splits where each one costs as much as a search: coordinates are read, or a covariance of over 1,024 features."""
+_WIDE = 1024
 _ROWS = 8192
 
 
-def eigenvalues_of(points: np.ndarray) -> np.ndarray:
-    """Covariance eigenvalues, descending, of points (n_points, n_features); at most n_points - 1 of them."""
-    moment, total = moments(points, points.mean(axis=0, dtype=np.float64))
-    return eigenvalues(moment, total, len(points))
+def affordable_splits(n_splits: int, n_features: int) -> int:
+    """How many splits of this number are worth the eigenvalues of both halves."""
+    return n_splits if n_features <= _WIDE else min(n_splits, N_SPLITS_EXPENSIVE)
 
 
 def moments(points: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

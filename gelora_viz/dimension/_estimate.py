@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,20 +12,14 @@ from tqdm.auto import tqdm
 from gelora_viz._checks import check_seed, resolve_device
 from gelora_viz.activations import Activations
 from gelora_viz.dimension._calibration import correct_bias
-from gelora_viz.dimension._catalog import Estimator, choose_estimators
-from gelora_viz.dimension._graph import as_array, check_finite
-from gelora_viz.dimension._halving import SMALLEST_PART, count_levels, text_orders
-from gelora_viz.dimension._layer import estimate_layer, on_plateau
+from gelora_viz.dimension._catalog import choose_estimators
+from gelora_viz.dimension._cloud import Cloud
+from gelora_viz.dimension._estimator import Estimator, most_neighbors
+from gelora_viz.dimension._halving import SMALLEST_PART, count_levels, find_plateau, halve, text_orders
+from gelora_viz.dimension._intervals import dimension_interval, gaps_between_halves, split_texts
+from gelora_viz.dimension._points import DEFAULT_K, check_confidence, check_points, naming_layer
 from gelora_viz.dimension._profile import CORRECTED_COLUMNS, PROFILE_COLUMNS, DimensionProfile
 from gelora_viz.errors import InputError
-
-DEFAULT_K = 20
-"""Neighbours of MLE, as in scikit-dimension."""
-N_SPLITS = 30
-"""Random splits of the texts into halves; the standard error is then known to about 13 % (chi-square, 30 degrees)."""
-FEWEST_TEXTS = 10
-"""With fewer texts, splits into halves repeat each other and show nothing."""
-FEW_TEXTS = 50
 
 
 def estimate_dimension(
@@ -90,30 +82,29 @@ def estimate_dimension(
     check_seed(seed)
     texts = activations.provenance["text"].to_numpy()
     sides = split_texts(texts, seed)
-    n_levels = _levels_of_plateau(texts, chosen, k) if plateau else 0
     orders = text_orders(texts, seed)
+    n_levels = _levels_of_plateau(texts, chosen, k) if plateau else 0
     rows: list[dict[str, Any]] = []
     half_gaps: dict[tuple[str, str], np.ndarray] = {}
     layers = activations.layer_frame.itertuples(index=False)
     for layer in tqdm(
         layers, total=len(activations), desc="estimating dimensions", unit="layer", disable=not progress
     ):
-        points = as_array(activations[layer.layer])
+        cloud = Cloud(activations[layer.layer], most_neighbors(chosen, k), device=device)
         with naming_layer(str(layer.layer)):
-            estimates = estimate_layer(points, sides, chosen, k, confidence, device)
             if plateau:
-                estimates = on_plateau(estimates, points, orders, chosen, k, n_levels, device)
-        where = {"layer": layer.layer, "stack": layer.stack, "depth": layer.depth}
-        for each in chosen:
-            estimate = estimates[each.name]
+                estimates = _estimate_on_plateau(cloud, orders, chosen, k, confidence, n_levels)
+            else:
+                estimates = _estimate_layer(cloud, sides, chosen, k, confidence)
+        for each, estimate in zip(chosen, estimates, strict=True):
             half_gaps[str(layer.layer), each.name] = estimate.gaps
-            std_error, low, high = estimate.interval(confidence)
-            row = {**where, "estimator": each.name, "dimension": estimate.value, "std_error": std_error}
-            row |= {"ci_low": low, "ci_high": high}
-            row |= {"n_points": estimate.n_points, "n_dropped": len(points) - estimate.n_points}
-            if correct:
-                row |= _corrected(each, row, k, points.shape[1])
-            rows.append(row)
+            n_points = each.count_points(cloud)
+            row = {
+                "layer": layer.layer, "stack": layer.stack, "depth": layer.depth, "estimator": each.name,
+                "dimension": estimate.value, "std_error": estimate.std_error, "ci_low": estimate.low,
+                "ci_high": estimate.high, "n_points": n_points, "n_dropped": len(texts) - n_points,
+            }  # fmt: skip
+            rows.append(row | _corrected(each, row, k, cloud.n_features) if correct else row)
     columns = [*PROFILE_COLUMNS, *CORRECTED_COLUMNS] if correct else PROFILE_COLUMNS
     settings = {
         "k": k,
@@ -123,6 +114,45 @@ def estimate_dimension(
         "capture": dict(activations.settings),
     }
     return DimensionProfile(pd.DataFrame(rows, columns=columns), half_gaps, activations.pooling, confidence, settings)
+
+
+class _LayerEstimate(NamedTuple):
+    """The dimension of one layer by one estimator, its interval, and the (n_splits,) gaps between halves."""
+
+    value: float
+    std_error: float
+    low: float
+    high: float
+    gaps: np.ndarray
+
+
+def _estimate_layer(
+    cloud: Cloud, sides: np.ndarray, chosen: Sequence[Estimator], k: int, confidence: float
+) -> list[_LayerEstimate]:
+    """Every estimate from one graph, with intervals from its halves where the estimator has none of its own."""
+    estimates = []
+    for each, gaps in zip(chosen, gaps_between_halves(cloud, sides, [(each, k) for each in chosen]), strict=True):
+        if each.own_interval is None:
+            value = each(cloud, k)
+            estimate = _LayerEstimate(value, *dimension_interval(value, gaps, confidence), gaps)
+        else:
+            graph = cloud.graph(each.neighbors(k))
+            estimate = _LayerEstimate(*each.own_interval(graph, cloud.n_features, confidence), gaps)
+        estimates.append(estimate)
+    return estimates
+
+
+def _estimate_on_plateau(
+    cloud: Cloud, orders: np.ndarray, chosen: Sequence[Estimator], k: int, confidence: float, n_levels: int
+) -> list[_LayerEstimate]:
+    """Every estimate by the plateau rule; each gap is between the two halves' own plateaus."""
+    parts = halve(cloud, orders, chosen, k, n_levels)
+    estimates = []
+    for whole, halves in zip(parts.whole, parts.halves, strict=True):
+        value = find_plateau(np.array([whole, *halves.mean(axis=(0, 1))]))
+        gaps = np.array([find_plateau(one) - find_plateau(other) for one, other in halves])
+        estimates.append(_LayerEstimate(value, *dimension_interval(value, gaps, confidence), gaps))
+    return estimates
 
 
 def _corrected(each: Estimator, row: Mapping[str, Any], k: int, n_features: int) -> dict[str, float]:
@@ -136,70 +166,15 @@ def _corrected(each: Estimator, row: Mapping[str, Any], k: int, n_features: int)
     return dict(zip(CORRECTED_COLUMNS, corrected, strict=True))
 
 
-def check_confidence(confidence: float) -> None:
-    """Raise `InputError` unless 0 < confidence < 1."""
-    if not 0 < confidence < 1:
-        raise InputError(f"confidence is {confidence}; it must lie between 0 and 1")
-
-
-@contextmanager
-def naming_layer(layer: str) -> Iterator[None]:
-    """Put the layer's name into errors about its points."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"layer {layer!r}: {error}") from error
-
-
-def check_enough_points(n_points: int, n_texts: int, chosen: Sequence[Estimator], k: int) -> None:
-    """Raise `InputError` where there are too few points or texts, before anything is captured or searched."""
-    needed = max(each.neighbors(k) for each in chosen)
-    enough = 2 * needed + 3  # each half needs more points than neighbours
-    if n_points < enough:
-        raise InputError(
-            f"{n_points} points are too few for {needed} neighbours with an interval; give at least {enough} texts, "
-            "or a smaller k"
-        )
-    if n_texts < FEWEST_TEXTS:
-        raise InputError(f"{n_texts} texts are too few for an interval; give at least {FEWEST_TEXTS}")
-
-
-def check_points(activations: Activations, chosen: Sequence[Estimator], k: int) -> None:
-    """Everything that can be refused before the first graph is built."""
-    if k < 3:
-        raise InputError(f"k is {k}; MLE and the like need at least 3 neighbours")
-    n_points, n_texts = activations.n_points, activations.provenance["text"].nunique()
-    check_enough_points(n_points, n_texts, chosen, k)
-    for layer in activations:
-        points = as_array(activations[layer])
-        check_finite(points, name=f"the points of layer {layer!r}")
-        if (points == points[0]).all():
-            raise InputError(
-                f"all {n_points} points of layer {layer!r} are equal, so they have no dimension; check the texts"
-            )
-    if n_texts < FEW_TEXTS:
-        warnings.warn(
-            f"only {n_texts} texts: intervals are wide and only roughly right; give a few hundred texts",
-            stacklevel=3,
-        )
-
-
-def split_texts(texts: np.ndarray, seed: int) -> np.ndarray:
-    """(n_splits, n_points): which half each point falls into; all points of a text fall into the same."""
-    distinct, member = np.unique(texts, return_inverse=True)
-    generator = np.random.default_rng(seed)
-    return np.array([(generator.permutation(len(distinct)) % 2 == 1)[member] for _ in range(N_SPLITS)])
-
-
 def _levels_of_plateau(texts: np.ndarray, chosen: Sequence[Estimator], k: int) -> int:
     """How often the texts are halved for the plateau rule; each half needs two sizes to choose from."""
-    own = [each.name for each in chosen if each.own_interval]
+    own = [each.name for each in chosen if each.own_interval is not None]
     if own:
         raise InputError(f"{', '.join(own)} chooses its scale itself; leave it out, or plateau=False")
-    slow = [each.name for each in chosen if each.kind == "external"]
+    slow = [each.name for each in chosen if each.reads.is_external]
     if slow:
         raise InputError(f"{', '.join(slow)} would take hours on so many parts; leave it out, or plateau=False")
-    if max(each.neighbors(k) for each in chosen) + 2 > SMALLEST_PART:
+    if most_neighbors(chosen, k) + 2 > SMALLEST_PART:
         raise InputError(f"k is {k}; the plateau rule goes down to {SMALLEST_PART} texts, so choose a smaller k")
     n_texts = len(np.unique(texts))
     n_levels = count_levels(n_texts, SMALLEST_PART)

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gelora_viz.dimension._catalog import Estimator
-from gelora_viz.dimension._covariance import eigenvalues_of
-from gelora_viz.dimension._graph import build_graph
-from gelora_viz.dimension._search import one_blas_thread
+from gelora_viz.dimension._cloud import Cloud
+from gelora_viz.dimension._estimator import Estimator
 
 N_HALVINGS = 6
 """Random orders in which texts are halved; each costs about as much as one graph of all points."""
@@ -20,17 +18,19 @@ SMALLEST_PART = 128
 
 @dataclass(frozen=True)
 class Halvings:
-    """Estimates of one layer from parts of the texts.
+    """Estimates of one layer from all texts, and from ever smaller parts of them.
 
     Attributes:
-        halves: estimator -> (n_halvings, 2, n_levels) mean over the parts of each half of the texts; at level j
-            a part holds 1 / 2^(j + 1) of all texts.
-        radii: estimator -> (n_levels,) mean distance to the furthest neighbour it reads.
-        n_points: (n_levels,) mean number of points of a part.
+        whole: (n_estimators,) from all texts.
+        halves: (n_estimators, n_halvings, 2, n_levels) mean over the parts of each half of the texts; at level j a
+            part holds 1 / 2^(j + 1) of all texts.
+        radii: (n_levels + 1, n_estimators) mean distance to the furthest neighbor each one reads, all texts first.
+        n_points: (n_levels + 1,) mean number of points of a part, all texts first.
     """
 
-    halves: dict[str, np.ndarray]
-    radii: dict[str, np.ndarray]
+    whole: np.ndarray
+    halves: np.ndarray
+    radii: np.ndarray
     n_points: np.ndarray
 
 
@@ -46,64 +46,57 @@ def count_levels(n_texts: int, smallest: int) -> int:
     return max(int(np.log2(n_texts / smallest)), 0)
 
 
-def halve(
-    points: np.ndarray, orders: np.ndarray, chosen: Sequence[Estimator], k: int, n_levels: int, device: str | None
-) -> Halvings:
-    """Estimate from halves, quarters, ... of the texts.
+def halve(cloud: Cloud, orders: np.ndarray, chosen: Sequence[Estimator], k: int, n_levels: int) -> Halvings:
+    """Estimate from all texts, and from halves, quarters, ... of them.
 
     Args:
-        points: (n_points, n_features).
+        cloud: all points of a layer.
         orders: (n_halvings, n_points) from `text_orders`.
         chosen: estimators, none of them external.
-        k: neighbours.
-        n_levels: how often to halve, at least 1.
-        device: of the neighbour search.
+        k: neighbors of those that leave it open.
+        n_levels: how often to halve; 0 for all texts alone.
     """
-    found = np.empty((len(orders), 2, n_levels, 2 * len(chosen) + 1))
-    for split, order in enumerate(orders):
+    n_chosen = len(chosen)
+    whole = _estimate_all(cloud, chosen, k)
+    found = np.empty((len(orders), 2, n_levels, 2 * n_chosen + 1))
+    for split, order in enumerate(orders if n_levels else ()):
         n_texts = int(order.max()) + 1
-        for side in (0, 1):
-            first, last = (0, n_texts // 2) if side == 0 else (n_texts // 2, n_texts)
-            found[split, side] = _parts(points, order, first, last, chosen, k, n_levels, device)
-    means = found.mean(axis=(0, 1))
-    halves = {each.name: found[..., at] for at, each in enumerate(chosen)}
-    radii = {each.name: means[:, len(chosen) + at] for at, each in enumerate(chosen)}
-    return Halvings(halves, radii, n_points=means[:, -1])
+        for side, (first, last) in enumerate(((0, n_texts // 2), (n_texts // 2, n_texts))):
+            found[split, side] = _estimate_parts(cloud, order, first, last, chosen, k, n_levels)
+    sizes = np.concatenate([whole[None], found.mean(axis=(0, 1))])
+    return Halvings(
+        whole=whole[:n_chosen],
+        halves=np.moveaxis(found[..., :n_chosen], -1, 0),
+        radii=sizes[:, n_chosen:-1],
+        n_points=sizes[:, -1],
+    )
 
 
-def _parts(
-    points: np.ndarray,
-    order: np.ndarray,
-    first: int,
-    last: int,
-    chosen: Sequence[Estimator],
-    k: int,
-    n_levels: int,
-    device: str | None,
+def _estimate_parts(
+    cloud: Cloud, order: np.ndarray, first: int, last: int, chosen: Sequence[Estimator], k: int, n_levels: int
 ) -> np.ndarray:
     """(n_levels, 2 n_estimators + 1): of the texts in these places, then the mean over their halves, quarters, ..."""
-    part = points[(order >= first) & (order < last)]
-    own = estimate_all(part, chosen, k, device)[None]
+    own = _estimate_all(cloud.subset((order >= first) & (order < last)), chosen, k)[None]
     if n_levels == 1:
         return own
     middle = (first + last) // 2
     below = [
-        _parts(points, order, start, end, chosen, k, n_levels - 1, device)
+        _estimate_parts(cloud, order, start, end, chosen, k, n_levels - 1)
         for start, end in ((first, middle), (middle, last))
     ]
     return np.concatenate([own, np.mean(below, axis=0)])
 
 
-def estimate_all(points: np.ndarray, chosen: Sequence[Estimator], k: int, device: str | None) -> np.ndarray:
-    """Every estimate of one cloud, each one's mean distance to its furthest neighbour, and the number of points."""
-    furthest = max(max(each.neighbors(k) for each in chosen), 1)
-    graph = build_graph(points, furthest, at_least=furthest, device=device)
-    distinct = points[graph.kept]
-    with one_blas_thread():
-        eigenvalues = eigenvalues_of(distinct) if any(each.kind == "covariance" for each in chosen) else None
-    values = [
-        each.compute(eigenvalues) if each.kind == "covariance" else each.apply(graph, k, distinct) for each in chosen
-    ]
-    mean_distances = graph.distances.mean(axis=0)
-    radii = [mean_distances[each.neighbors(k) - 1] if each.neighbors(k) else np.nan for each in chosen]
-    return np.array([*values, *radii, graph.n_points])
+def _estimate_all(cloud: Cloud, chosen: Sequence[Estimator], k: int) -> np.ndarray:
+    """Every estimate of one cloud, each one's mean distance to its furthest neighbor, and the number of points."""
+    estimates = [each(cloud, k) for each in chosen]
+    return np.array([*estimates, *(cloud.radius(each.neighbors(k)) for each in chosen), cloud.n_points])
+
+
+def find_plateau(dimensions: np.ndarray) -> float:
+    """Mean of the adjacent pair that differs least, of (n_sizes,) estimates from all points, half of them, ..."""
+    steps = np.abs(np.diff(dimensions))
+    if np.isnan(steps).all():
+        return float("nan")
+    flattest = int(np.nanargmin(steps))
+    return float(dimensions[flattest : flattest + 2].mean())

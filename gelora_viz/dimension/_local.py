@@ -10,8 +10,8 @@ from tqdm.auto import tqdm
 from gelora_viz._checks import resolve_device
 from gelora_viz.activations import Activations
 from gelora_viz.dimension._catalog import ESTIMATORS, choose_estimators
-from gelora_viz.dimension._estimate import DEFAULT_K, check_points, naming_layer
-from gelora_viz.dimension._graph import as_array, neighbor_graph
+from gelora_viz.dimension._cloud import Cloud
+from gelora_viz.dimension._points import DEFAULT_K, check_points, naming_layer
 from gelora_viz.errors import InputError
 
 
@@ -61,24 +61,22 @@ def local_dimension(
     for layer in tqdm(
         activations, total=len(activations), desc="local dimensions", unit="layer", disable=not progress
     ):
-        points = as_array(activations[layer])
+        cloud = Cloud(activations[layer], k, device=device)
         with naming_layer(layer):
-            graph = neighbor_graph(points, k, device=device)
-            distinct = points[graph.kept]
-            values = each.local(graph) if each.kind == "distances" else each.local(graph, distinct)
+            values = each.local(*each.reads.of(cloud, k))
         if smooth:
             inverse = 1 / values
-            values = (k + 1) / (inverse + inverse[graph.indices].sum(axis=1))
-        columns[layer] = _for_every_row(values, points, distinct, graph.kept)
+            values = (k + 1) / (inverse + inverse[cloud.graph(k).indices].sum(axis=1))
+        columns[layer] = _for_every_row(values, cloud)
     return pd.DataFrame(columns)
 
 
-def _for_every_row(values: np.ndarray, points: np.ndarray, distinct: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """Values of the kept points at their rows; each dropped row has that of the nearest kept point."""
-    every = np.empty(len(points))
-    every[kept] = values
-    dropped = np.setdiff1d(np.arange(len(points)), kept)
+def _for_every_row(values: np.ndarray, cloud: Cloud) -> np.ndarray:
+    """Values of the distinct points at their rows; each near-duplicate has that of the nearest of them."""
+    every = np.empty(len(cloud.points))
+    every[cloud.rows] = values
+    dropped = np.setdiff1d(np.arange(len(cloud.points)), cloud.rows)
     if len(dropped):
-        nearest = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(distinct)
-        every[dropped] = values[nearest.kneighbors(points[dropped], return_distance=False)[:, 0]]
+        nearest = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(cloud.distinct)
+        every[dropped] = values[nearest.kneighbors(cloud.points[dropped], return_distance=False)[:, 0]]
     return every

@@ -1,4 +1,4 @@
-"""Estimators that look at all pairs of points: as dear as another neighbour search, or more."""
+"""Estimators that look at all pairs of points: as expensive as another neighbour search, or more."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _pairs_within(points: np.ndarray, radii: np.ndarray) -> np.ndarray:
     return counts
 
 
-def fishers(_graph: NeighborGraph, points: np.ndarray) -> float:
+def fishers(points: np.ndarray) -> float:
     """FisherS: the dimension of the sphere on which points are as often linearly inseparable as these.
 
     NaN where every point is separable at every margin, as in high dimensions with few points. Albergante, Bac &

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from gelora_viz._results import frame_html, frame_to_records, read_json, records_to_frame, write_json
+from gelora_viz.dimension._intervals import interval, split_half_error
 from gelora_viz.dimension._tidy import TidyEstimates
 from gelora_viz.errors import InputError
 
@@ -172,19 +172,3 @@ def _paired_interval(
     low, high = interval(change, std_error, n_splits, confidence)
     within_noise = not (low > 0 or high < 0)  # also where the interval is unknown
     return {"std_error": std_error, "ci_low": low, "ci_high": high, "within_noise": within_noise}
-
-
-def split_half_error(gaps: np.ndarray) -> float:
-    """Standard error of an estimate from (n_splits,) gaps between the estimates of two random halves of the texts.
-
-    The halves share no text, so a gap has twice the variance of an estimate from half the texts, which is four times
-    the variance of the estimate from all of them. A jackknife would not do: on nearest-neighbour estimates it counts
-    the interplay of points several times and was measured 1.4 to 1.7 times too wide.
-    """
-    return float(np.sqrt(np.square(gaps).mean()) / 2)
-
-
-def interval(value: float, std_error: float, n_splits: int, confidence: float) -> tuple[float, float]:
-    """Two-sided interval with Student's t of n_splits degrees of freedom."""
-    reach = float(stats.t.ppf(0.5 + confidence / 2, n_splits)) * std_error
-    return value - reach, value + reach

@@ -15,12 +15,12 @@ from tqdm.auto import tqdm
 from gelora_viz._checks import check_seed, resolve_device
 from gelora_viz._results import frame_html, frame_to_records, read_json, records_to_frame, write_json
 from gelora_viz.activations import Activations
-from gelora_viz.dimension._catalog import Estimator, choose_estimators
-from gelora_viz.dimension._estimate import DEFAULT_K, check_confidence, check_points, naming_layer, split_texts
-from gelora_viz.dimension._graph import NeighborGraph, as_array
-from gelora_viz.dimension._halving import SMALLEST_PART, count_levels, estimate_all, halve, text_orders
-from gelora_viz.dimension._layer import graph_and_gaps
-from gelora_viz.dimension._profile import interval, split_half_error
+from gelora_viz.dimension._catalog import choose_estimators
+from gelora_viz.dimension._cloud import Cloud
+from gelora_viz.dimension._estimator import Estimator, most_neighbors
+from gelora_viz.dimension._halving import SMALLEST_PART, count_levels, halve, text_orders
+from gelora_viz.dimension._intervals import dimension_interval, gaps_between_halves, split_texts
+from gelora_viz.dimension._points import DEFAULT_K, check_confidence, check_points, naming_layer
 from gelora_viz.dimension._tidy import TidyEstimates
 from gelora_viz.errors import InputError
 
@@ -151,16 +151,13 @@ def dimension_scaling(
     for layer in tqdm(
         wanted.itertuples(index=False), total=len(wanted), desc="halving texts", unit="layer", disable=not progress
     ):
-        points = as_array(activations[layer.layer])
         where = {"layer": layer.layer, "stack": layer.stack, "depth": layer.depth}
+        cloud = Cloud(activations[layer.layer], most_neighbors(chosen, k), device=device)
         with naming_layer(str(layer.layer)):
-            steps = _by_points(points, orders, chosen, k, n_levels, device)
-            steps += _by_scale(points, sides, chosen, scales, int(steps[0]["n_points"]), device)
+            steps = _by_points(cloud, orders, chosen, k, n_levels) + _by_scale(cloud, sides, chosen, scales, device)
         for step in steps:
-            gaps = step.pop("gaps")
-            std_error = split_half_error(gaps) if len(gaps) else float("nan")
-            low, high = interval(step["dimension"], std_error, max(len(gaps), 1), confidence)
-            rows.append({**where, **step, "std_error": std_error, "ci_low": max(low, 0.0), "ci_high": high})
+            std_error, low, high = dimension_interval(step["dimension"], step.pop("gaps"), confidence)
+            rows.append({**where, **step, "std_error": std_error, "ci_low": low, "ci_high": high})
     settings = {"k": k, "seed": seed, "smallest": smallest, "capture": dict(activations.settings)}
     return DimensionScaling(pd.DataFrame(rows, columns=COLUMNS), activations.pooling, confidence, settings)
 
@@ -175,7 +172,7 @@ def _check(
     confidence: float,
 ) -> None:
     check_confidence(confidence)
-    slow = [each.name for each in chosen if each.kind == "external"]
+    slow = [each.name for each in chosen if each.reads.is_external]
     if slow:
         raise InputError(
             f"{', '.join(slow)} would take hours on so many parts; choose estimators that are not external"
@@ -185,64 +182,46 @@ def _check(
         raise InputError(f"no layer {unknown[0]!r}; layers are {', '.join(activations.layers)}")
     if any(scale < 2 for scale in scales):
         raise InputError(f"scales are {tuple(scales)}; each must be at least 2 neighbours")
-    fewest = max(each.neighbors(k) for each in chosen) + 2
+    fewest = most_neighbors(chosen, k) + 2
     if smallest < fewest:
         raise InputError(f"smallest is {smallest}; parts of fewer than {fewest} texts are too small for k = {k}")
 
 
 def _by_points(
-    points: np.ndarray, orders: np.ndarray, chosen: Sequence[Estimator], k: int, n_levels: int, device: str | None
+    cloud: Cloud, orders: np.ndarray, chosen: Sequence[Estimator], k: int, n_levels: int
 ) -> list[dict[str, Any]]:
     """One row for all points and one for each halving, with the gaps between the two halves of the texts."""
-    whole = estimate_all(points, chosen, k, device)
-    values, radii, n_points = whole[: len(chosen)], whole[len(chosen) : -1], whole[-1]
-    parts = halve(points, orders, chosen, k, n_levels, device) if n_levels else None
+    parts = halve(cloud, orders, chosen, k, n_levels)
     rows: list[dict[str, Any]] = []
     for at, each in enumerate(chosen):
-        same = {"estimator": each.name, "axis": "points", "k": each.neighbors(k)}
-        all_points = {**same, "n_points": n_points, "radius": radii[at], "dimension": values[at]}
-        if parts is None:
-            rows.append({**all_points, "gaps": np.empty(0)})
-            continue
-        halves = parts.halves[each.name]
+        halves = parts.halves[at]
         gaps = halves[:, 0] - halves[:, 1]
-        rows.append({**all_points, "gaps": gaps[:, 0]})
-        for level in range(n_levels):
-            size = {"n_points": parts.n_points[level], "radius": parts.radii[each.name][level]}
-            rows.append({**same, **size, "dimension": float(halves[..., level].mean()), "gaps": gaps[:, level]})
+        rows += (
+            {
+                "estimator": each.name, "axis": "points", "n_points": parts.n_points[size], "k": each.neighbors(k),
+                "radius": parts.radii[size, at],
+                "dimension": float(halves[..., size - 1].mean()) if size else parts.whole[at],
+                "gaps": gaps[:, max(size - 1, 0)] if n_levels else np.empty(0),
+            }
+            for size in range(n_levels + 1)
+        )  # fmt: skip
     return rows
 
 
 def _by_scale(
-    points: np.ndarray,
-    sides: np.ndarray,
-    chosen: Sequence[Estimator],
-    scales: Sequence[int],
-    n_distinct: int,
-    device: str | None,
+    cloud: Cloud, sides: np.ndarray, chosen: Sequence[Estimator], scales: Sequence[int], device: str | None
 ) -> list[dict[str, Any]]:
-    """One row for each number of neighbours, of the estimators whose neighbourhood can grow."""
-    growing = [each for each in chosen if each.kind == "distances" and each.needs_k is None]
-    possible = sorted({scale for scale in scales if scale <= n_distinct // 4})
-    if not growing or not possible:
+    """One row for each number of neighbors, of the estimators whose neighborhood can grow."""
+    possible = sorted({scale for scale in scales if scale <= cloud.n_points // 4})
+    steps = [(each, scale) for each in chosen if each.can_grow for scale in possible if scale >= each.fewest]
+    if not steps:
         return []
-    steps = [
-        (each, scale)
-        for each in growing
-        for scale in possible
-        # With two neighbours, the likelihood of one ratio is TwoNN's own, under another name.
-        if scale > 2 or each.name == "gride"
-    ]
-
-    def gaps_between(_split: int, one: NeighborGraph, other: NeighborGraph) -> list[float]:
-        return [each.apply(one, scale) - each.apply(other, scale) for each, scale in steps]
-
-    graph, gaps = graph_and_gaps(points, sides, possible[-1], device, gaps_between)
-    radii = graph.distances.mean(axis=0)
+    cloud = Cloud(cloud.points, possible[-1], device=device)
+    gaps = gaps_between_halves(cloud, sides, steps)
     return [
         {
-            "estimator": each.name, "axis": "scale", "n_points": graph.n_points, "k": scale,
-            "radius": float(radii[scale - 1]), "dimension": each.apply(graph, scale), "gaps": of_step,
+            "estimator": each.name, "axis": "scale", "n_points": cloud.n_points, "k": scale,
+            "radius": cloud.radius(scale), "dimension": each(cloud, scale), "gaps": of_step,
         }
-        for (each, scale), of_step in zip(steps, gaps.T, strict=True)
+        for (each, scale), of_step in zip(steps, gaps, strict=True)
     ]  # fmt: skip

@@ -69,7 +69,7 @@ def test_the_simulated_estimate_is_that_of_real_clouds_with_real_graphs(family, 
     n_points, k, generator = 200, 10, np.random.default_rng(1)
     graphs = [neighbor_graph(DRAW[family](generator, n_points, dimension), k) for _ in range(20)]
     for estimator, reads in ((TWONN, 2), (MLE, k)):
-        found = np.array([estimator.compute(graph.nearest(reads)) for graph in graphs])
+        found = np.array([estimator.formula(graph.nearest(reads)) for graph in graphs])
         table = calibrate(estimator, n_points, reads, family=family)
         simulated = np.exp(np.interp(np.log(dimension), np.log(table.dimensions), np.log(table.expected)))
         error = np.interp(dimension, table.dimensions, table.std_error)
@@ -124,7 +124,7 @@ def test_an_estimator_that_reads_more_than_distances_is_refused_and_not_miscalib
 @pytest.mark.parametrize("dimension", [6, 30])
 def test_a_corrected_estimate_of_a_cube_is_nearer_the_truth_and_its_interval_holds_it(dimension):
     graph = neighbor_graph(np.random.default_rng(0).uniform(size=(1000, dimension)), 20)
-    raw = MLE.compute(graph)
+    raw = MLE.formula(graph)
     value, low, high = correct_bias(MLE, raw, 0.98 * raw, 1.02 * raw, n_points=1000, k=20, n_features=384)
     assert abs(value - dimension) < 0.6 * abs(raw - dimension)
     assert low < dimension < high
@@ -174,7 +174,7 @@ def test_a_curved_sheet_is_told_from_a_flat_one_and_read_at_scale_zero():
     assert fit.slope_probability > 0.95
     low, high = fit.interval()
     assert low < 6 < high
-    one_scale = calibrate(MLE, 1000, SCALE_NEIGHBORS).corrected(MLE.compute(torus))
+    one_scale = calibrate(MLE, 1000, SCALE_NEIGHBORS).corrected(MLE.formula(torus))
     assert abs(fit.dimension - 6) < 0.5 * abs(one_scale - 6)
 
 
@@ -197,7 +197,7 @@ def test_halves_of_a_cloud_are_calibrated_for_their_own_number_of_points():
     generator = np.random.default_rng(0)
     graph = neighbor_graph(generator.normal(size=(1000, 20)), 4 * SCALE_NEIGHBORS)
     halves = graph.halves(np.arange(1000) % 2 == 1, SCALE_NEIGHBORS)
-    raw = [MLE.compute(each) for each in (graph.nearest(SCALE_NEIGHBORS), halves[0], halves[1])]
+    raw = [MLE.formula(each) for each in (graph.nearest(SCALE_NEIGHBORS), halves[0], halves[1])]
     fitted = [calibrated_dimension(each) for each in (graph.nearest(SCALE_NEIGHBORS), *halves)]
     assert max(raw[1:]) < 0.95 * raw[0]
     assert np.mean(fitted[1:]) == pytest.approx(fitted[0], rel=0.06)

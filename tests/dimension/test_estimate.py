@@ -6,7 +6,7 @@ import pytest
 
 from gelora_viz.activations import Activations, capture
 from gelora_viz.dimension import DEFAULT_ESTIMATORS, ESTIMATORS, estimate_dimension, neighbor_graph
-from gelora_viz.dimension import _estimate as estimate_module
+from gelora_viz.dimension._intervals import split_texts
 from gelora_viz.dimension._ratios import mle, twonn
 from gelora_viz.errors import InputError
 
@@ -150,7 +150,7 @@ def test_the_standard_error_of_twonn_is_about_its_closed_form():
 
 def test_tokens_of_one_text_stay_in_one_half():
     texts = np.repeat(np.arange(11), 30)
-    for side in estimate_module.split_texts(texts, seed=0):
+    for side in split_texts(texts, seed=0):
         halves = {text: set(side[texts == text]) for text in range(11)}
         assert all(len(half) == 1 for half in halves.values())
         assert sum(half == {True} for half in halves.values()) in (5, 6)

@@ -11,6 +11,7 @@ from gelora_viz.activations import Activations
 from gelora_viz.dimension import (
     DEFAULT_ESTIMATORS,
     ESTIMATORS,
+    Cloud,
     choose_estimators,
     estimate_dimension,
     list_estimators,
@@ -78,11 +79,7 @@ def test_every_estimator_has_a_reference():
 
 def estimate(name, points, k=NEIGHBOURS):
     """One estimator on its own, without intervals."""
-    each = ESTIMATORS[name]
-    graph = neighbor_graph(points, max(each.neighbors(k), 1))
-    if each.kind == "covariance":
-        return each.compute(np.linalg.eigvalsh(np.atleast_2d(np.cov(points.T)))[::-1])
-    return each.apply(graph, k, points[graph.kept])
+    return ESTIMATORS[name](Cloud(points), k)
 
 
 @pytest.mark.parametrize("cloud", clouds())

@@ -9,7 +9,7 @@ from scipy import stats
 
 from gelora_viz.activations import Activations
 from gelora_viz.dimension import DimensionProfile, estimate_dimension
-from gelora_viz.dimension._profile import interval, split_half_error
+from gelora_viz.dimension._intervals import interval, split_half_error
 from gelora_viz.errors import InputError, StudyError
 
 

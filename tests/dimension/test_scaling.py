@@ -6,14 +6,14 @@ import pytest
 
 from gelora_viz.activations import Activations
 from gelora_viz.dimension import (
+    Cloud,
     DimensionScaling,
     choose_estimators,
     dimension_scaling,
     estimate_dimension,
     neighbor_graph,
 )
-from gelora_viz.dimension._halving import count_levels, halve, text_orders
-from gelora_viz.dimension._layer import _plateau
+from gelora_viz.dimension._halving import count_levels, find_plateau, halve, text_orders
 from gelora_viz.dimension._ratios import gride, mle, twonn_ml
 from gelora_viz.errors import InputError
 
@@ -96,10 +96,10 @@ def test_halves_are_the_same_in_every_layer_and_texts_stay_together():
 def test_a_level_is_the_mean_over_its_parts():
     points, chosen = noisy_plane(400), choose_estimators("twonn_ml")
     order = np.arange(400)
-    parts = halve(points, order[None], chosen, 20, 2, None)
+    parts = halve(Cloud(points), order[None], chosen, 20, 2)
     quarters = [twonn_ml(neighbor_graph(points[start : start + 100], 2)) for start in range(0, 400, 100)]
-    assert parts.halves["twonn_ml"][0, :, 1] == pytest.approx([np.mean(quarters[:2]), np.mean(quarters[2:])])
-    assert parts.n_points.tolist() == [200, 100]
+    assert parts.halves[0, 0, :, 1] == pytest.approx([np.mean(quarters[:2]), np.mean(quarters[2:])])
+    assert parts.n_points.tolist() == [400, 200, 100]
 
 
 @pytest.mark.parametrize(("n_texts", "levels"), [(100, 0), (128, 0), (255, 0), (256, 1), (1024, 3), (1025, 3)])
@@ -158,8 +158,8 @@ def test_an_axis_that_does_not_exist_is_refused(scaling):
 
 
 def test_the_plateau_is_the_mean_of_the_adjacent_pair_that_differs_least():
-    assert _plateau(np.array([9.0, 7.0, 6.5, 6.4, 4.0])) == pytest.approx(6.45)
-    assert _plateau(np.array([5.0, 5.0, 1.0])) == 5.0
+    assert find_plateau(np.array([9.0, 7.0, 6.5, 6.4, 4.0])) == pytest.approx(6.45)
+    assert find_plateau(np.array([5.0, 5.0, 1.0])) == 5.0
 
 
 def test_a_profile_on_the_plateau_is_that_of_its_sizes():
@@ -168,7 +168,7 @@ def test_a_profile_on_the_plateau_is_that_of_its_sizes():
     cloud = Activations.from_arrays({"x": points})
     row = estimate_dimension(cloud, plateau=True, **options).frame.iloc[0]
     sizes = dimension_scaling(cloud, **options).along("points")["dimension"].to_numpy()
-    assert row["dimension"] == pytest.approx(_plateau(sizes), rel=1e-9)
+    assert row["dimension"] == pytest.approx(find_plateau(sizes), rel=1e-9)
     assert row["ci_low"] < row["dimension"] < row["ci_high"]
     assert row["n_points"] == 1200
 

@@ -13,7 +13,8 @@ from transformers import PreTrainedTokenizerBase
 
 from gelora_viz import DimensionProfile, find_blocks
 from gelora_viz.activations import collate, tokenize
-from gelora_viz.dimension._profile import PROFILE_COLUMNS, interval, split_half_error
+from gelora_viz.dimension import PROFILE_COLUMNS
+from gelora_viz.dimension._intervals import interval, split_half_error
 
 
 def make_profile(
