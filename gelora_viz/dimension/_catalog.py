@@ -1,17 +1,17 @@
-"""The catalogue of estimators: what each is called, reads and costs, and where it comes from.
+"""The catalog of estimators: what each is called, reads and costs, and where it comes from.
 
-The formulas stand in `ratios` (distances of the graph), `neighborhoods` (the shape of neighbourhoods), `covariance`
-(lPCA), `pairs` (all pairs of points) and `external` (scikit-dimension's). Values agree with scikit-dimension on the
+The formulas are in `_ratios` (distances of the graph), `_neighborhoods` (the shape of neighborhoods), `_covariance`
+(lPCA), `_pairs` (all pairs of points) and `_external` (scikit-dimension's). Values agree with scikit-dimension on the
 same neighbours; tests/dimension/test_estimators.py shows it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 
 import pandas as pd
 
+from gelora_viz._checks import did_you_mean
 from gelora_viz.dimension import _covariance as covariance
 from gelora_viz.dimension import _external as external
 from gelora_viz.dimension import _neighborhoods as neighborhoods
@@ -103,11 +103,12 @@ DEFAULT_ESTIMATORS = ("twonn", "twonn_ml", "mle", "lpca_participation_ratio", "l
 
 
 def list_estimators() -> pd.DataFrame:
-    """The estimators by name: name, title, kind, cost, needs, paper, default.
+    """List the estimators of intrinsic dimension: what each is called, reads and costs, and where it comes from.
 
-    `needs` says which neighbors an estimator reads; `cost` counts operations for n points of D features beside the
-    neighbor graph's own n^2 D; `default` says whether it is used where no names are given. "all" as a name takes all
-    but the kind "external".
+    Returns:
+        One row per estimator: name, title, kind (what it reads), cost (operations for n points of D features, besides
+        the n^2 D of the neighbor graph), needs (which neighbors it reads), paper, default (whether it is used where
+        no names are given). The name "all" stands for all but the kind "external".
     """
     columns = ("name", "title", "kind", "cost", "needs", "paper")
     return pd.DataFrame(
@@ -117,7 +118,7 @@ def list_estimators() -> pd.DataFrame:
 
 
 def choose_estimators(names: Sequence[str] | str | None) -> list[Estimator]:
-    """The estimators of these names: the default ones for None, all that are not external for "all".
+    """Find estimators by name: the default ones for None, all that are not external for "all".
 
     Raises:
         InputError: for an unknown name, with the nearest known ones.
@@ -130,9 +131,7 @@ def choose_estimators(names: Sequence[str] | str | None) -> list[Estimator]:
         wanted = list(dict.fromkeys(one for name in given for one in (every if name == "all" else [name])))
     for name in wanted:
         if name not in ESTIMATORS:
-            near = get_close_matches(str(name), ESTIMATORS, n=2, cutoff=0.4)
-            hint = f"did you mean {' or '.join(near)}? " if near else ""
-            raise InputError(f"unknown estimator {name!r}; {hint}names are {', '.join(ESTIMATORS)}")
+            raise InputError(f"unknown estimator {name!r}; {did_you_mean(str(name), ESTIMATORS)}")
     if not wanted:
         raise InputError(f"no estimators given; names are {', '.join(ESTIMATORS)}")
     return [ESTIMATORS[name] for name in wanted]

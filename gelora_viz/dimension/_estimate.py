@@ -15,7 +15,7 @@ from gelora_viz.dimension._calibration import correct_bias
 from gelora_viz.dimension._catalog import choose_estimators
 from gelora_viz.dimension._cloud import Cloud
 from gelora_viz.dimension._estimator import Estimator, most_neighbors
-from gelora_viz.dimension._halving import SMALLEST_PART, count_levels, find_plateau, halve, text_orders
+from gelora_viz.dimension._halving import SMALLEST_PART, count_levels, find_plateau, halve, refuse_slow, text_orders
 from gelora_viz.dimension._intervals import dimension_interval, gaps_between_halves, split_texts
 from gelora_viz.dimension._points import DEFAULT_K, check_confidence, check_points, naming_layer
 from gelora_viz.dimension._profile import CORRECTED_COLUMNS, PROFILE_COLUMNS, DimensionProfile
@@ -107,12 +107,8 @@ def estimate_dimension(
             rows.append(row | _corrected(each, row, k, cloud.n_features) if correct else row)
     columns = [*PROFILE_COLUMNS, *CORRECTED_COLUMNS] if correct else PROFILE_COLUMNS
     settings = {
-        "k": k,
-        "seed": seed,
-        "n_splits": len(sides),
-        "plateau": plateau,
-        "capture": dict(activations.settings),
-    }
+        "k": k, "seed": seed, "n_splits": len(sides), "plateau": plateau, "capture": dict(activations.settings)
+    }  # fmt: skip
     return DimensionProfile(pd.DataFrame(rows, columns=columns), half_gaps, activations.pooling, confidence, settings)
 
 
@@ -171,9 +167,7 @@ def _levels_of_plateau(texts: np.ndarray, chosen: Sequence[Estimator], k: int) -
     own = [each.name for each in chosen if each.own_interval is not None]
     if own:
         raise InputError(f"{', '.join(own)} chooses its scale itself; leave it out, or plateau=False")
-    slow = [each.name for each in chosen if each.reads.is_external]
-    if slow:
-        raise InputError(f"{', '.join(slow)} would take hours on so many parts; leave it out, or plateau=False")
+    refuse_slow(chosen)
     if most_neighbors(chosen, k) + 2 > SMALLEST_PART:
         raise InputError(f"k is {k}; the plateau rule goes down to {SMALLEST_PART} texts, so choose a smaller k")
     n_texts = len(np.unique(texts))

@@ -9,6 +9,7 @@ import numpy as np
 
 from gelora_viz.dimension._cloud import Cloud
 from gelora_viz.dimension._estimator import Estimator
+from gelora_viz.errors import InputError
 
 N_HALVINGS = 6
 """Random orders in which texts are halved; each costs about as much as one graph of all points."""
@@ -39,6 +40,13 @@ def text_orders(texts: np.ndarray, seed: int) -> np.ndarray:
     distinct, member = np.unique(texts, return_inverse=True)
     generator = np.random.default_rng(seed)
     return np.array([generator.permutation(len(distinct))[member] for _ in range(N_HALVINGS)])
+
+
+def refuse_slow(chosen: Sequence[Estimator]) -> None:
+    """Raise `InputError` where scikit-dimension would do the work."""
+    slow = [each.name for each in chosen if each.reads.is_external]
+    if slow:
+        raise InputError(f"{', '.join(slow)} would take hours on so many parts; leave it out")
 
 
 def count_levels(n_texts: int, smallest: int) -> int:

@@ -1,10 +1,12 @@
-"""What points must be like to have dimensions with intervals: refused here, before anything is searched."""
+"""Checks of points and arguments, made before any neighbor is searched."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+
+import numpy as np
 
 from gelora_viz._checks import check_whole
 from gelora_viz.activations import Activations
@@ -19,15 +21,15 @@ _FEWEST_TEXTS = 10
 _FEW_TEXTS = 50
 
 
-def check_confidence(confidence: float) -> None:
-    """Raise `InputError` unless 0 < confidence < 1."""
-    if not 0 < confidence < 1:
-        raise InputError(f"confidence is {confidence}; it must lie between 0 and 1")
+def check_confidence(confidence: object) -> None:
+    """Raise `InputError` unless it is a number between 0 and 1."""
+    if not isinstance(confidence, float | int | np.floating) or not 0 < confidence < 1:
+        raise InputError(f"confidence is {confidence!r}; give a number between 0 and 1")
 
 
 @contextmanager
 def naming_layer(layer: str) -> Iterator[None]:
-    """Put the layer's name into errors about its points."""
+    """Name the layer in errors about its points."""
     try:
         yield
     except InputError as error:
@@ -35,7 +37,8 @@ def naming_layer(layer: str) -> Iterator[None]:
 
 
 def check_enough_points(n_points: int, n_texts: int, chosen: Sequence[Estimator], k: int) -> None:
-    """Raise `InputError` where there are too few points or texts, before anything is captured or searched."""
+    """Raise `InputError` where there are too few points or texts, or k is not a whole number of at least 3."""
+    check_whole(k, "k", at_least=3)  # fewer are too few for MLE and the like
     needed = most_neighbors(chosen, k)
     enough = 2 * needed + 3  # each half needs more points than neighbours
     if n_points < enough:
@@ -48,8 +51,7 @@ def check_enough_points(n_points: int, n_texts: int, chosen: Sequence[Estimator]
 
 
 def check_points(activations: Activations, chosen: Sequence[Estimator], k: int) -> None:
-    """Everything that can be refused before the first graph is built."""
-    check_whole(k, "k", at_least=3)  # fewer are too few for MLE and the like
+    """Refuse what can be refused before the first graph is built; warn where there are few texts."""
     n_points, n_texts = activations.n_points, activations.provenance["text"].nunique()
     check_enough_points(n_points, n_texts, chosen, k)
     for layer in activations:

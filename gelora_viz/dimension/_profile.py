@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gelora_viz._results import frame_html, frame_to_records, read_json, records_to_frame, write_json
+from gelora_viz._results import frame_to_records, read_json, records_to_frame, write_json
 from gelora_viz.dimension._intervals import interval, split_half_error
 from gelora_viz.dimension._tidy import TidyEstimates
 from gelora_viz.errors import InputError
@@ -24,7 +24,7 @@ CORRECTED_COLUMNS = ["corrected", "corrected_low", "corrected_high"]
 """Further columns where the bias correction was asked for."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class DimensionProfile(TidyEstimates):
     """Intrinsic dimension by layer and estimator.
 
@@ -151,12 +151,6 @@ class DimensionProfile(TidyEstimates):
     def load(cls, path: str | os.PathLike[str]) -> DimensionProfile:
         """Read what `save` wrote; raises `StudyError` where it is missing or of another version."""
         return cls.from_dict(read_json(path, _KIND))
-
-    def __repr__(self) -> str:
-        return f"DimensionProfile({len(self.layers)} layers, pooling {self.pooling!r}, {', '.join(self.estimators)})"
-
-    def _repr_html_(self) -> str:
-        return frame_html(self.frame, caption=repr(self))
 
 
 def _columns_of(records: Sequence[Mapping[str, Any]]) -> list[str]:

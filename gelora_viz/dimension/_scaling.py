@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from gelora_viz._checks import check_seed, resolve_device
-from gelora_viz._results import frame_html, frame_to_records, read_json, records_to_frame, write_json
+from gelora_viz._checks import check_seed, check_whole, resolve_device
+from gelora_viz._results import frame_to_records, read_json, records_to_frame, write_json
 from gelora_viz.activations import Activations
 from gelora_viz.dimension._catalog import choose_estimators
 from gelora_viz.dimension._cloud import Cloud
 from gelora_viz.dimension._estimator import Estimator, most_neighbors
-from gelora_viz.dimension._halving import SMALLEST_PART, count_levels, halve, text_orders
+from gelora_viz.dimension._halving import SMALLEST_PART, count_levels, halve, refuse_slow, text_orders
 from gelora_viz.dimension._intervals import dimension_interval, gaps_between_halves, split_texts
 from gelora_viz.dimension._points import DEFAULT_K, check_confidence, check_points, naming_layer
 from gelora_viz.dimension._tidy import TidyEstimates
@@ -34,7 +34,7 @@ SCALES = (2, 4, 8, 16, 32, 64, 128)
 SCALING_ESTIMATORS = ("twonn_ml", "gride", "mle")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class DimensionScaling(TidyEstimates):
     """Dimension against number of points and neighbourhood scale.
 
@@ -82,12 +82,6 @@ class DimensionScaling(TidyEstimates):
             document["confidence"],
             document["settings"],
         )
-
-    def __repr__(self) -> str:
-        return f"DimensionScaling({len(self.layers)} layers, pooling {self.pooling!r}, {', '.join(self.estimators)})"
-
-    def _repr_html_(self) -> str:
-        return frame_html(self.frame, caption=repr(self))
 
 
 def dimension_scaling(
@@ -137,12 +131,19 @@ def dimension_scaling(
         [[8.0, 3.1], [16.0, 3.1]]
     """
     chosen = choose_estimators(SCALING_ESTIMATORS if estimators is None else estimators)
-    _check(activations, chosen, layers, k, scales, smallest, confidence)
-    check_points(activations, chosen, k)
+    check_confidence(confidence)
     resolve_device(device)
     check_seed(seed)
+    _check_layers(activations, layers)
+    for scale in scales:
+        check_whole(scale, "a scale", at_least=2)
+    refuse_slow(chosen)
+    check_points(activations, chosen, k)
+    fewest = most_neighbors(chosen, k) + 2
+    if check_whole(smallest, "smallest") < fewest:
+        raise InputError(f"smallest is {smallest}; parts of fewer than {fewest} texts are too small for k = {k}")
     texts = activations.provenance["text"].to_numpy()
-    n_levels = count_levels(len(np.unique(texts)), max(smallest, 2))
+    n_levels = count_levels(len(np.unique(texts)), smallest)
     orders, sides = text_orders(texts, seed), split_texts(texts, seed)
     wanted = activations.layer_frame
     if layers is not None:
@@ -162,29 +163,10 @@ def dimension_scaling(
     return DimensionScaling(pd.DataFrame(rows, columns=COLUMNS), activations.pooling, confidence, settings)
 
 
-def _check(
-    activations: Activations,
-    chosen: Sequence[Estimator],
-    layers: Sequence[str] | None,
-    k: int,
-    scales: Sequence[int],
-    smallest: int,
-    confidence: float,
-) -> None:
-    check_confidence(confidence)
-    slow = [each.name for each in chosen if each.reads.is_external]
-    if slow:
-        raise InputError(
-            f"{', '.join(slow)} would take hours on so many parts; choose estimators that are not external"
-        )
+def _check_layers(activations: Activations, layers: Sequence[str] | None) -> None:
     unknown = [layer for layer in layers or () if layer not in activations.layers]
     if unknown:
         raise InputError(f"no layer {unknown[0]!r}; layers are {', '.join(activations.layers)}")
-    if any(scale < 2 for scale in scales):
-        raise InputError(f"scales are {tuple(scales)}; each must be at least 2 neighbours")
-    fewest = most_neighbors(chosen, k) + 2
-    if smallest < fewest:
-        raise InputError(f"smallest is {smallest}; parts of fewer than {fewest} texts are too small for k = {k}")
 
 
 def _by_points(

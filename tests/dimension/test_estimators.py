@@ -261,7 +261,7 @@ def test_one_name_a_list_all_or_nothing_choose_estimators():
 def test_an_unknown_estimator_is_answered_with_the_nearest_names():
     with pytest.raises(InputError, match="unknown estimator 'twon'; did you mean twonn or twonn_ml"):
         choose_estimators(["mle", "twon"])
-    with pytest.raises(InputError, match="unknown estimator 'zzz'; names are twonn, twonn_ml, gride, mle"):
+    with pytest.raises(InputError, match="unknown estimator 'zzz'; there is twonn, twonn_ml, gride, mle"):
         choose_estimators("zzz")
 
 

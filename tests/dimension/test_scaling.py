@@ -138,7 +138,7 @@ def test_layers_can_be_chosen():
     [
         ({"estimators": "danco"}, "danco would take hours"),
         ({"layers": ["z"]}, "no layer 'z'; layers are x"),
-        ({"scales": (1, 2)}, r"scales are \(1, 2\)"),
+        ({"scales": (1, 2)}, "a scale is 1; give a whole number of at least 2"),
         ({"smallest": 10}, "smallest is 10; parts of fewer than 22 texts"),
         ({"confidence": 1.5}, "confidence is 1.5"),
         ({"estimators": "twon"}, "did you mean twonn"),
