@@ -258,7 +258,7 @@ def estimators() -> None:
     from gelora_viz import list_estimators
 
     _print_table(
-        list_estimators(), "Estimators; cost for n points of D features and k neighbours, beside the graph's n^2 D"
+        list_estimators(), "Estimators; cost for n points of D features and k neighbors, beside the graph's n^2 D"
     )
 
 

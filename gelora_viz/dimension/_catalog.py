@@ -2,7 +2,7 @@
 
 The formulas are in `_ratios` (distances of the graph), `_neighborhoods` (the shape of neighborhoods), `_covariance`
 (lPCA), `_pairs` (all pairs of points) and `_external` (scikit-dimension's). Values agree with scikit-dimension on the
-same neighbours; tests/dimension/test_estimators.py shows it.
+same neighbors; tests/dimension/test_estimators.py shows it.
 """
 
 from __future__ import annotations

@@ -26,9 +26,9 @@ class Cloud:
     Near-duplicates are dropped but for the first, whatever is read.
 
     Args:
-        points: (n_given, n_features) array or tensor.
-        reach: neighbors of each point that the first search finds: the most that will be read. Reading more of them
-            searches again; 0 where only covariances, samples or the points themselves are read.
+        points: array or tensor of shape (n_given, n_features).
+        reach: number of neighbors of each point that the first search finds: the most that will be read. Reading
+            more searches again; 0 if only eigenvalues, samples or the points themselves are read.
         device: where to search neighbors: None for the CPU, or a torch device such as "cuda".
 
     Example:
@@ -64,14 +64,14 @@ class Cloud:
         return self.points if self.n_points == len(self.points) else self.points[self.rows]
 
     def graph(self, k: int = 1) -> NeighborGraph:
-        """The graph of the k nearest neighbors of each point; raises `InputError` as `neighbor_graph` does."""
+        """Graph of the k nearest neighbors of each point; raises `InputError` as `neighbor_graph` does."""
         if self._found is None or self._found.k < k:
             wanted = max(self._reach, k)
             self._found = self._search(wanted, at_least=wanted)
         return self._found.nearest(k)
 
     def _search(self, k: int, *, at_least: int) -> NeighborGraph:
-        """A new search, with k neighbors or as many as there are; it drops no more points than the first one did."""
+        """Search for k neighbors, or as many as there are; the first search decides which points are dropped."""
         if self._found is None:
             return build_graph(self.points, k, at_least=at_least, device=self._device)
         wider = build_graph(self.distinct, k, at_least=at_least, device=self._device)
@@ -107,13 +107,13 @@ class Cloud:
         return np.sort(order[np.isin(order, self.rows)][:SAMPLE_SIZE])
 
     def subset(self, members: np.ndarray) -> Cloud:
-        """The cloud of some points alone, (n_given,) true for each of them."""
+        """Cloud of those points alone for which `members`, (n_given,), is true."""
         return Cloud(self.points[members], self._reach, device=self._device)
 
     # Halves
 
     def halves(self, sides: np.ndarray) -> Iterator[tuple[Half, Half]]:
-        """Both halves of every split, each as if the other half had never been there, from one search.
+        """Iterate over the two halves of every split, each as if the other half did not exist, from one search.
 
         Half of a point's neighbors fall to the other side, so the search finds 3 reach + 30: with a reach of 20 about
         one layer of 10,000 points in a hundred has a point with too few. That, or a token cloud whose neighbors
@@ -121,10 +121,10 @@ class Cloud:
         they are read; the eigenvalues of all splits are computed at once, on as many threads as torch has.
 
         Args:
-            sides: (n_splits, n_given) false where a point falls into the first half, true where into the second.
+            sides: which half each point falls into, false for the first, (n_splits, n_given).
 
         Raises:
-            InputError: on reading the graph of a half that has too few points for it.
+            InputError: when the graph of a half is read that has too few points for it.
         """
         if self._reach and (self._found is None or self._found.k < 2 * self._reach):
             self._found = self._search(3 * self._reach + 30, at_least=2 * self._reach)
@@ -134,7 +134,7 @@ class Cloud:
             yield Half(self, ~side, split, 0, graphs, spectra), Half(self, side, split, 1, graphs, spectra)
 
     def _thin(self, side: np.ndarray) -> tuple[NeighborGraph, NeighborGraph]:
-        """The graphs of both halves, with `reach` neighbors."""
+        """Thin the graph to those of both halves, with `reach` neighbors."""
         while True:
             graph = self._found or self.graph()
             try:
@@ -143,12 +143,12 @@ class Cloud:
                 if graph.k >= graph.n_points - 1:
                     raise InputError(
                         f"{graph.n_points} distinct points of {len(self.points)} are too few for {self._reach} "
-                        "neighbours in each half; give more texts, or a smaller k"
+                        "neighbors in each half; give more texts, or a smaller k"
                     ) from error
                 self._found = self._search(2 * graph.k, at_least=graph.k)
 
     def _spectra_of_halves(self, sides: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Eigenvalues of both halves, for as many splits as are affordable.
+        """Compute the eigenvalues of both halves, for as many splits as are affordable.
 
         Only one half's moments are summed for each split; the other's are what is left of the whole. Splits run on
         threads of their own: two BLAS threads inside one eigenvalue problem took up to eight times as long as one.

@@ -1,4 +1,4 @@
-"""The intrinsic dimension of every layer: one graph, every estimator on it, halves of the texts for the intervals."""
+"""The intrinsic dimension of every layer: one graph for all estimators, halves of the texts for the intervals."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def estimate_dimension(
     device: str | None = None,
     progress: bool = True,
 ) -> DimensionProfile:
-    """Intrinsic dimension of every layer, by several estimators, each with a standard error and an interval.
+    """Estimate the intrinsic dimension of every layer by several estimators, with standard errors and intervals.
 
-    One exact neighbour graph is built per layer and shared. Standard errors come from 30 random splits of the texts
+    One exact neighbor graph is built per layer and shared. Standard errors come from 30 random splits of the texts
     into halves, the same in every layer: the two halves share nothing, so the gap between their estimates shows the
     sampling error (the graph is thinned for them, not rebuilt). Tokens stay with their text, because tokens of one
     text are not independent. The interval is about the estimator's sampling error only: that every distance-based
@@ -47,24 +47,25 @@ def estimate_dimension(
         activations: captured points, or `Activations.from_arrays({...})`.
         estimators: names from `gelora_viz.list_estimators()`; None takes `DEFAULT_ESTIMATORS`, "all" all that are not
             external. Those that read coordinates have intervals from 6 splits (external ones: 3, and 2,000 points).
-        k: neighbours of the estimators that leave it open; TwoNN always reads 2. 20, as in scikit-dimension.
-        confidence: of the intervals.
+        k: number of neighbors of the estimators that leave it open (TwoNN always reads 2), at least 3; 20, as in
+            scikit-dimension.
+        confidence: level of the intervals, between 0 and 1.
         correct: add columns corrected, corrected_low and corrected_high: the estimate freed of the bias that it has
-            on a uniform ball with as many points and neighbours, and an interval that also covers the calibration's
+            on a uniform ball with as many points and neighbors, and an interval that also covers the calibration's
             error and the choice of ball or Gaussian. For estimators that read distances alone; NaN for the others.
         plateau: instead of the estimate from all points, the mean of the two adjacent sizes whose dimensions
-            differ least, the texts halved from all down to 128. So an implementation of GeLoRA by others chooses the
-            scale; the rule of the paper's authors is not known.
-        seed: of the splits into halves.
-        device: where to search neighbours: None for the CPU, or a torch device such as "cuda".
+            differ least, the texts halved from all down to 128. A third-party implementation of GeLoRA chooses the
+            scale in this way; the rule of the paper's authors is not known.
+        seed: seed of the splits into halves.
+        device: where to search neighbors: None for the CPU, or a torch device such as "cuda".
         progress: show a tqdm bar.
 
     Raises:
-        InputError: for an unknown estimator; fewer distinct points than the neighbours need; NaN, infinite or
-            constant points, with the layer's name.
+        InputError: if an estimator is unknown, distinct points are too few for the neighbors, or points are NaN,
+            infinite or constant, with the layer's name.
 
     Warns:
-        UserWarning: with fewer than 50 texts, whose intervals are wide and only roughly right.
+        UserWarning: if there are fewer than 50 texts, because intervals are then wide and only roughly right.
 
     Example:
         >>> points = np.random.default_rng(0).normal(size=(500, 3))
@@ -125,7 +126,7 @@ class _LayerEstimate(NamedTuple):
 def _estimate_layer(
     cloud: Cloud, sides: np.ndarray, chosen: Sequence[Estimator], k: int, confidence: float
 ) -> list[_LayerEstimate]:
-    """Every estimate from one graph, with intervals from its halves where the estimator has none of its own."""
+    """Estimate by every estimator, with intervals from halves where the estimator has none of its own."""
     estimates = []
     for each, gaps in zip(chosen, gaps_between_halves(cloud, sides, [(each, k) for each in chosen]), strict=True):
         if each.own_interval is None:
@@ -141,7 +142,7 @@ def _estimate_layer(
 def _estimate_on_plateau(
     cloud: Cloud, orders: np.ndarray, chosen: Sequence[Estimator], k: int, confidence: float, n_levels: int
 ) -> list[_LayerEstimate]:
-    """Every estimate by the plateau rule; each gap is between the two halves' own plateaus."""
+    """Estimate by the plateau rule; each gap is between the two halves' own plateaus."""
     parts = halve(cloud, orders, chosen, k, n_levels)
     estimates = []
     for whole, halves in zip(parts.whole, parts.halves, strict=True):
@@ -152,7 +153,7 @@ def _estimate_on_plateau(
 
 
 def _corrected(each: Estimator, row: Mapping[str, Any], k: int, n_features: int) -> dict[str, float]:
-    """The row's estimate and interval, corrected; NaN where the estimator's bias is not known."""
+    """Correct the row's estimate and interval; NaN if the estimator's bias is not known."""
     if not each.can_be_corrected:
         return dict.fromkeys(CORRECTED_COLUMNS, float("nan"))
     corrected = correct_bias(
@@ -163,7 +164,7 @@ def _corrected(each: Estimator, row: Mapping[str, Any], k: int, n_features: int)
 
 
 def _levels_of_plateau(texts: np.ndarray, chosen: Sequence[Estimator], k: int) -> int:
-    """How often the texts are halved for the plateau rule; each half needs two sizes to choose from."""
+    """Count the halvings for the plateau rule; each half needs two sizes to choose from."""
     own = [each.name for each in chosen if each.own_interval is not None]
     if own:
         raise InputError(f"{', '.join(own)} chooses its scale itself; leave it out, or plateau=False")

@@ -1,4 +1,4 @@
-"""What an estimator is: a function of a cloud. What kinds of them read, and what that costs, is said here alone."""
+"""Estimators as functions of a cloud, and what each kind of them reads."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class Reading:
     """What estimators of one kind read of a cloud.
 
     Attributes:
-        kind: name of the kind, in the catalog.
-        of: from a cloud and a number of neighbors to the arguments of a formula.
-        count_splits: from the number of splits at hand and the number of features to how many are worth their time.
-        whole: what is read where no neighbors are, in words.
-        is_external: whether scikit-dimension does the work, for minutes, on a sample.
+        kind: name of the kind in the catalog.
+        of: function of a cloud and a number of neighbors; returns the arguments of a formula.
+        count_splits: function of the number of splits and of features; returns how many splits to spend time on.
+        whole: description of what is read by estimators that read no neighbors.
+        is_external: whether scikit-dimension does the work, which takes minutes, on a sample.
     """
 
-    kind: Literal["distances", "neighbourhoods", "covariance", "pairs", "external"]
+    kind: Literal["distances", "neighborhoods", "covariance", "pairs", "external"]
     of: Callable[[Cloud | Half, int], tuple[Any, ...]]
     count_splits: Callable[[int, int], int] = lambda n_splits, _n_features: min(n_splits, N_SPLITS_EXPENSIVE)
     whole: str = "all points"
@@ -43,7 +43,7 @@ DISTANCES = Reading("distances", lambda cloud, k: (cloud.graph(k),), _every_spli
 """The distances of the neighbor graph, and nothing else: what the bias correction can simulate."""
 LINKS = Reading("distances", lambda cloud, k: (cloud.graph(k),), _every_split)
 """The graph's distances, and which points they lead to."""
-NEIGHBORHOODS = Reading("neighbourhoods", lambda cloud, k: (cloud.graph(k), cloud.distinct))
+NEIGHBORHOODS = Reading("neighborhoods", lambda cloud, k: (cloud.graph(k), cloud.distinct))
 COVARIANCE = Reading("covariance", lambda cloud, _: (cloud.eigenvalues,), affordable_splits, "covariance")
 PAIRS_WITHIN = Reading("pairs", lambda cloud, k: (cloud.graph(k), cloud.distinct))
 PAIRS = Reading("pairs", lambda cloud, _: (cloud.distinct,))
@@ -60,19 +60,19 @@ class Estimator:
     """One way to estimate an intrinsic dimension: call it with a cloud and k.
 
     Attributes:
-        name: as it stands in frames.
-        title: as it stands in pictures.
+        name: name in frames.
+        title: name in pictures.
         reads: what it reads of a cloud.
-        needs_k: how many neighbors it reads: a number, or None for the k the caller chose; 0 for none.
-        formula: from what it reads to the dimension.
-        cost: operations for n points of D features and k neighbors, beside the graph's own n^2 D.
-        paper: where it comes from.
+        needs_k: number of neighbors that it reads: a number, None for the k that the caller chose, or 0.
+        formula: function of what it reads; returns the dimension.
+        cost: operations for n points of D features and k neighbors, besides the graph's own n^2 D.
+        paper: authors and year of its source.
         smooth: whether a small change of the data changes the estimate a little. Where not (an argmax, a count), an
             interval says whether the choice is stable and little more.
-        local: from what it reads to (n_points,) estimates around each point, where there are such.
-        fewest: neighbors below which it is another estimator under another name.
-        own_interval: from a graph, the number of features and a confidence to the estimate, its standard error and
-            its interval, where halves of the texts do not show all of the error.
+        local: function of what it reads; returns (n_points,) estimates around each point, if there are such.
+        fewest: smallest number of neighbors at which it is not the same as another estimator.
+        own_interval: function of a graph, the number of features and a confidence; returns the estimate, its standard
+            error, and its interval, if halves of the texts do not show all of the error.
     """
 
     name: str
@@ -88,10 +88,10 @@ class Estimator:
     own_interval: Callable[[NeighborGraph, int, float], tuple[float, float, float, float]] | None = None
 
     def __call__(self, cloud: Cloud | Half, k: int) -> float:
-        """The dimension of a cloud, from k neighbors where the estimator leaves their number open.
+        """Estimate the dimension of a cloud, from k neighbors if the estimator leaves their number open.
 
         Raises:
-            InputError: where the points have no such estimate, with the estimator's name.
+            InputError: if the points have no such estimate, with the estimator's name.
         """
         given = self.reads.of(cloud, self.neighbors(k))
         try:
@@ -103,22 +103,22 @@ class Estimator:
     def kind(self) -> str:
         """What it reads, in a word.
 
-        "distances": those of the neighbor graph; "neighbourhoods": the neighbors' coordinates as well; "covariance":
+        "distances": those of the neighbor graph; "neighborhoods": the neighbors' coordinates as well; "covariance":
         its eigenvalues; "pairs": all pairs of points; "external": scikit-dimension searches neighbors of its own.
         """
         return self.reads.kind
 
     @property
     def needs(self) -> str:
-        """Which neighbors it reads, or what instead, in words."""
-        return self.reads.whole if self.needs_k == 0 else f"{self.needs_k or 'k'} neighbours"
+        """Description of the neighbors it reads, or of what it reads instead."""
+        return self.reads.whole if self.needs_k == 0 else f"{self.needs_k or 'k'} neighbors"
 
     def neighbors(self, k: int) -> int:
-        """How many neighbors it reads where the caller chose k."""
+        """Number of neighbors that it reads if the caller chose k."""
         return k if self.needs_k is None else self.needs_k
 
     def count_points(self, cloud: Cloud) -> int:
-        """How many points of a cloud it reads."""
+        """Number of points of a cloud that it reads."""
         return len(cloud.sample_rows) if self.reads.is_external else cloud.n_points
 
     @property
@@ -133,5 +133,5 @@ class Estimator:
 
 
 def most_neighbors(chosen: Sequence[Estimator], k: int) -> int:
-    """How many neighbors the estimators read at most."""
+    """Largest number of neighbors that one of the estimators reads."""
     return max(each.neighbors(k) for each in chosen)

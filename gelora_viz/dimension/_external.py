@@ -1,4 +1,4 @@
-"""Estimators of scikit-dimension that need no graph of ours, and minutes."""
+"""scikit-dimension's slow estimators, which search neighbors of their own."""
 
 from __future__ import annotations
 

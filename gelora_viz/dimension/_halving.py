@@ -36,21 +36,21 @@ class Halvings:
 
 
 def text_orders(texts: np.ndarray, seed: int) -> np.ndarray:
-    """(n_halvings, n_points) place of each point's text in a random order, for one seed the same in all layers."""
+    """Draw (n_halvings, n_points) places of each point's text in random orders, the same in all layers."""
     distinct, member = np.unique(texts, return_inverse=True)
     generator = np.random.default_rng(seed)
     return np.array([generator.permutation(len(distinct))[member] for _ in range(N_HALVINGS)])
 
 
 def refuse_slow(chosen: Sequence[Estimator]) -> None:
-    """Raise `InputError` where scikit-dimension would do the work."""
+    """Raise `InputError` for estimators that are too slow for hundreds of parts."""
     slow = [each.name for each in chosen if each.reads.is_external]
     if slow:
         raise InputError(f"{', '.join(slow)} would take hours on so many parts; leave it out")
 
 
 def count_levels(n_texts: int, smallest: int) -> int:
-    """How often texts can be halved before parts get smaller than `smallest`."""
+    """Count how often texts can be halved before parts get smaller than `smallest`."""
     return max(int(np.log2(n_texts / smallest)), 0)
 
 
@@ -59,10 +59,10 @@ def halve(cloud: Cloud, orders: np.ndarray, chosen: Sequence[Estimator], k: int,
 
     Args:
         cloud: all points of a layer.
-        orders: (n_halvings, n_points) from `text_orders`.
-        chosen: estimators, none of them external.
-        k: neighbors of those that leave it open.
-        n_levels: how often to halve; 0 for all texts alone.
+        orders: random orders of the texts from `text_orders`, (n_halvings, n_points).
+        chosen: the estimators, none of them external.
+        k: number of neighbors of the estimators that leave it open.
+        n_levels: number of halvings; 0 for all texts alone.
     """
     n_chosen = len(chosen)
     whole = _estimate_all(cloud, chosen, k)
@@ -83,7 +83,7 @@ def halve(cloud: Cloud, orders: np.ndarray, chosen: Sequence[Estimator], k: int,
 def _estimate_parts(
     cloud: Cloud, order: np.ndarray, first: int, last: int, chosen: Sequence[Estimator], k: int, n_levels: int
 ) -> np.ndarray:
-    """(n_levels, 2 n_estimators + 1): of the texts in these places, then the mean over their halves, quarters, ..."""
+    """Estimate from the texts in these places, then from their halves, quarters, ...: (n_levels, 2 n_chosen + 1)."""
     own = _estimate_all(cloud.subset((order >= first) & (order < last)), chosen, k)[None]
     if n_levels == 1:
         return own
@@ -96,13 +96,13 @@ def _estimate_parts(
 
 
 def _estimate_all(cloud: Cloud, chosen: Sequence[Estimator], k: int) -> np.ndarray:
-    """Every estimate of one cloud, each one's mean distance to its furthest neighbor, and the number of points."""
+    """List every estimate of a cloud, each one's mean distance to its furthest neighbor, and the number of points."""
     estimates = [each(cloud, k) for each in chosen]
     return np.array([*estimates, *(cloud.radius(each.neighbors(k)) for each in chosen), cloud.n_points])
 
 
 def find_plateau(dimensions: np.ndarray) -> float:
-    """Mean of the adjacent pair that differs least, of (n_sizes,) estimates from all points, half of them, ..."""
+    """Average the adjacent pair that differs least, of (n_sizes,) estimates from all points, half of them, ..."""
     steps = np.abs(np.diff(dimensions))
     if np.isnan(steps).all():
         return float("nan")

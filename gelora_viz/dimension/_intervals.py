@@ -15,22 +15,22 @@ N_SPLITS = 30
 
 
 def split_texts(texts: np.ndarray, seed: int) -> np.ndarray:
-    """(n_splits, n_points): which half each point falls into; all points of a text fall into the same."""
+    """Draw (n_splits, n_points) which half each point falls into; all points of a text fall into the same."""
     distinct, member = np.unique(texts, return_inverse=True)
     generator = np.random.default_rng(seed)
     return np.array([(generator.permutation(len(distinct)) % 2 == 1)[member] for _ in range(N_SPLITS)])
 
 
 def gaps_between_halves(cloud: Cloud, sides: np.ndarray, steps: Sequence[tuple[Estimator, int]]) -> list[np.ndarray]:
-    """Estimates from the first half of each split minus those from the second, NaN where one is beyond its tables.
+    """Subtract the estimates from the second half of each split from those from the first; NaN if one is infinite.
 
     Args:
-        cloud: all points of a layer; its reach holds all neighbors of the steps.
-        sides: (n_splits, n_points) from `split_texts`.
-        steps: each an estimator and its number of neighbors.
+        cloud: all points of a layer, whose reach covers the steps' numbers of neighbors.
+        sides: halves of the texts from `split_texts`, (n_splits, n_points).
+        steps: estimators, each with its number of neighbors.
 
     Returns:
-        For each step (n_splits,) gaps, of the first few splits where each costs as much as a search.
+        The (n_splits,) gaps of each step, from the first few splits only where each costs as much as a search.
     """
     counts = [each.reads.count_splits(len(sides), cloud.n_features) for each, _ in steps]
     gaps: list[list[float]] = [[] for _ in steps]
@@ -43,7 +43,7 @@ def gaps_between_halves(cloud: Cloud, sides: np.ndarray, steps: Sequence[tuple[E
 
 
 def split_half_error(gaps: np.ndarray) -> float:
-    """Standard error of an estimate from (n_splits,) gaps between the estimates of two random halves of the texts.
+    """Compute a standard error from (n_splits,) gaps between the estimates of two random halves of the texts.
 
     The halves share no text, so a gap has twice the variance of an estimate from half the texts, which is four times
     the variance of the estimate from all of them. A jackknife would not do: on nearest-neighbor estimates it counts
@@ -53,13 +53,13 @@ def split_half_error(gaps: np.ndarray) -> float:
 
 
 def interval(value: float, std_error: float, n_splits: int, confidence: float) -> tuple[float, float]:
-    """Two-sided interval with Student's t of n_splits degrees of freedom."""
+    """Compute the two-sided interval with Student's t of n_splits degrees of freedom."""
     reach = float(stats.t.ppf(0.5 + confidence / 2, n_splits)) * std_error
     return value - reach, value + reach
 
 
 def dimension_interval(value: float, gaps: np.ndarray, confidence: float) -> tuple[float, float, float]:
-    """Standard error, lower and upper end; NaN without gaps. A dimension is not negative."""
+    """Compute standard error, lower and upper end; NaN without gaps. A dimension is not negative."""
     if not len(gaps):
         return (float("nan"),) * 3
     std_error = split_half_error(gaps)

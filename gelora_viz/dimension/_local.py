@@ -1,4 +1,4 @@
-"""The dimension around each point: for colouring maps, and for finding texts that lie in another kind of place."""
+"""The dimension around each point: for coloring maps, and for finding unusual texts."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def local_dimension(
     device: str | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Dimension around every point of every layer.
+    """Estimate the dimension around every point of every layer.
 
-    An estimate from k neighbours has a standard error of about d / sqrt(k): 22 % with 20. Smoothing combines a
-    point's estimate with those of its neighbours by the harmonic mean, as MacKay & Ghahramani 2005 combine all of
+    An estimate from k neighbors has a standard error of about d / sqrt(k): 22 % with 20. Smoothing combines a
+    point's estimate with those of its neighbors by the harmonic mean, as MacKay & Ghahramani 2005 combine all of
     them; what is left are differences between regions, not between points.
 
     Args:
         activations: captured points.
-        estimator: one that looks around each point: mle, mom, mada, tle or ess.
-        k: neighbours of each point.
-        smooth: combine each point's estimate with those of its neighbours.
-        device: where to search neighbours: None for the CPU, or a torch device such as "cuda".
+        estimator: name of an estimator with values for single points: mle, mle_levina_bickel, mom, mada, tle or ess.
+        k: number of neighbors of each point.
+        smooth: combine each point's estimate with those of its neighbors.
+        device: where to search neighbors: None for the CPU, or a torch device such as "cuda".
         progress: show a tqdm bar.
 
     Returns:
@@ -43,7 +43,7 @@ def local_dimension(
         of the point that it duplicates.
 
     Raises:
-        InputError: for an estimator that has no value for single points; points that have no dimension.
+        InputError: if the estimator has no value for single points, or the points have no dimension.
 
     Example:
         >>> points = np.random.default_rng(0).normal(size=(500, 2))
@@ -72,7 +72,7 @@ def local_dimension(
 
 
 def _for_every_row(values: np.ndarray, cloud: Cloud) -> np.ndarray:
-    """Values of the distinct points at their rows; each near-duplicate has that of the nearest of them."""
+    """Spread the distinct points' values over all rows; a near-duplicate has that of the nearest distinct point."""
     every = np.empty(len(cloud.points))
     every[cloud.rows] = values
     dropped = np.setdiff1d(np.arange(len(cloud.points)), cloud.rows)

@@ -40,10 +40,10 @@ def check_enough_points(n_points: int, n_texts: int, chosen: Sequence[Estimator]
     """Raise `InputError` where there are too few points or texts, or k is not a whole number of at least 3."""
     check_whole(k, "k", at_least=3)  # fewer are too few for MLE and the like
     needed = most_neighbors(chosen, k)
-    enough = 2 * needed + 3  # each half needs more points than neighbours
+    enough = 2 * needed + 3  # each half needs more points than neighbors
     if n_points < enough:
         raise InputError(
-            f"{n_points} points are too few for {needed} neighbours with an interval; give at least {enough} texts, "
+            f"{n_points} points are too few for {needed} neighbors with an interval; give at least {enough} texts, "
             "or a smaller k"
         )
     if n_texts < _FEWEST_TEXTS:

@@ -1,4 +1,4 @@
-"""The result: the intrinsic dimension of every layer, with intervals that respect the pairing of layers."""
+"""The result: the intrinsic dimension of every layer, and paired intervals for differences between layers."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ PROFILE_COLUMNS = [
     "layer", "stack", "depth", "estimator", "dimension", "std_error", "ci_low", "ci_high", "n_points", "n_dropped",
 ]  # fmt: skip
 CORRECTED_COLUMNS = ["corrected", "corrected_low", "corrected_high"]
-"""Further columns where the bias correction was asked for."""
+"""Further columns of a profile with correct=True."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class DimensionProfile(TidyEstimates):
-    """Intrinsic dimension by layer and estimator.
+    """The intrinsic dimension of each layer by each estimator.
 
     Attributes:
         frame: one row per layer and estimator: layer, stack ("" or "encoder" / "decoder"), depth (0 = embeddings),
@@ -35,9 +35,9 @@ class DimensionProfile(TidyEstimates):
         half_gaps: (layer, estimator) -> (n_splits,) estimates from one half of the texts minus those from the other
             half, the same random halves in every layer; standard errors, also of differences between layers, come
             from them.
-        pooling: how texts became points.
-        confidence: of the intervals, 0.95 by default.
-        settings: k, seed, number of splits, and what the capture was made from.
+        pooling: pooling of the captured hidden states, such as "mean"; "given" for points from elsewhere.
+        confidence: level of the intervals, between 0 and 1.
+        settings: k, seed, number of splits, and the settings of the capture.
     """
 
     frame: pd.DataFrame
@@ -47,13 +47,13 @@ class DimensionProfile(TidyEstimates):
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def of(self, estimator: str) -> pd.DataFrame:
-        """The rows of one estimator, by stack and depth; raises `InputError` for one that was not asked for."""
+        """Select the rows of one estimator; raises `InputError` if the profile does not have it."""
         if estimator not in self.estimators:
             raise InputError(f"the profile has no estimates of {estimator!r}; it has {', '.join(self.estimators)}")
         return self.frame[self.frame["estimator"] == estimator].reset_index(drop=True)
 
     def differences(self, estimator: str = "twonn") -> pd.DataFrame:
-        """How the dimension changes from each layer to the next: what GeLoRA's rule reads.
+        """Compute how the dimension changes from each layer to the next, which GeLoRA's rule reads.
 
         The same texts stand behind both layers, so their errors are correlated; the interval comes from the paired
         halves of the texts, not from adding two variances.
@@ -85,13 +85,13 @@ class DimensionProfile(TidyEstimates):
         return pd.DataFrame(rows)
 
     def changes_since(self, earlier: DimensionProfile, estimator: str = "twonn") -> pd.DataFrame:
-        """How far the dimension of each layer has moved since an earlier profile of the same texts.
+        """Compute how far the dimension of each layer has moved since an earlier profile of the same texts.
 
         The interval of a change comes from the paired halves, as that of a difference between layers does.
 
         Args:
-            earlier: profile of the same points of the model at another time, made with the same options.
-            estimator: one that both profiles have.
+            earlier: profile of the same texts earlier in training, made with the same options.
+            estimator: name of an estimator that both profiles have.
 
         Returns:
             One row per layer: layer, stack, depth, dimension_before, dimension, change (dimension -
@@ -116,7 +116,7 @@ class DimensionProfile(TidyEstimates):
         return pd.DataFrame(rows)
 
     def to_dict(self) -> dict[str, Any]:
-        """The content as JSON-able values, for this file and for histories."""
+        """Convert to values that JSON can hold, for `save` and for histories."""
         half_gaps = [
             {"layer": layer, "estimator": estimator, "gaps": gaps}
             for (layer, estimator), gaps in self.half_gaps.items()
@@ -131,7 +131,7 @@ class DimensionProfile(TidyEstimates):
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> DimensionProfile:
-        """The inverse of `to_dict`."""
+        """Rebuild a profile from what `to_dict` returned."""
         return cls(
             frame=records_to_frame(content["estimates"], _columns_of(content["estimates"])),
             half_gaps={
@@ -160,7 +160,7 @@ def _columns_of(records: Sequence[Mapping[str, Any]]) -> list[str]:
 def _paired_interval(
     change: float, gaps_before: np.ndarray, gaps_after: np.ndarray, confidence: float
 ) -> dict[str, float | bool]:
-    """Standard error and interval of a change, from the gaps between the same halves before and after it."""
+    """Compute the standard error and interval of a change, from the gaps between the same halves before and after."""
     n_splits = min(len(gaps_before), len(gaps_after))  # wide layers have fewer splits, the first of the same ones
     std_error = split_half_error(gaps_after[:n_splits] - gaps_before[:n_splits])
     low, high = interval(change, std_error, n_splits, confidence)

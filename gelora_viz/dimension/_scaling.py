@@ -1,4 +1,4 @@
-"""How the dimension changes with the number of points and with the scale of the neighbourhood, with intervals."""
+"""How the dimension changes with the number of points and with the scale of the neighborhood, with intervals."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ COLUMNS = [
     "ci_high",
 ]  # fmt: skip
 SCALES = (2, 4, 8, 16, 32, 64, 128)
-"""Neighbours read, each twice the last: the scales of Gride."""
+"""Numbers of neighbors, each twice the last: the scales of Gride."""
 SCALING_ESTIMATORS = ("twonn_ml", "gride", "mle")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class DimensionScaling(TidyEstimates):
-    """Dimension against number of points and neighbourhood scale.
+    """The dimension of each layer against the number of points and the scale of the neighborhood.
 
     Attributes:
         frame: one row per layer, estimator and step: layer, stack, depth, estimator, axis ("points": fewer and fewer
-            points, same k; "scale": all points, more and more neighbours), n_points (mean, near-duplicates left
-            out), k (neighbours read), radius (mean distance to the k-th, in units of the activations), dimension,
+            points, same k; "scale": all points, more and more neighbors), n_points (mean, near-duplicates left
+            out), k (neighbors read), radius (mean distance to the k-th, in units of the activations), dimension,
             std_error, ci_low, ci_high.
-        pooling: how texts became points.
-        confidence: of the intervals.
-        settings: k, seed, smallest part, and what the capture was made from.
+        pooling: pooling of the captured hidden states, such as "mean"; "given" for points from elsewhere.
+        confidence: level of the intervals, between 0 and 1.
+        settings: k, seed, smallest part, and the settings of the capture.
     """
 
     frame: pd.DataFrame
@@ -54,7 +54,7 @@ class DimensionScaling(TidyEstimates):
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def along(self, axis: str) -> pd.DataFrame:
-        """The rows along "points" or "scale"."""
+        """Select the rows along "points" or "scale"."""
         if axis not in ("points", "scale"):
             raise InputError(f'no axis {axis!r}; choose "points" or "scale"')
         return self.frame[self.frame["axis"] == axis].reset_index(drop=True)
@@ -97,32 +97,33 @@ def dimension_scaling(
     device: str | None = None,
     progress: bool = True,
 ) -> DimensionScaling:
-    """Dimension of every layer against the number of points, by halving the texts, and against scale.
+    """Estimate the dimension of every layer against the number of points, by halving the texts, and against scale.
 
     A dimension that falls as points are taken away is limited by the number of points; one that changes with the
-    number of neighbours has no single value: noise makes it high at small scales, curvature and borders low at large
+    number of neighbors has no single value: noise makes it high at small scales, curvature and borders low at large
     ones. Where both curves are flat, the number means something.
 
     Along "points", the texts are halved in 6 random orders until a part would have fewer than `smallest`; the value
     is the mean over all parts of that size, its standard error comes from the gap between the halves of the texts.
-    Along "scale", all points are read with k = 2, 4, 8, ... neighbours (Gride then compares the k-th with the
+    Along "scale", all points are read with k = 2, 4, 8, ... neighbors (Gride then compares the k-th with the
     (k/2)-th, Denti et al. 2022), with the split-half intervals of `estimate_dimension`.
 
     Args:
         activations: captured points.
         estimators: names from `gelora_viz.list_estimators()`, none external; None takes twonn_ml, gride and mle.
-            Those that read a fixed number of neighbours, or no distances, have no steps along "scale".
-        layers: names of layers; None takes all. Six orders cost about as much as seven profiles.
-        k: neighbours along "points".
-        scales: neighbours along "scale"; those above a quarter of the distinct points are left out.
-        smallest: texts of the smallest part.
-        confidence: of the intervals.
-        seed: of the random halves.
-        device: where to search neighbours: None for the CPU, or a torch device such as "cuda".
+            Those that read a fixed number of neighbors, or no distances, have no steps along "scale".
+        layers: names of layers to scale; None takes all. Six orders cost about as much as seven profiles.
+        k: number of neighbors along "points".
+        scales: numbers of neighbors along "scale", each at least 2; those above a quarter of the distinct points are
+            left out.
+        smallest: number of texts in the smallest part.
+        confidence: level of the intervals, between 0 and 1.
+        seed: seed of the random halves.
+        device: where to search neighbors: None for the CPU, or a torch device such as "cuda".
         progress: show a tqdm bar.
 
     Raises:
-        InputError: for an unknown estimator, layer or an unusable argument; points that have no dimension.
+        InputError: if an estimator or layer is unknown, an argument is unusable, or the points have no dimension.
 
     Example:
         >>> points = np.random.default_rng(0).normal(size=(600, 3))
@@ -172,7 +173,7 @@ def _check_layers(activations: Activations, layers: Sequence[str] | None) -> Non
 def _by_points(
     cloud: Cloud, orders: np.ndarray, chosen: Sequence[Estimator], k: int, n_levels: int
 ) -> list[dict[str, Any]]:
-    """One row for all points and one for each halving, with the gaps between the two halves of the texts."""
+    """Make one row for all points and one for each halving, with the gaps between the two halves of the texts."""
     parts = halve(cloud, orders, chosen, k, n_levels)
     rows: list[dict[str, Any]] = []
     for at, each in enumerate(chosen):
@@ -193,7 +194,7 @@ def _by_points(
 def _by_scale(
     cloud: Cloud, sides: np.ndarray, chosen: Sequence[Estimator], scales: Sequence[int], device: str | None
 ) -> list[dict[str, Any]]:
-    """One row for each number of neighbors, of the estimators whose neighborhood can grow."""
+    """Make one row for each number of neighbors, for the estimators whose neighborhood can grow."""
     possible = sorted({scale for scale in scales if scale <= cloud.n_points // 4})
     steps = [(each, scale) for each in chosen if each.can_grow for scale in possible if scale >= each.fewest]
     if not steps:

@@ -114,7 +114,7 @@ def test_a_calibration_refuses_what_it_cannot_simulate():
 
 
 def test_an_estimator_that_reads_more_than_distances_is_refused_and_not_miscalibrated():
-    with pytest.raises(InputError, match="which points are neighbours"):
+    with pytest.raises(InputError, match="which points are neighbors"):
         calibrate(ESTIMATORS["knn"], 100, 20)
 
 
@@ -203,7 +203,7 @@ def test_halves_of_a_cloud_are_calibrated_for_their_own_number_of_points():
     assert np.mean(fitted[1:]) == pytest.approx(fitted[0], rel=0.06)
 
 
-def test_a_fit_refuses_too_few_neighbours_and_a_grid():
+def test_a_fit_refuses_too_few_neighbors_and_a_grid():
     with pytest.raises(InputError, match="at least 3"):
         calibrated_dimension(neighbor_graph(np.random.default_rng(0).normal(size=(50, 2)), 2))
     equally_far = NeighborGraph(np.ones((50, 4)), np.zeros((50, 4), dtype=int), np.arange(50), 0)

@@ -166,10 +166,10 @@ def test_tokens_that_depend_on_their_text_have_wider_intervals_than_independent_
     assert aware > 2 * blind
 
 
-def test_neighbours_that_all_belong_to_one_text_are_searched_until_both_halves_have_enough():
-    """Tight clusters, one a text: a point's first 59 neighbours are all on its own side or all on the other."""
+def test_neighbors_that_all_belong_to_one_text_are_searched_until_both_halves_have_enough():
+    """Tight clusters, one a text: a point's first 59 neighbors are all on its own side or all on the other."""
     rng = np.random.default_rng(3)
-    points = np.concatenate([rng.normal(size=(60, 4)) + centre for centre in 1000 * rng.normal(size=(12, 4))])
+    points = np.concatenate([rng.normal(size=(60, 4)) + center for center in 1000 * rng.normal(size=(12, 4))])
     frame = profile_of(tokens(points, 12), ["twonn", "mle"], k=10).frame
     assert frame["n_points"].tolist() == [720, 720]
     assert frame["dimension"].between(3, 5).all()
@@ -180,10 +180,10 @@ def test_neighbours_that_all_belong_to_one_text_are_searched_until_both_halves_h
 
 @pytest.fixture
 def no_search(monkeypatch):
-    """A neighbour search fails the test."""
+    """A neighbor search fails the test."""
 
     def fail(*_args, **_options):
-        raise AssertionError("a neighbour graph was built")
+        raise AssertionError("a neighbor graph was built")
 
     monkeypatch.setattr("gelora_viz.dimension._graph.nearest", fail)
 

@@ -47,7 +47,7 @@ def test_all_points_give_the_estimates_of_the_whole_cloud(scaling):
     assert first["mle"] == pytest.approx(mle(graph), rel=1e-9)
 
 
-def test_each_step_of_scale_reads_twice_the_neighbours(scaling):
+def test_each_step_of_scale_reads_twice_the_neighbors(scaling):
     steps = scaling.along("scale").set_index(["estimator", "k"])
     graph = neighbor_graph(noisy_plane().astype(np.float32), 128)
     assert list(steps.loc["gride"].index) == [2, 4, 8, 16, 32, 64, 128]
@@ -79,8 +79,8 @@ def test_intervals_of_parts_cover_their_mean_over_draws():
         for seed in range(40)
     ]
     frame = pd.DataFrame(steps)
-    centre = frame["dimension"].mean()
-    assert frame["ci_low"].lt(centre).mul(frame["ci_high"].gt(centre)).mean() >= 0.85
+    center = frame["dimension"].mean()
+    assert frame["ci_low"].lt(center).mul(frame["ci_high"].gt(center)).mean() >= 0.85
     assert 0.6 < frame["std_error"].mean() / frame["dimension"].std(ddof=1) < 1.6
 
 
