@@ -175,6 +175,14 @@ def test_neighbors_that_all_belong_to_one_text_are_searched_until_both_halves_ha
     assert frame["dimension"].between(3, 5).all()
 
 
+@pytest.mark.filterwarnings("ignore:only 45 texts:UserWarning")
+def test_only_what_is_expensive_has_its_interval_from_few_splits():
+    names = ["mle", "tle", "corrint", "fishers", "lpca_ratio"]
+    narrow, wide = (profile_of({"x": cloud(45, n_features)}, names) for n_features in (10, 1025))
+    counts = [[len(profile.half_gaps["x", name]) for name in names] for profile in (narrow, wide)]
+    assert counts == [[30, 6, 6, 6, 30], [30, 6, 6, 6, 6]]
+
+
 # What is refused or warned about
 
 
@@ -230,13 +238,13 @@ def test_a_layer_of_mostly_duplicates_is_named():
         profile_of({"block 1": cloud(210), "block 2": np.repeat(cloud(30), 7, axis=0)})
 
 
-@pytest.mark.parametrize("confidence", [0, 1, 95, -0.5])
-def test_a_confidence_outside_zero_and_one_is_refused(confidence):
-    with pytest.raises(InputError, match=f"confidence is {confidence}"):
+@pytest.mark.parametrize("confidence", [0, 1, 95, -0.5, "0.95", None])
+def test_a_confidence_that_is_no_number_between_zero_and_one_is_refused(confidence):
+    with pytest.raises(InputError, match=f"confidence is {confidence!r}; give a number between 0 and 1"):
         profile_of({"x": cloud()}, confidence=confidence)
 
 
-@pytest.mark.parametrize("k", [2, 0])
-def test_too_small_a_k_is_refused(k):
-    with pytest.raises(InputError, match=f"k is {k}"):
+@pytest.mark.parametrize("k", [2, 0, 20.0, "20", None, True])
+def test_a_k_that_is_no_whole_number_of_at_least_3_is_refused(k):
+    with pytest.raises(InputError, match=f"k is {k!r}; give a whole number of at least 3"):
         profile_of({"x": cloud()}, k=k)

@@ -140,6 +140,8 @@ def test_layers_can_be_chosen():
         ({"layers": ["z"]}, "no layer 'z'; layers are x"),
         ({"scales": (1, 2)}, "a scale is 1; give a whole number of at least 2"),
         ({"smallest": 10}, "smallest is 10; parts of fewer than 22 texts"),
+        ({"smallest": "all"}, "smallest is 'all'; give a whole number"),
+        ({"k": 20.0}, "k is 20.0; give a whole number of at least 3"),
         ({"confidence": 1.5}, "confidence is 1.5"),
         ({"estimators": "twon"}, "did you mean twonn"),
     ],
