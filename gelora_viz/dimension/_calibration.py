@@ -17,6 +17,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from gelora_viz._checks import check_whole
 from gelora_viz.dimension._distance_laws import DIMENSIONS, FAMILIES, Family, distances_within, smallest_shares
 from gelora_viz.dimension._estimator import Estimator
 from gelora_viz.dimension._graph import NeighborGraph
@@ -183,8 +184,8 @@ def _log_ratio(larger: float, smaller: float) -> float:
 
 
 def check_sizes(n_points: int, k: int) -> None:
-    """Raise `InputError` unless 1 <= k < n_points."""
-    if not 1 <= k < n_points:
+    """Raise `InputError` unless both are whole numbers, and 1 <= k < n_points."""
+    if not check_whole(k, "k") < check_whole(n_points, "n_points"):
         raise InputError(f"{n_points} points have no {k} nearest neighbors; k must lie between 1 and {n_points - 1}")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from gelora_viz._checks import check_whole
 from gelora_viz.dimension._covariance import affordable_splits, eigenvalues, moments
 from gelora_viz.dimension._graph import GraphTooSmallError, NeighborGraph, as_array, build_graph
 from gelora_viz.dimension._search import one_blas_thread
@@ -40,7 +41,7 @@ class Cloud:
 
     def __init__(self, points: Any, reach: int = 0, *, device: str | None = None) -> None:  # noqa: ANN401 - as arrays
         self.points = as_array(points)
-        self._reach, self._device = reach, device
+        self._reach, self._device = check_whole(reach, "reach", at_least=0), device
         self._found: NeighborGraph | None = None
 
     @property
@@ -65,6 +66,7 @@ class Cloud:
 
     def graph(self, k: int = 1) -> NeighborGraph:
         """Graph of the k nearest neighbors of each point; raises `InputError` as `neighbor_graph` does."""
+        check_whole(k, "k")
         if self._found is None or self._found.k < k:
             wanted = max(self._reach, k)
             self._found = self._search(wanted, at_least=wanted)

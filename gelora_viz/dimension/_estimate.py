@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from gelora_viz._checks import check_seed, resolve_device
+from gelora_viz._checks import check_confidence, check_seed, resolve_device
 from gelora_viz.activations import Activations
 from gelora_viz.dimension._calibration import correct_bias
 from gelora_viz.dimension._catalog import choose_estimators
@@ -17,7 +17,7 @@ from gelora_viz.dimension._cloud import Cloud
 from gelora_viz.dimension._estimator import Estimator, most_neighbors
 from gelora_viz.dimension._halving import SMALLEST_PART, count_levels, find_plateau, halve, refuse_slow, text_orders
 from gelora_viz.dimension._intervals import dimension_interval, gaps_between_halves, split_texts
-from gelora_viz.dimension._points import DEFAULT_K, check_confidence, check_points, naming_layer
+from gelora_viz.dimension._points import DEFAULT_K, check_points, naming_layer
 from gelora_viz.dimension._profile import CORRECTED_COLUMNS, PROFILE_COLUMNS, DimensionProfile
 from gelora_viz.errors import InputError
 

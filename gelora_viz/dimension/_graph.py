@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gelora_viz._checks import resolve_device
+from gelora_viz._checks import check_whole, resolve_device
 from gelora_viz.dimension._kernels import pick_own_side
 from gelora_viz.dimension._search import nearest
 from gelora_viz.errors import InputError
@@ -56,7 +56,7 @@ class NeighborGraph:
 
     def nearest(self, k: int) -> NeighborGraph:
         """Keep only the k nearest neighbors of each point."""
-        if not 1 <= k <= self.k:
+        if check_whole(k, "k") > self.k:
             raise InputError(f"the graph has {self.k} neighbors a point, not {k}; build it with a larger k")
         return NeighborGraph(self.distances[:, :k], self.indices[:, :k], self.kept, self.n_duplicates)
 
@@ -113,10 +113,7 @@ def neighbor_graph(x: Any, k: int, *, device: str | None = None) -> NeighborGrap
 def build_graph(x: Any, k: int, *, at_least: int, device: str | None = None) -> NeighborGraph:  # noqa: ANN401
     """Build a graph like `neighbor_graph`, of fewer than `k` neighbors, down to `at_least`, if points are few."""
     points = as_array(x)
-    if points.ndim != 2:
-        raise InputError(f"points have shape {points.shape}; give (n_points, n_features)")
-    if at_least < 1:
-        raise InputError(f"k is {at_least}; it must be at least 1")
+    check_whole(at_least, "k")
     check_finite(points)
     where = resolve_device(device)
     if where.type == "mps":
@@ -141,11 +138,13 @@ def build_graph(x: Any, k: int, *, at_least: int, device: str | None = None) -> 
 
 
 def as_array(x: Any) -> np.ndarray:  # noqa: ANN401 - array or tensor
-    """Convert to contiguous float32 or float64, without a copy if possible."""
+    """Convert points to contiguous float32 or float64, without a copy if possible; they must be a table."""
     array = x.detach().cpu() if isinstance(x, torch.Tensor) else np.asarray(x)
     if isinstance(array, torch.Tensor):
         # numpy has no bfloat16.
         array = array.numpy() if array.dtype == torch.float64 else array.float().numpy()
+    if array.ndim != 2:
+        raise InputError(f"points have shape {array.shape}; give (n_points, n_features)")
     return np.ascontiguousarray(array, dtype=np.float32 if array.dtype in (np.float16, np.float32) else np.float64)
 
 

@@ -6,8 +6,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import numpy as np
-
 from gelora_viz._checks import check_whole
 from gelora_viz.activations import Activations
 from gelora_viz.dimension._estimator import Estimator, most_neighbors
@@ -19,12 +17,6 @@ DEFAULT_K = 20
 _FEWEST_TEXTS = 10
 """With fewer texts, splits into halves repeat each other and show nothing."""
 _FEW_TEXTS = 50
-
-
-def check_confidence(confidence: object) -> None:
-    """Raise `InputError` unless it is a number between 0 and 1."""
-    if not isinstance(confidence, float | int | np.floating) or not 0 < confidence < 1:
-        raise InputError(f"confidence is {confidence!r}; give a number between 0 and 1")
 
 
 @contextmanager

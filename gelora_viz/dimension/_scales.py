@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 from scipy import special, stats
 
+from gelora_viz._checks import check_confidence
 from gelora_viz.dimension._calibration import Calibration, check_sizes, largest_distance, rounded_number, tabulate
 from gelora_viz.dimension._distance_laws import FAMILIES, Family
 from gelora_viz.dimension._graph import NeighborGraph
@@ -66,7 +67,7 @@ class ScaleFit:
         """Compute the two-sided interval, symmetric in the logarithm."""
         if not np.isfinite(self.std_error):
             return float("nan"), float("nan")
-        reach = float(stats.norm.ppf(0.5 + confidence / 2)) * self.std_error
+        reach = float(stats.norm.ppf(0.5 + check_confidence(confidence) / 2)) * self.std_error
         return self.dimension * float(np.exp(-reach)), self.dimension * float(np.exp(reach))
 
 

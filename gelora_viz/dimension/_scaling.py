@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from gelora_viz._checks import check_seed, check_whole, resolve_device
+from gelora_viz._checks import check_confidence, check_seed, check_whole, resolve_device
 from gelora_viz._results import frame_to_records, read_json, records_to_frame, write_json
 from gelora_viz.activations import Activations
 from gelora_viz.dimension._catalog import choose_estimators
@@ -20,7 +20,7 @@ from gelora_viz.dimension._cloud import Cloud
 from gelora_viz.dimension._estimator import Estimator, most_neighbors
 from gelora_viz.dimension._halving import SMALLEST_PART, count_levels, halve, refuse_slow, text_orders
 from gelora_viz.dimension._intervals import dimension_interval, gaps_between_halves, split_texts
-from gelora_viz.dimension._points import DEFAULT_K, check_confidence, check_points, naming_layer
+from gelora_viz.dimension._points import DEFAULT_K, check_points, naming_layer
 from gelora_viz.dimension._tidy import TidyEstimates
 from gelora_viz.errors import InputError
 

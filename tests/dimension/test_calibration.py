@@ -111,6 +111,8 @@ def test_a_calibration_refuses_what_it_cannot_simulate():
         calibrate(TWONN, 100, 2, family="cube")
     with pytest.raises(InputError, match="between 1 and 9"):
         calibrate(MLE, 10, 10)
+    with pytest.raises(InputError, match=r"k is 2\.5; give a whole number"):
+        calibrate(MLE, 10, 2.5)
 
 
 def test_an_estimator_that_reads_more_than_distances_is_refused_and_not_miscalibrated():

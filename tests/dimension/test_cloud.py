@@ -99,6 +99,12 @@ def test_samples_of_two_layers_are_the_same_texts():
     np.testing.assert_array_equal(first.sample_rows, second.sample_rows)
 
 
+@pytest.mark.parametrize("reach", [-1, 2.5, "20"])
+def test_a_reach_that_is_no_number_of_neighbors_is_refused(reach):
+    with pytest.raises(InputError, match=f"reach is {reach!r}; give a whole number of at least 0"):
+        Cloud(points_with_copies(), reach)
+
+
 def test_a_subset_is_a_cloud_of_its_own(searches):
     points = points_with_copies()
     members = np.arange(len(points)) < 100

@@ -153,10 +153,12 @@ def test_more_neighbors_than_distinct_points_are_refused_with_the_numbers(k):
     assert neighbor_graph(points, 3).n_points == 4
 
 
-@pytest.mark.parametrize("k", [0, -1])
-def test_fewer_than_one_neighbor_is_refused(k):
-    with pytest.raises(InputError, match=f"k is {k}"):
+@pytest.mark.parametrize("k", [0, -1, 2.0, "2", None])
+def test_a_k_that_is_no_whole_number_of_at_least_one_is_refused(k):
+    with pytest.raises(InputError, match=f"k is {k!r}; give a whole number of at least 1"):
         neighbor_graph(curved(10), k)
+    with pytest.raises(InputError, match=f"k is {k!r}; give a whole number of at least 1"):
+        neighbor_graph(curved(10), 3).nearest(k)
 
 
 @pytest.mark.parametrize("n_points", [1, 2, 50])
