@@ -42,14 +42,23 @@ def write_json(path: str | os.PathLike[str], kind: str, content: Mapping[str, An
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> Path:
-    """Write a text file in UTF-8, atomically; raises `StudyError` where the folder cannot be written."""
+    """`write_bytes` of a text in UTF-8."""
+    return write_bytes(path, text.encode())
+
+
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> Path:
+    """Write a file beside its place and move it there, so that there is the old one or the new one.
+
+    Raises:
+        StudyError: if the folder cannot be made or written.
+    """
     target = Path(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                stream.write(text)
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(content)
             os.chmod(temporary, 0o666 & ~_UMASK)  # noqa: PTH101 - mkstemp's 0600 would hide the file from colleagues
             Path(temporary).replace(target)
         except BaseException:
@@ -105,7 +114,7 @@ def frame_html(frame: pd.DataFrame, *, caption: str, digits: int = 3, max_rows: 
     head = "".join(f"<th style='text-align:left'>{html.escape(str(column))}</th>" for column in shown.columns)
     rows = "".join(
         "<tr>"
-        + "".join(f"<td style='text-align:left'>{html.escape(_cell(value, digits))}</td>" for value in row)
+        + "".join(f"<td style='text-align:left'>{html.escape(format_cell(value, digits))}</td>" for value in row)
         + "</tr>"
         for row in shown.itertuples(index=False)
     )
@@ -117,14 +126,26 @@ def frame_html(frame: pd.DataFrame, *, caption: str, digits: int = 3, max_rows: 
     )
 
 
-def _cell(value: object, digits: int) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "–"
-    if isinstance(value, str | int):
-        return str(value)
-    import numpy as np
+def format_cell(value: Any, decimals: int | None = None) -> str:  # noqa: ANN401 - whatever a frame holds
+    """A value as a table shows it.
 
-    return f"{value:.{digits}f}" if isinstance(value, float | np.floating) else str(value)
+    Args:
+        value: None and NaN become a dash, truth values yes and no, and whole numbers get thousands separators.
+        decimals: of numbers that are not whole; by default three below 10 and one from there on.
+    """
+    match value.item() if hasattr(value, "item") else value:  # numpy's
+        case None:
+            return "–"
+        case bool(truth):
+            return "yes" if truth else "no"
+        case int(number):
+            return f"{number:,}"
+        case float(number):
+            if decimals is None:
+                decimals = 3 if abs(number) < 10 else 1
+            return "–" if math.isnan(number) else f"{number:.{decimals}f}"
+        case other:
+            return "–" if other != other else str(other)  # what pandas has for no time
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON-able value in, any out

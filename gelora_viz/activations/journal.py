@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from gelora_viz._locks import FileLock
 from gelora_viz._results import read_json, write_json
 from gelora_viz.activations.result import DOCUMENT, KIND
 from gelora_viz.activations.storage import LayerFile, check_space, check_width, file_name, narrow, sync, writing
@@ -169,25 +169,13 @@ def finished_identity(folder: Path) -> dict[str, Any] | None:
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Wait until no other process captures into this folder; a killed process keeps nobody waiting."""
+    lock = FileLock(folder / _LOCK)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        if not lock.acquire():
+            logger.warning("another process captures into %s; waiting for it", folder)
+            lock.acquire(wait=True)
     try:
-        _lock(descriptor, folder)
         yield
     finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int, folder: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows: two captures into one folder are left to the user
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        logger.warning("another process captures into %s; waiting for it", folder)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-    except OSError:  # some network file systems know no locks
-        logger.debug("no locks in %s", folder)
+        lock.release()

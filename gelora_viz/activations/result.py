@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from gelora_viz._results import frame_html, frame_to_records, read_json, records_to_frame, write_json
 from gelora_viz.activations.storage import LayerFile, StoredPoints, file_name
@@ -21,8 +19,6 @@ from gelora_viz.errors import InputError, StudyError
 KIND = "activations"
 DOCUMENT = "activations.json"
 """Its presence says that a folder's points are complete."""
-_POINTS = "points.safetensors"
-"""One file for all layers: how they were saved before each had a file of its own."""
 _LAYER_COLUMNS = ["layer", "stack", "depth"]
 _PROVENANCE_COLUMNS = ["text", "token", "position"]
 
@@ -185,7 +181,7 @@ class Activations:
         provenance = pd.DataFrame(document["provenance"], columns=_PROVENANCE_COLUMNS)
         provenance["token"] = provenance["token"].astype(object).where(provenance["token"].notna(), None)
         return cls(
-            points=StoredPoints(folder, document["files"]) if "files" in document else _load_one_file(folder),
+            points=StoredPoints(folder, document["files"]),
             layer_frame=layers,
             provenance=provenance,
             pooling=document["pooling"],
@@ -201,18 +197,11 @@ class Activations:
         return frame_html(shown, caption=repr(self))
 
 
-def _load_one_file(folder: Path) -> dict[str, torch.Tensor]:
-    try:
-        return load_file(folder / _POINTS)
-    except (OSError, SafetensorError) as error:
-        raise StudyError(f"cannot read {folder / _POINTS}: {error}; capture again") from error
-
-
 def _files_of(folder: Path) -> list[str]:
     """Files of the activations saved in a folder, to be replaced; nobody else's."""
     if not (folder / DOCUMENT).exists():
         return []
     try:
-        return list(read_json(folder / DOCUMENT, KIND).get("files", {"": _POINTS}).values())
+        return list(read_json(folder / DOCUMENT, KIND).get("files", {}).values())
     except StudyError:
         return []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ import pandas as pd
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from gelora_viz._results import write_bytes
 from gelora_viz._version import __version__
 from gelora_viz.errors import StudyError
 from gelora_viz.plots import describe_umap, to_svg
@@ -94,21 +94,9 @@ def make_frame(coordinates: np.ndarray, points: np.ndarray, texts: Any, tokens: 
 
 def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> Path:
     """Write a safetensors file, whole or not at all, with what else is to be said as JSON in its header."""
-    target = Path(path)
     document = {"kind": _KIND, "schema_version": _SCHEMA_VERSION, "gelora_viz": __version__, **about}
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    content = save(contiguous, metadata={_KIND: json.dumps(document)})
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as place:
-            temporary = Path(place) / target.name
-            temporary.write_bytes(content)
-            temporary.replace(target)
-    except OSError as error:
-        raise StudyError(
-            f"cannot write {target}: {error.strerror or error}; choose a folder you can write to"
-        ) from error
-    return target
+    return write_bytes(path, save(contiguous, metadata={_KIND: json.dumps(document)}))
 
 
 def read_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -97,14 +97,11 @@ def respent_ranks(
     """Ranks in proportion to the plan's weights, as an allocation with this budget gives them.
 
     Raises:
-        InputError: if the budget does not pay for `min_rank` everywhere, or the plan knows no weights.
+        InputError: if the budget does not pay for `min_rank` everywhere.
     """
     limits = _limits(frame, max_rank)
-    weights = [float(weight) for weight in frame["weight"]]
-    if not all(map(math.isfinite, weights)):
-        raise InputError("the plan knows no weights, as older files do not; allocate the ranks again")
     return apportion(
-        weights,
+        [float(weight) for weight in frame["weight"]],
         _costs(frame),
         limits,
         groups,

@@ -14,10 +14,10 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
-from gelora_viz._results import frame_html, frame_to_records, read_json, records_to_frame, write_json
+from gelora_viz._results import frame_html, frame_to_records, read_json, records_to_frame, write_bytes, write_json
 from gelora_viz.errors import InputError, StudyError
 
 _KIND = "compression"
@@ -89,12 +89,9 @@ class Compression:
         """
         folder = Path(path)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            unfinished = folder / f".{SAFETENSORS_WEIGHTS_NAME}.{os.getpid()}"
-            save_file(dict(self.weights), unfinished, metadata={"format": "pt"})
-            unfinished.replace(folder / SAFETENSORS_WEIGHTS_NAME)
+            write_bytes(folder / SAFETENSORS_WEIGHTS_NAME, save(dict(self.weights), metadata={"format": "pt"}))
             self.config.save_pretrained(str(folder))
-        except (OSError, SafetensorError) as error:
+        except OSError as error:
             raise StudyError(f"cannot write {folder}: {error}; choose a folder you can write to") from error
         content = {
             "updates": frame_to_records(self.frame),

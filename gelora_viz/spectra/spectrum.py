@@ -59,14 +59,12 @@ class UpdateSpectrum:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> UpdateSpectrum:
-        """The inverse of `to_dict`; the share of the energy, which older files lack, comes from the norms."""
+        """The inverse of `to_dict`."""
         records = list(content["updates"])
         further = [name for name in WEIGHT_COLUMNS if records and name in records[0]]
         frame = records_to_frame(records, [*COLUMNS, *further])
         floats = [name for name in frame if name not in ("module", "numerical_rank", "n_intruders")]
         frame[floats] = frame[floats].astype(float)  # a column of nulls alone would be one of objects
-        if records and "energy_share" not in records[0]:
-            frame["energy_share"] = _energy_shares(frame["norm"])
         values = {module: np.asarray(each, dtype=np.float64) for module, each in content["singular_values"].items()}
         return cls(frame, values, content["method"], content["settings"])
 

@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from gelora_viz.finetuning.classifier import TextClassifier
-from gelora_viz.finetuning.probe import fit_probe, sample_batches
 from gelora_viz.ranks.strategies import find_strategy
 from gelora_viz.sources import LoadedModel, TextData
+from gelora_viz.training import TextClassifier, fit_probe, sample_batches
 
 
 def model_readings(strategy: str, loaded: LoadedModel, data: TextData, *, n_texts: int, seed: int) -> dict[str, Any]:
@@ -56,23 +55,13 @@ def allocation_settings(
     seed: int,
     profile: str | None,
 ) -> Mapping[str, Any]:
-    """What the plan depends on.
-
-    Earlier studies noted nine of these, and "ceil" for a rounding that was not given. The others are only noted where
-    they make a difference, so that the plans of those studies are found again.
-    """
-    settings: dict[str, Any] = {
-        "strategy": strategy, "pooling": pooling, "estimator": estimator, "budget": budget,
-        "budget_rank": budget_rank, "target_modules": target_modules, "rounding": rounding or "ceil",
-        "max_rank": max_rank, "profile": profile,
-    }  # fmt: skip
+    """What the plan depends on; None for an option that its strategy does not read."""
     chosen = find_strategy(strategy)
-    if chosen.bounds and rounding is not None and (budget is not None or budget_rank is not None):
-        settings["rounded"] = "before scaling"
-    if min_rank != 1:
-        settings["min_rank"] = min_rank
-    if chosen.reads == "batches":
-        settings["n_texts"] = n_texts
-    if chosen.reads == "batches" or strategy == "random":
-        settings["seed"] = seed
-    return settings
+    runs_model = chosen.reads == "batches"
+    return {
+        "strategy": strategy, "pooling": pooling, "estimator": estimator, "budget": budget,
+        "budget_rank": budget_rank, "target_modules": target_modules,
+        "rounding": rounding if chosen.bounds else None, "min_rank": min_rank, "max_rank": max_rank,
+        "n_texts": n_texts if runs_model else None, "seed": seed if runs_model or strategy == "random" else None,
+        "profile": profile,
+    }  # fmt: skip

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, select_autoescape
 from markupsafe import Markup
 
-from gelora_viz._results import frame_to_records, write_json, write_text
+from gelora_viz._results import format_cell, frame_to_records, write_json, write_text
 from gelora_viz._version import __version__
+from gelora_viz.comparison import difference_in_words, metric_of, shorten_comparison
 from gelora_viz.dimension import ESTIMATORS, DimensionProfile
-from gelora_viz.finetuning.comparison import difference_in_words, metric_of, shorten_comparison
 from gelora_viz.plots import save_paper_figure, to_plotly
 from gelora_viz.study.caveats import caveats
 from gelora_viz.study.findings import Findings
@@ -61,7 +60,7 @@ def _page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["cell"] = _cell
+    environment.filters["cell"] = format_cell
     figures = [
         {
             "title": each.title,
@@ -106,17 +105,6 @@ def _interactive(picture: Picture, *, first: bool) -> Markup:
             config={"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["sendDataToCloud"]},
         )
     )  # fmt: skip
-
-
-def _cell(value: Any) -> str:  # noqa: ANN401 - whatever a frame holds
-    """A number as a table shows it; missing is a dash."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _summary(comparison: pd.DataFrame | None) -> str:

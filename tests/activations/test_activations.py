@@ -1,13 +1,11 @@
 """The captured points as an object: rows that belong together, saved and loaded unchanged."""
 
-import json
 import time
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from gelora_viz.activations import Activations, capture
 from gelora_viz.errors import InputError, StudyError
@@ -132,20 +130,6 @@ def test_saving_touches_no_file_of_others(captured, tmp_path):
     captured.save(tmp_path)
     captured.save(tmp_path)
     assert (tmp_path / "model.safetensors").read_bytes() == b"a model"
-
-
-def test_all_layers_in_one_file_as_they_were_saved_before_still_load(captured, tmp_path):
-    captured.save(tmp_path)
-    document = json.loads((tmp_path / "activations.json").read_text())
-    for name in document.pop("files").values():
-        (tmp_path / name).unlink()
-    (tmp_path / "activations.json").write_text(json.dumps(document))
-    save_file({layer: captured[layer] for layer in captured}, tmp_path / "points.safetensors")
-    again = Activations.load(tmp_path)
-    assert all(torch.equal(again[layer], captured[layer]) for layer in captured)
-    (tmp_path / "points.safetensors").write_bytes(b"damaged")
-    with pytest.raises(StudyError, match=r"cannot read .*points\.safetensors.*capture again"):
-        Activations.load(tmp_path)
 
 
 def test_a_folder_that_cannot_be_written_is_named(captured, tmp_path):

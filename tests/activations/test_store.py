@@ -388,7 +388,6 @@ def test_rows_are_written_in_any_order(tmp_path):
 
 
 def test_two_processes_never_write_one_store_at_once(tmp_path):
-    pytest.importorskip("fcntl")
     program = (
         "import sys, pathlib\nfrom gelora_viz.activations.journal import alone\n"
         "with alone(pathlib.Path(sys.argv[1])):\n    print('in', flush=True)\n"

@@ -327,6 +327,3 @@ def test_another_budget_must_pay_for_the_lowest_ranks(tiny, profile_of):
     plan = allocate_ranks(profile_of(model, [5.0, 7.3, 6.0, 6.4]), model, budget=9_000)
     with pytest.raises(InputError, match="below rank 1 everywhere"):
         plan.with_budget(10)
-    forgetful = RankPlan(plan.frame.assign(weight=np.nan), plan.strategy, plan.budget, plan.settings)
-    with pytest.raises(InputError, match="knows no weights"):
-        forgetful.with_budget(9_000)

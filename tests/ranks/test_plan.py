@@ -165,17 +165,6 @@ def test_a_plan_without_dimensions_can_be_saved_too(tiny, tmp_path):
     assert loaded.by_layer()["rank"].tolist() == [2.0, 2.0, 2.0]
 
 
-def test_a_plan_that_was_saved_before_weights_were_kept_has_none(plan, tmp_path):
-    file = plan.save(tmp_path / "plan.json")
-    content = json.loads(file.read_text())
-    for row in content["ranks"]:
-        del row["weight"]
-    file.write_text(json.dumps(content))
-    loaded = RankPlan.load(file)
-    assert loaded.frame["weight"].isna().all()
-    pd.testing.assert_frame_equal(loaded.frame.drop(columns="weight"), plan.frame.drop(columns="weight"))
-
-
 def test_a_missing_plan_and_a_file_of_another_kind_are_refused(plan, tmp_path):
     with pytest.raises(StudyError, match=r"no rank plan at .*missing\.json"):
         RankPlan.load(tmp_path / "missing.json")

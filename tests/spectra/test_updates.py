@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 
 import numpy as np
 import pytest
@@ -242,17 +241,6 @@ def test_the_norm_of_a_product_is_found_without_the_product():
 def test_shares_of_the_energy_are_squared_norms_over_their_sum(tiny):
     frame = measure_spectra(trained(tiny("bert")[0], LoraConfig(r=4, target_modules=BOTH))).frame
     np.testing.assert_allclose(frame["energy_share"], frame["norm"] ** 2 / (frame["norm"] ** 2).sum())
-
-
-def test_a_spectrum_saved_before_there_were_shares_gets_them_from_its_norms(tiny, tmp_path):
-    spectrum = measure_spectra(trained(tiny("bert")[0], LoraConfig(r=4, target_modules=BOTH)))
-    path = spectrum.save(tmp_path / "spectrum.json")
-    document = json.loads(path.read_text())
-    for row in document["updates"]:
-        del row["energy_share"]
-    path.write_text(json.dumps(document))
-    loaded = UpdateSpectrum.load(path)
-    np.testing.assert_allclose(loaded.frame["energy_share"], spectrum.frame["energy_share"])
 
 
 # Against the weight
