@@ -25,7 +25,7 @@ from machine import describe_machine, peak_mib
 from sklearn.neighbors import NearestNeighbors
 
 from gelora_viz import Activations, estimate_dimension, neighbor_graph
-from gelora_viz.dimension import ESTIMATORS
+from gelora_viz.dimension import ESTIMATORS, Cloud
 
 K = 20
 SIX = ("twonn", "gride", "mle", "mom", "mind_ml", "mada")
@@ -47,8 +47,8 @@ def product(points: np.ndarray, *, half: bool) -> None:
 
 def values_of(points: np.ndarray, names: tuple[str, ...]) -> list[float]:
     """One graph, then every estimate, without intervals."""
-    graph = neighbor_graph(points, max(K, *(ESTIMATORS[name].neighbors(K) for name in names)))
-    return [ESTIMATORS[name].apply(graph, K, points[graph.kept]) for name in names]
+    cloud = Cloud(points, max(K, *(ESTIMATORS[name].neighbors(K) for name in names)))
+    return [ESTIMATORS[name](cloud, K) for name in names]
 
 
 def profile_of(points: np.ndarray, names: tuple[str, ...]) -> None:

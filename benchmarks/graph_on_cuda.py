@@ -14,8 +14,7 @@ import numpy as np
 import torch
 from machine import describe_machine
 
-from gelora_viz import neighbor_graph
-from gelora_viz.dimension import ESTIMATORS
+from gelora_viz.dimension import ESTIMATORS, Cloud
 
 K = 100
 SIZES = ((100_000, 4096), (20_000, 1024))
@@ -52,10 +51,11 @@ def main(n_rounds: int) -> None:
         for _ in range(n_rounds + 1):
             torch.cuda.reset_peak_memory_stats()
             start = time.perf_counter()
-            graph = neighbor_graph(points, K, device="cuda")
+            cloud = Cloud(points, K, device="cuda")
+            cloud.graph(K)
             middle = time.perf_counter()
             for each in closed:
-                each.apply(graph, K)
+                each(cloud, K)
             graphs.append(middle - start)
             estimates.append(time.perf_counter() - middle)
         graph_seconds, estimate_seconds = float(np.median(graphs[1:])), float(np.median(estimates[1:]))

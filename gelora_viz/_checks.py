@@ -58,6 +58,13 @@ def check_folder(folder: str | os.PathLike[str], what: str) -> Path:
     return path
 
 
+def check_confidence(confidence: object) -> float:
+    """The level of an interval; raises `InputError` unless it is a number between 0 and 1."""
+    if not isinstance(confidence, float | int | np.floating) or not 0 < confidence < 1:
+        raise InputError(f"confidence is {confidence!r}; give a number between 0 and 1")
+    return float(confidence)
+
+
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """The end of an error message about an unknown name: the nearest known ones, or else a few of them."""
     names = list(dict.fromkeys(known))

@@ -225,7 +225,7 @@ def test_corrected_dimensions_are_printed_below_the_raw_ones(good):
 def test_estimators_are_listed_with_what_they_need_and_cost(good):
     answer = good["estimators"]
     assert answer.code == 0, answer.err
-    assert all(name in answer.out for name in ("twonn", "danco", "k neighbours", "n k^2 D", "Levina & Bickel 2004"))
+    assert all(name in answer.out for name in ("twonn", "danco", "k neighbors", "n k^2 D", "Levina & Bickel 2004"))
 
 
 @pytest.mark.parametrize("name", ["uniform", "gelora", "gradient"])

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gelora_viz._checks import check_folder, check_seed, did_you_mean
+from gelora_viz._checks import check_confidence, check_folder, check_seed, did_you_mean
 from gelora_viz.comparison.paired import tabulate_results
 from gelora_viz.comparison.result import Comparison, metric_of
 from gelora_viz.comparison.rounds import run_all
@@ -123,8 +123,7 @@ def _check_settings(
         raise InputError(f"learning_rates are {list(learning_rates)} and sweep_rates is False; give one of them")
     if learning_rates is not None and (not learning_rates or not all(0 < rate < 1 for rate in learning_rates)):
         raise InputError(f"learning_rates are {list(learning_rates)}; give some between 0 and 1")
-    if not 0 < confidence < 1:
-        raise InputError(f"confidence is {confidence}; give a share between 0 and 1, such as 0.95")
+    check_confidence(confidence)
     return listed
 
 

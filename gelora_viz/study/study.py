@@ -17,9 +17,13 @@ from gelora_viz._version import __version__
 from gelora_viz.activations import Activations, capture
 from gelora_viz.activations.pooling import check_pooling
 from gelora_viz.comparison import Comparison, compare, tabulate_results
-from gelora_viz.dimension import DimensionProfile, estimate_dimension
-from gelora_viz.dimension.estimate import DEFAULT_K, check_number
-from gelora_viz.dimension.formulas import choose_estimators
+from gelora_viz.dimension import (
+    DEFAULT_K,
+    DimensionProfile,
+    check_enough_points,
+    choose_estimators,
+    estimate_dimension,
+)
 from gelora_viz.errors import InputError, RunError, StudyError
 from gelora_viz.ranks import RankPlan, allocate_ranks, uniform_budget
 from gelora_viz.ranks.strategies import find_strategy
@@ -244,7 +248,7 @@ class Study:
         for pooling in poolings:
             # How many tokens there are is known once they are captured.
             n_points = n_texts * _MOST_TOKENS if pooling == "tokens" else n_texts
-            check_number(min(n_points, max_points or n_points), n_texts, chosen, k)
+            check_enough_points(min(n_points, max_points or n_points), n_texts, chosen, k)
         profiles = {}
         for pooling in poolings:
             seen = {
