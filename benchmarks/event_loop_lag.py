@@ -25,8 +25,8 @@ from machine import describe_machine
 from peft import LoraConfig
 
 from gelora_viz import RunSpec, launch
-from gelora_viz.finetuning.folder import RunFolder
-from gelora_viz.finetuning.training import train
+from gelora_viz.runs import RunFolder
+from gelora_viz.training import train
 
 NAP = 0.005
 LOOKS_PER_SECOND = 4

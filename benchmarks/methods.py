@@ -18,7 +18,7 @@ from machine import describe_machine
 from peft import AdaLoraConfig, EvaConfig, LoraConfig, PeftConfig, VeraConfig
 
 import gelora_viz as gv
-from gelora_viz.finetuning.comparison import shorten_comparison
+from gelora_viz.comparison import shorten_comparison
 
 RESULTS = Path(__file__).parent / "results"
 BUDGET_RANK = 4
@@ -50,7 +50,7 @@ def plans_and_configs(study: gv.Study) -> dict[str, gv.RankPlan | PeftConfig | s
 
 def main(folder: str, n_seeds: str = "3", steps: str = "200", at_once: str = "2", methods: str = "") -> None:
     """Compare all methods, or those named, and write."""
-    study = gv.Study(folder, model="minilm", data="icd10cm")
+    study = gv.Study.create(folder, model="minilm", data="icd10cm")
     adapters = plans_and_configs(study)
     options = {"steps": int(steps), "model": "minilm", "data": str((study.path / "data.jsonl").resolve())}
     specs = [gv.RunSpec(name, adapter, **options) for name, adapter in adapters.items()]

@@ -27,7 +27,7 @@ from jupyter_lab import JupyterLab
 RESULTS = Path(__file__).parent / "results" / "panels_page.txt"
 SETUP = """
 import gelora_viz as gv
-study = gv.Study({study!r})
+study = gv.Study.open({study!r})
 model, profile = study.loaded.model, study.profiles()["tokens"]
 points, results = gv.Activations.load(study.path / "activations" / "mean"), study.results()
 import gelora_viz.widgets.explorer, gelora_viz.widgets.dashboard

@@ -141,7 +141,7 @@ def describe_growth() -> Drawing:
 
 def of_study(folder: str) -> dict[str, Callable[[], Drawing | None]]:
     """Name -> what draws it, from a study's results."""
-    study = Study(folder)
+    study = Study.open(folder)
 
     def rank_profile() -> Drawing:
         spectrum = next(result.spectrum for result in study.results() if result.spec.name == "gelora")
@@ -155,7 +155,7 @@ def of_study(folder: str) -> dict[str, Callable[[], Drawing | None]]:
         "scaling": lambda: describe_scaling(
             dimension_scaling(Activations.load(study.path / "activations" / "tokens"))
         ),
-        "comparison": lambda: describe_comparison(study.compare()),
+        "comparison": lambda: describe_comparison(study.tabulate_results()),
     }
 
 

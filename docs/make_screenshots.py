@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 PICTURES = Path(__file__).parent / "pictures"
 SETUP = """
 import gelora_viz as gv
-study = gv.Study({study!r})
+study = gv.Study.open({study!r})
 profile = study.profiles()["tokens"]
 results = {{result.spec.name: result for result in study.results()}}
 """

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from gelora_viz.adapters import GenLoraConfig as GenLoraConfig
     from gelora_viz.adapters import add_adapter as add_adapter
     from gelora_viz.adapters import fit_budget as fit_budget
+    from gelora_viz.comparison import Comparison as Comparison
+    from gelora_viz.comparison import compare as compare
+    from gelora_viz.comparison import tabulate_results as tabulate_results
     from gelora_viz.dimension import DimensionProfile as DimensionProfile
     from gelora_viz.dimension import DimensionScaling as DimensionScaling
     from gelora_viz.dimension import NeighborGraph as NeighborGraph
@@ -41,26 +44,21 @@ if TYPE_CHECKING:
     from gelora_viz.dimension import local_dimension as local_dimension
     from gelora_viz.dimension import neighbor_graph as neighbor_graph
     from gelora_viz.errors import GeloraVizError as GeloraVizError
-    from gelora_viz.finetuning import Comparison as Comparison
-    from gelora_viz.finetuning import LocalExecutor as LocalExecutor
-    from gelora_viz.finetuning import RayExecutor as RayExecutor
-    from gelora_viz.finetuning import Run as Run
-    from gelora_viz.finetuning import RunResult as RunResult
-    from gelora_viz.finetuning import RunSpec as RunSpec
-    from gelora_viz.finetuning import attach as attach
-    from gelora_viz.finetuning import compare as compare
-    from gelora_viz.finetuning import compare_runs as compare_runs
-    from gelora_viz.finetuning import fit_probe as fit_probe
-    from gelora_viz.finetuning import launch as launch
-    from gelora_viz.finetuning import relaunch as relaunch
-    from gelora_viz.finetuning import runs as runs
-    from gelora_viz.finetuning import sample_batches as sample_batches
     from gelora_viz.maps import Projection as Projection
     from gelora_viz.maps import project as project
     from gelora_viz.ranks import RankPlan as RankPlan
     from gelora_viz.ranks import allocate_ranks as allocate_ranks
     from gelora_viz.ranks import find_matrices as find_matrices
     from gelora_viz.ranks import uniform_budget as uniform_budget
+    from gelora_viz.runs import LocalExecutor as LocalExecutor
+    from gelora_viz.runs import RayExecutor as RayExecutor
+    from gelora_viz.runs import Run as Run
+    from gelora_viz.runs import RunResult as RunResult
+    from gelora_viz.runs import RunSpec as RunSpec
+    from gelora_viz.runs import attach as attach
+    from gelora_viz.runs import launch as launch
+    from gelora_viz.runs import list_runs as list_runs
+    from gelora_viz.runs import relaunch as relaunch
     from gelora_viz.sources import LoadedModel as LoadedModel
     from gelora_viz.sources import TextData as TextData
     from gelora_viz.sources import fetch_model as fetch_model
@@ -76,6 +74,8 @@ if TYPE_CHECKING:
     from gelora_viz.spectra import measure_spectra as measure_spectra
     from gelora_viz.study import Study as Study
     from gelora_viz.study import run_demo as run_demo
+    from gelora_viz.training import fit_probe as fit_probe
+    from gelora_viz.training import sample_batches as sample_batches
 
 _ROOMS = {
     "sources": ("LoadedModel", "TextData", "fetch_model", "load_model", "load_texts"),
@@ -90,10 +90,11 @@ _ROOMS = {
         "Compression", "DimensionHistory", "DimensionRecorder", "SpectrumHistory", "SpectrumRecorder",
         "UpdateSpectrum", "compress", "measure_spectra",
     ),
-    "finetuning": (
-        "Comparison", "LocalExecutor", "RayExecutor", "Run", "RunResult", "RunSpec", "attach", "compare",
-        "compare_runs", "fit_probe", "launch", "relaunch", "runs", "sample_batches",
+    "runs": (
+        "LocalExecutor", "RayExecutor", "Run", "RunResult", "RunSpec", "attach", "launch", "list_runs", "relaunch",
     ),
+    "training": ("fit_probe", "sample_batches"),
+    "comparison": ("Comparison", "compare", "tabulate_results"),
     "maps": ("Projection", "project"),
     "study": ("Study", "run_demo"),
     "errors": ("GeloraVizError",),

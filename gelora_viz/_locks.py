@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from pathlib import Path
+from typing import Self
 
 import filelock
 
@@ -39,3 +40,10 @@ class FileLock:
     def release(self) -> None:
         """Let go of it, if it is held."""
         self._lock.release()
+
+    def __enter__(self) -> Self:
+        self.acquire(wait=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()

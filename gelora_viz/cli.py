@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -22,8 +22,9 @@ from gelora_viz.ranks.strategies import list_strategies
 if TYPE_CHECKING:
     import pandas as pd
 
+    from gelora_viz.comparison import Comparison
     from gelora_viz.doctor import Diagnosis, Folder
-    from gelora_viz.finetuning import Comparison
+    from gelora_viz.study import Study
 
 
 INTERRUPTED = 130
@@ -33,8 +34,9 @@ app = typer.Typer(
     name="gelora-viz",
     help=(
         "See and test the intrinsic dimension of a transformer's hidden states, and choose LoRA ranks from it.\n\n"
-        "Five commands walk one study folder: profile, allocate, finetune, compare, report; figures and "
-        "dashboard show it. A finished step is not repeated, an interrupted one starts again. Exit status: 0 done, 2 "
+        "Four commands walk one study folder: profile, allocate, finetune, report; compare trains methods over "
+        "several seeds, and results, figures and dashboard show what there is. A finished step is not repeated, an "
+        "interrupted one starts again. Exit status: 0 done, 2 "
         "unusable input (one line says what and what to do), 130 interrupted."
     ),
     no_args_is_help=True,
@@ -82,7 +84,7 @@ def demo(
 
     _quieten_libraries()
     table = run_demo(study, quick=quick, seed=seed, progress=not quiet)
-    _print_runs(table)
+    _print_results(table)
     print(f"\nreport   {study / 'report.html'}\nfigures  {study / 'figures'}\ntables   {study / 'tables'}")
 
 
@@ -211,14 +213,11 @@ def profile(
 
     Example: gelora-viz profile my-study --model FacebookAI/roberta-base --data reviews.csv --label-column stars
     """
-    from gelora_viz.study import Study
-    from gelora_viz.study.study import POOLINGS
+    from gelora_viz.study import POOLINGS
 
     _quieten_libraries()
-    opened = Study(
-        study, model=model, data=data, text_column=text_column, label_column=label_column, max_texts=max_texts,
-        seed=None if data is None and (study / "study.json").exists() else seed, trust_remote_code=trust_remote_code,
-    )  # fmt: skip
+    choices = {"text_column": text_column, "label_column": label_column, "max_texts": max_texts}
+    opened = _open_or_create(study, model, data, choices, seed=seed, trust_remote_code=trust_remote_code)
     profiles = opened.profile(
         poolings=pooling or POOLINGS, estimators=estimator, k=k, correct=correct, plateau=plateau,
         max_points=max_points, max_length=max_length, device=device, seed=seed, progress=not quiet,
@@ -300,7 +299,7 @@ def allocate(
     from gelora_viz.study import Study
 
     _quieten_libraries()
-    opened = Study(_existing(study), trust_remote_code=trust_remote_code)
+    opened = Study.open(study, trust_remote_code=trust_remote_code)
     plan = opened.allocate(
         name, strategy=strategy, pooling=pooling, estimator=estimator, budget=budget, budget_rank=budget_rank,
         target_modules=target_module or None, rounding=rounding, min_rank=min_rank, max_rank=max_rank,
@@ -338,7 +337,7 @@ def finetune(
     from gelora_viz.study import Study
 
     _quieten_libraries()
-    opened = Study(_existing(study), trust_remote_code=trust_remote_code)
+    opened = Study.open(study, trust_remote_code=trust_remote_code)
     for name in plan:
         run = opened.finetune(
             name, steps=steps, batch_size=batch_size, learning_rate=learning_rate,
@@ -349,17 +348,27 @@ def finetune(
 
 
 @app.command()
-def compare(
+def results(
     study: StudyFolder,
-    plan: Annotated[
-        list[str] | None,
-        typer.Option(
-            help='Compare these over seeds: plans, "frozen" or "full"; repeat for several.  '
-            "[dim]default: show the runs of finetune[/dim]"
-        ),
-    ] = None,
     baseline: Annotated[
         str | None, typer.Option(help="Run to compare with.  [dim]default: uniform, or the first[/dim]")
+    ] = None,
+) -> None:
+    """Show the finished runs side by side, with intervals over test texts, and say which gaps are inside the noise.
+
+    Example: gelora-viz results my-study --baseline frozen
+    """
+    from gelora_viz.study import Study
+
+    _print_results(Study.open(study).tabulate_results(baseline=baseline))
+
+
+@app.command()
+def compare(
+    study: StudyFolder,
+    plan: Annotated[list[str], typer.Option(help='Name of a plan, "frozen" or "full"; repeat for several.')],
+    baseline: Annotated[
+        str | None, typer.Option(help="Method to compare with.  [dim]default: uniform, or the first[/dim]")
     ] = None,
     seeds: Annotated[int, typer.Option(help="Number of seeds: 0, 1, 2 and so on.")] = 3,
     sweep: Annotated[
@@ -375,26 +384,22 @@ def compare(
     trust_remote_code: TrustRemoteCode = False,
     quiet: Quiet = False,
 ) -> None:
-    """Show runs side by side, with intervals, and say which gaps are inside the noise.
+    """Train methods under several seeds, each at the learning rate that suits it, and compare them.
 
-    With --plan, every method is trained under every seed at the learning rate that suits it; Ctrl-C cancels, and the
-    same command goes on from there.
+    Ctrl-C cancels, and the same command goes on from there.
 
     Example: gelora-viz compare my-study --plan uniform --plan gelora --plan frozen --seeds 5 --at-once 2
     """
     from gelora_viz.study import Study
 
-    opened = Study(_existing(study), trust_remote_code=trust_remote_code)
-    if not plan:
-        return _print_runs(opened.compare(baseline=baseline))
     _quieten_libraries()
-    found = opened.compare_methods(
+    opened = Study.open(study, trust_remote_code=trust_remote_code)
+    found = opened.compare(
         plan, name=name, seeds=range(seeds), sweep_rates=sweep, baseline=baseline, at_once=at_once, steps=steps,
         batch_size=batch_size, task=task, progress=not quiet,
     )  # fmt: skip
     _print_comparison(found)
     print(f"runs     {opened.path / 'runs' / name}")
-    return None
 
 
 @app.command()
@@ -405,7 +410,7 @@ def report(study: StudyFolder) -> None:
     """
     from gelora_viz.study import Study
 
-    print(Study(_existing(study)).report())
+    print(Study.open(study).report())
 
 
 @app.command()
@@ -422,7 +427,7 @@ def figures(
     """
     from gelora_viz.study import Study
 
-    print(Study(_existing(study)).figures(venue, suffix=suffix))
+    print(Study.open(study).figures(venue, suffix=suffix))
 
 
 @app.command()
@@ -439,7 +444,7 @@ def dashboard(
     """
     from gelora_viz.widgets.serving import serve_dashboard
 
-    serve_dashboard(_existing(study), port=port, open_browser=open_browser)
+    serve_dashboard(study, port=port, open_browser=open_browser)
 
 
 def main() -> NoReturn:
@@ -479,12 +484,24 @@ def _interrupted() -> NoReturn:
     sys.exit(INTERRUPTED)
 
 
-def _existing(study: Path) -> Path:
-    if not (study / "study.json").exists():
+def _open_or_create(
+    path: Path, model: str | None, data: str | None, choices: dict[str, Any], *, seed: int, trust_remote_code: bool
+) -> Study:
+    """The study in the folder, which must be of the model and the data that are named; or a new one of both."""
+    from gelora_viz.study import Study
+
+    if (path / "study.json").exists():
+        opened = Study.open(path, trust_remote_code=trust_remote_code)
+        if data is None or opened.has_results:
+            opened.check_source(model=model, data=data, **choices, seed=None if data is None else seed)
+            return opened
+        model = model or opened.model_source
+    if model is None or data is None:
         raise GeloraVizError(
-            f"no study at {study}; begin one with: gelora-viz profile {study} --model ... --data ..."
+            f"no study at {path}; begin one with --model and --data, for example: gelora-viz profile {path} "
+            "--model minilm --data icd10cm"
         )
-    return study
+    return Study.create(path, model=model, data=data, **choices, seed=seed, trust_remote_code=trust_remote_code)
 
 
 def _quieten_libraries() -> None:
@@ -498,8 +515,8 @@ def _quieten_libraries() -> None:
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def _print_runs(table: pd.DataFrame) -> None:
-    from gelora_viz.finetuning.comparison import metric_of, shorten_comparison
+def _print_results(table: pd.DataFrame) -> None:
+    from gelora_viz.comparison import metric_of, shorten_comparison
 
     seeds = ", ".join(sorted(set(table["seeds"])))
     title = f"Test {metric_of(table)} with 95 % intervals over test texts; seed {seeds}"
@@ -507,7 +524,7 @@ def _print_runs(table: pd.DataFrame) -> None:
 
 
 def _print_comparison(found: Comparison) -> None:
-    from gelora_viz.finetuning.comparison import shorten_comparison
+    from gelora_viz.comparison import shorten_comparison
 
     _print_table(shorten_comparison(found.frame), found.caption)
     for note in found.notes:

@@ -22,7 +22,7 @@ from packaging.utils import canonicalize_name
 from gelora_viz._cache import cache_folder, fetched_model, is_fetched
 from gelora_viz._version import __version__
 from gelora_viz.errors import GeloraVizError
-from gelora_viz.finetuning.queue import find_queue
+from gelora_viz.runs import find_queue
 
 _PROJECT = "gelora_viz"
 

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
+pytest_plugins = ("run_specs",)
+"""Fixtures of fine-tunings, which several rooms' tests launch."""
+
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 LONG_FILES = ("test_notebooks.py", "test_documentation.py", "test_dashboard.py", "test_fine_tuning.py")
 

@@ -10,9 +10,9 @@ import pandas as pd
 import torch
 
 from gelora_viz import Run, RunSpec, Study
-from gelora_viz.finetuning.folder import RunFolder
-from gelora_viz.finetuning.training import train
+from gelora_viz.runs import RunFolder
 from gelora_viz.study import study as study_module
+from gelora_viz.training import train
 
 
 def make_planned_study(
@@ -24,7 +24,7 @@ def make_planned_study(
 ) -> Study:
     """A study of 180 texts of three classes, with the plan "uniform" and nothing else."""
     frame = pd.DataFrame({"text": texts[:180], "label": [name(label) for label in labels[:180]]})
-    study = Study(path, model=str(model), data=frame)
+    study = Study.create(path, model=str(model), data=frame)
     study.allocate("uniform", strategy="uniform", budget_rank=2)
     return study
 

@@ -16,13 +16,12 @@ import psutil
 import pytest
 
 from gelora_viz import __version__
-from gelora_viz.finetuning import attach
-from gelora_viz.finetuning.folder import RunFolder
 from gelora_viz.ranks import STRATEGIES
+from gelora_viz.runs import RunFolder, attach
 
 COMMANDS = (
-    "demo", "fetch", "doctor", "profile", "estimators", "allocate", "finetune", "compare", "report", "figures",
-    "dashboard",
+    "demo", "fetch", "doctor", "profile", "estimators", "allocate", "finetune", "results", "compare", "report",
+    "figures", "dashboard",
 )  # fmt: skip
 PROGRAM = [sys.executable, "-m", "gelora_viz.cli"]
 MANY_CALLS = """
@@ -149,14 +148,14 @@ def bad(good, folder, tiny_folder, labelled_texts):
             "unwritable folder": [*profile, folder / "texts.csv", folder / "texts.csv" / "study"],
             "foreign folder": [*profile, folder / "texts.csv", folder / "foreign"],
             "another model": ["profile", study, "--model", "minilm"],
-            "other version": ["compare", other],
+            "other version": ["results", other],
             "budget too small": ["allocate", study, "--name", "tiny", "--budget", "3"],
             "unknown strategy": ["allocate", study, "--strategy", "best"],
             "unknown target": ["allocate", study, "--target-module", "qeury"],
             "unprofiled pooling": ["allocate", study, "--pooling", "tokens", "--budget-rank", "2"],
             "unknown plan": ["finetune", study, "--plan", "best"],
             "learning rate": ["finetune", study, "--plan", "uniform", "--learning-rate", "5"],
-            "nothing to compare": ["compare", study],
+            "nothing to show": ["results", study],
             "missing study": ["report", folder / "nowhere"],
         },
         GELORA_VIZ_CACHE=str(folder / "empty cache"),
@@ -271,7 +270,7 @@ BAD = {
     "unprofiled pooling": "no profile of pooling 'tokens' (made: mean)",
     "unknown plan": "no plan 'best' (made: gelora, gradient, uniform)",
     "learning rate": "learning_rate is 5.0; it must lie between 0 and 1",
-    "nothing to compare": "no finished runs",
+    "nothing to show": "no finished runs",
     "missing study": "gelora-viz profile",
 }
 
@@ -287,9 +286,10 @@ def test_an_unusable_input_is_one_line_that_says_what_and_exits_2(bad, name):
 
 
 def test_the_installed_entry_point_answers_in_the_same_way(tmp_path):
-    answer = subprocess.run([*PROGRAM, "compare", str(tmp_path)], capture_output=True, text=True, check=False)
+    answer = subprocess.run([*PROGRAM, "results", str(tmp_path)], capture_output=True, text=True, check=False)
     assert answer.returncode == 2
-    assert answer.stderr.startswith(f"error: no study at {tmp_path}; begin one with: gelora-viz profile")
+    assert answer.stderr.startswith(f"error: no study at {tmp_path}; begin one with ")
+    assert "gelora-viz profile PATH --model" in answer.stderr
     assert answer.stderr.count("\n") == 1
     usage = subprocess.run([*PROGRAM, "compare", "--bogus"], capture_output=True, text=True, check=False)
     assert usage.returncode == 2
@@ -332,7 +332,7 @@ def test_ctrl_c_cancels_the_worker_and_the_same_command_goes_on(good, folder):
     again = subprocess.run([*command, "3"], capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     assert "RunResult('uniform': accuracy" in again.stdout
-    compared = run_calls({"compare": ["compare", folder / "study"]})["compare"]
+    compared = run_calls({"results": ["results", folder / "study"]})["results"]
     assert compared.code == 0, compared.err
     assert "uniform" in compared.out
     assert "baseline" in compared.out

@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 
 from gelora_viz import __version__, doctor
 from gelora_viz.doctor import diagnose
-from gelora_viz.finetuning.queue import find_queue
+from gelora_viz.runs import find_queue
 
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
 

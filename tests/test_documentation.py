@@ -22,7 +22,9 @@ FEWER = {
         'gv.load_texts("icd10cm")': 'gv.load_texts("icd10cm", max_texts=150)',
         "gv.estimate_dimension(activations)": 'gv.estimate_dimension(activations, "twonn")',
         "steps=200)": "steps=2, evaluations=1)",
-        "gv.widgets.RankBudget(": 'study = gv.Study("my-study", data="data.jsonl"); gv.widgets.RankBudget(',
+        "gv.widgets.RankBudget(": (
+            'study = gv.Study.create("my-study", model="minilm", data="data.jsonl"); gv.widgets.RankBudget('
+        ),
     },
     "docs/panels.md": {"max_texts=600": "max_texts=150"},
     "docs/index.md": {

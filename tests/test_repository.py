@@ -131,7 +131,10 @@ def test_the_licence_is_the_whole_apache_licence():
     assert "END OF TERMS AND CONDITIONS" in licence
 
 
-@pytest.mark.parametrize("package", ["gelora_viz", "gelora_viz.finetuning", "gelora_viz.ranks", "gelora_viz.widgets"])
+@pytest.mark.parametrize(
+    "package",
+    ["gelora_viz", *(f"gelora_viz.{room}" for room in ("comparison", "ranks", "runs", "training", "widgets"))],
+)
 def test_names_that_are_imported_on_use_are_all_there_and_others_are_not(package):
     module = importlib.import_module(package)
     assert set(module.__all__) <= set(dir(module))

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-    from gelora_viz.finetuning import Comparison
+    from gelora_viz.comparison import Comparison
     from gelora_viz.plots.venue import Width
 
 __all__ = [
@@ -216,7 +216,7 @@ def comparison(results: pd.DataFrame | Comparison) -> go.Figure:
 
     Args:
         results: a `Comparison`, whose single seeds are drawn too; or a frame with one row per run, with columns run,
-            n_parameters, accuracy (a fraction) or perplexity, ci_low and ci_high, as `compare_runs` gives it.
+            n_parameters, accuracy (a fraction) or perplexity, ci_low and ci_high, as `tabulate_results` gives it.
 
     Returns:
         A plotly figure.
@@ -231,7 +231,7 @@ def score_by_size(results: pd.DataFrame | Comparison) -> go.Figure:
     """What parameters buy: each method's score with its interval, over the size of its adapter.
 
     Args:
-        results: a `Comparison`, or a frame as `compare_runs` gives it.
+        results: a `Comparison`, or a frame as `tabulate_results` gives it.
 
     Returns:
         A plotly figure.

@@ -13,7 +13,7 @@ from gelora_viz.plots.description import BLUE, GREY, VERMILLION, Drawing, Panel,
 from gelora_viz.plots.frames import floats, require_columns
 
 if TYPE_CHECKING:
-    from gelora_viz.finetuning import Comparison
+    from gelora_viz.comparison import Comparison
 
 # From here on, the noise of single steps hides how runs differ.
 NOISY_FROM = 100

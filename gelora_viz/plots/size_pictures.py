@@ -16,7 +16,7 @@ from gelora_viz.plots.results import Profile, Tabled
 from gelora_viz.plots.spectrum_pictures import columns_for, kinds_of_matrices
 
 if TYPE_CHECKING:
-    from gelora_viz.finetuning import Comparison
+    from gelora_viz.comparison import Comparison
 
 _UNITS = ((1e9, "B"), (1e6, "M"), (1e3, "k"))
 _MOST_LAYER_TICKS = 8
@@ -30,7 +30,7 @@ def describe_score_by_size(results: pd.DataFrame | Comparison) -> Drawing:
     Sizes are on a logarithmic axis. A method that trains none, the frozen probe, stands at the left end, apart.
 
     Args:
-        results: a `Comparison`, or a frame as `compare_runs` gives it: run, n_parameters or n_parameters_kept,
+        results: a `Comparison`, or a frame as `tabulate_results` gives it: run, n_parameters or n_parameters_kept,
             accuracy or perplexity, ci_low, ci_high.
 
     Raises:

@@ -1,6 +1,6 @@
 """A folder of results whose steps resume: texts, dimensions, plans, runs, tables, figures and one report."""
 
 from gelora_viz.study.demo import run_demo
-from gelora_viz.study.study import Study
+from gelora_viz.study.study import POOLINGS, Study
 
-__all__ = ["Study", "run_demo"]
+__all__ = ["POOLINGS", "Study", "run_demo"]

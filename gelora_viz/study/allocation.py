@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from gelora_viz.finetuning.classifier import TextClassifier
-from gelora_viz.finetuning.probe import fit_probe, sample_batches
 from gelora_viz.ranks.strategies import find_strategy
 from gelora_viz.sources import LoadedModel, TextData
+from gelora_viz.training import TextClassifier, fit_probe, sample_batches
 
 
 def model_readings(strategy: str, loaded: LoadedModel, data: TextData, *, n_texts: int, seed: int) -> dict[str, Any]:

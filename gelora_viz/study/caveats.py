@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from gelora_viz.comparison import BASELINE, NOISE, metric_of
 from gelora_viz.dimension.formulas import ESTIMATORS
-from gelora_viz.finetuning.comparison import BASELINE, NOISE, metric_of
 from gelora_viz.study.findings import Findings
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from gelora_viz.finetuning.spec import FROZEN
+from gelora_viz.runs import FROZEN
 from gelora_viz.study.study import Study
 
 BUDGET_RANK = 4
@@ -47,14 +47,14 @@ def run_demo(
         progress: show bars.
 
     Returns:
-        The table of runs, as from `compare_runs`.
+        The table of runs, as from `tabulate_results`.
     """
     size = QUICK if quick else FULL
-    study = Study(path, model="minilm", data="icd10cm", max_texts=size.max_texts, seed=seed)
+    study = Study.create(path, model="minilm", data="icd10cm", max_texts=size.max_texts, seed=seed)
     study.profile(max_points=size.max_points, seed=seed, progress=progress)
     study.allocate("uniform", strategy="uniform", pooling=PLAN_POOLING, budget_rank=BUDGET_RANK)
     study.allocate("gelora", strategy="gelora", pooling=PLAN_POOLING, budget_rank=BUDGET_RANK)
     for name in (FROZEN, "uniform", "gelora"):
         study.finetune(name, steps=size.steps, seed=seed, progress=progress)
     study.report()
-    return study.compare()
+    return study.tabulate_results()

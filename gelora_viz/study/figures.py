@@ -9,8 +9,8 @@ import pandas as pd
 
 from gelora_viz._results import write_text
 from gelora_viz._version import __version__
+from gelora_viz.comparison import BASELINE, BETTER, WORSE, metric_of
 from gelora_viz.errors import InputError
-from gelora_viz.finetuning.comparison import BASELINE, BETTER, WORSE, metric_of
 from gelora_viz.plots import latex_table, save_paper_figure
 from gelora_viz.plots.latex import escape_latex
 from gelora_viz.plots.paper import FORMATS

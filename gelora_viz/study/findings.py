@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from gelora_viz.comparison import Comparison
 from gelora_viz.dimension import DimensionProfile
 from gelora_viz.errors import InputError
-from gelora_viz.finetuning import Comparison, RunResult, attach
 from gelora_viz.ranks import RankPlan
+from gelora_viz.runs import RunResult, attach
 from gelora_viz.sources import TextData
 from gelora_viz.spectra import SpectrumHistory
 
@@ -70,7 +71,7 @@ class Findings:
                 for name, folder in folders.items()
                 if (folder / "spectra.json").exists()
             },
-            comparison=study.compare() if results else None,
+            comparison=study.tabulate_results() if results else None,
             comparisons=study.comparisons(),
             stale_plans=study.stale_plans(),
         )

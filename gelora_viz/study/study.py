@@ -16,28 +16,17 @@ from gelora_viz._checks import resolve_device
 from gelora_viz._version import __version__
 from gelora_viz.activations import Activations, capture
 from gelora_viz.activations.pooling import check_pooling
+from gelora_viz.comparison import Comparison, compare, tabulate_results
 from gelora_viz.dimension import DimensionProfile, estimate_dimension
 from gelora_viz.dimension.estimate import DEFAULT_K, check_number
 from gelora_viz.dimension.formulas import choose_estimators
 from gelora_viz.errors import InputError, RunError, StudyError
-from gelora_viz.finetuning import (
-    Comparison,
-    Run,
-    RunResult,
-    RunSpec,
-    attach,
-    compare,
-    compare_runs,
-    launch,
-    runs,
-)
-from gelora_viz.finetuning.executors import Executor
-from gelora_viz.finetuning.spec import CLASSIFICATION, FROZEN, FULL
 from gelora_viz.ranks import RankPlan, allocate_ranks, uniform_budget
 from gelora_viz.ranks.strategies import find_strategy
+from gelora_viz.runs import CLASSIFICATION, FROZEN, FULL, Executor, Run, RunResult, RunSpec, attach, launch, list_runs
 from gelora_viz.sources import DATA_NAMES, MODEL_NAMES, LoadedModel, TextData, load_model, load_texts
 from gelora_viz.study.allocation import allocation_settings, model_readings
-from gelora_viz.study.memory import Memory, file_digest
+from gelora_viz.study.record import StudyRecord, file_digest, prepare_folder
 
 _MOST_TOKENS = 512
 
@@ -48,75 +37,106 @@ POOLINGS = ("mean", "tokens")
 class Study:
     """A study: one model, one data set, and everything found out about them, in one folder.
 
-    A step that was finished with the same settings is read back and not repeated; an interrupted one starts over from
-    the last finished step. The folder holds study.json, data.jsonl, activations/, profiles/, plans/, runs/, tables/,
-    figures/ and report.html, each file readable by itself.
+    `Study.create` begins one and `Study.open` opens it again. A step that was finished with the same settings is read
+    back and not repeated; an interrupted one starts over from the last finished step. The folder holds study.json,
+    data.jsonl, activations/, profiles/, plans/, runs/, tables/, figures/ and report.html, each file readable by
+    itself.
 
-    Args:
-        path: the folder; made if it does not exist.
-        model: a name, a folder or a Hub id, as in `load_model`. None takes the study's own, "minilm" in a new study.
-        data: a name, a file, a Hub id, a list of texts, ..., as in `load_texts`. None takes the study's own,
-            "icd10cm" in a new study.
-        text_column: as in `load_texts`.
-        label_column: as in `load_texts`.
-        max_texts: as in `load_texts`.
-        seed: of splits and choices in the data; None takes the study's own, 0 in a new study.
-        trust_remote_code: as in `load_model`; asked for anew each time and never kept in the folder.
-
-    Raises:
-        StudyError: if the folder cannot be written, is of another version, or holds a study of another model or data
-            set.
+    Example:
+        >>> study = gv.Study.create("studies/mine", model="minilm", data="icd10cm")  # doctest: +SKIP
+        >>> gv.Study.open("studies/mine").profile()  # doctest: +SKIP
     """
 
     def __init__(
         self,
         path: str | os.PathLike[str],
+        record: StudyRecord | None = None,
         *,
-        model: str | None = None,
-        data: Any = None,  # noqa: ANN401 - whatever load_texts takes
+        trust_remote_code: bool = False,
+    ) -> None:
+        self.path = Path(path)
+        if record is None:
+            raise InputError(
+                f"Study({str(path)!r}) says neither whether to open a study nor whether to begin one; use "
+                f"Study.open({str(path)!r}), or Study.create({str(path)!r}, model=..., data=...)"
+            )
+        self._record = record
+        self._trust_remote_code = trust_remote_code
+        self.settings: dict[str, Any] = record.settings_of("data") or {}
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, trust_remote_code: bool = False) -> Study:
+        """Open a study that was begun before.
+
+        Args:
+            path: its folder.
+            trust_remote_code: as in `load_model`; asked for anew each time and never kept in the folder.
+
+        Raises:
+            StudyError: if the folder holds no study, or one of another version.
+        """
+        return cls(path, StudyRecord(Path(path)), trust_remote_code=trust_remote_code)
+
+    @classmethod
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        model: str,
+        data: Any,  # noqa: ANN401 - whatever load_texts takes
         text_column: str | None = None,
         label_column: str | None = None,
         max_texts: int | None = None,
-        seed: int | None = None,
+        seed: int = 0,
         trust_remote_code: bool = False,
-    ) -> None:
-        self._trust_remote_code = trust_remote_code
-        self.path = Path(path)
-        self._memory = Memory(self.path)
-        known = self._memory.recall("data")
-        settings: dict[str, Any] = {
-            "text_column": text_column,
-            "label_column": label_column,
-            "max_texts": max_texts,
-            "seed": seed,
-        }
-        if known is not None and (data is None or self._memory.has_results):
-            asked = {name: value for name, value in settings.items() if data is not None or value is not None}
-            self._check_same(known, model, data, asked)
-            self.settings: dict[str, Any] = known
-        else:
-            settings["seed"] = seed or 0
-            self.settings = {**settings, "model": _place(model or "minilm")}
-            try:
-                self._begin("icd10cm" if data is None else data, settings)
-            except BaseException:
-                if known is None:
-                    self._memory.forget()
-                raise
+    ) -> Study:
+        """Begin a study; where there is one of the same model and data already, go on with it.
 
-    def _begin(self, data: Any, settings: dict[str, Any]) -> None:  # noqa: ANN401 - whatever load_texts takes
-        """Keep the texts, once they and the model could be loaded: a misspelt name leaves nothing behind."""
-        texts = load_texts(data, **settings)
-        _ = self.loaded
-        texts.save(self.path / "data.jsonl")
-        self.settings |= {
-            "data": texts.name,
-            "source": _source_of(data),
-            "content": texts.digest,
-            "n_duplicates": texts.n_duplicates,
-            "n_unlabelled": texts.n_unlabelled,
-        }
-        self._memory.remember("data", self.settings)
+        Args:
+            path: the folder; made if it does not exist.
+            model: a name, a folder or a Hub id, as in `load_model`.
+            data: a name, a file, a Hub id, a list of texts, ..., as in `load_texts`.
+            text_column: as in `load_texts`.
+            label_column: as in `load_texts`.
+            max_texts: as in `load_texts`.
+            seed: seed of splits and choices in the data.
+            trust_remote_code: as in `load_model`; asked for anew each time and never kept in the folder.
+
+        Raises:
+            StudyError: if the folder cannot be written, holds other things, or holds results of a study of another
+                model or data set.
+            SourceError: if the model or the data cannot be loaded; the folder is then left as it was.
+        """
+        folder = Path(path)
+        choices: dict[str, Any] = {
+            "text_column": text_column, "label_column": label_column, "max_texts": max_texts, "seed": seed,
+        }  # fmt: skip
+        made = prepare_folder(folder)
+        if (folder / "study.json").exists():
+            known = cls.open(folder, trust_remote_code=trust_remote_code)
+            if known.has_results:
+                known.check_source(model=model, data=data, **choices)
+                return known
+        try:
+            texts = load_texts(data, **choices)
+            loaded = load_model(_place(model), trust_remote_code=trust_remote_code)
+            texts.save(folder / "data.jsonl")
+        except BaseException:
+            for each in made:
+                each.rmdir()
+            raise
+        settings = {
+            **choices, "model": _place(model), "data": texts.name, "source": _source_of(data),
+            "content": texts.digest, "n_duplicates": texts.n_duplicates, "n_unlabelled": texts.n_unlabelled,
+        }  # fmt: skip
+        study = cls(folder, StudyRecord.create(folder, settings), trust_remote_code=trust_remote_code)
+        study.loaded = loaded
+        return study
+
+    @property
+    def has_results(self) -> bool:
+        """Whether any step is finished."""
+        return self._record.has_results
 
     @property
     def model_source(self) -> str:
@@ -129,21 +149,42 @@ class Study:
         model = Path(self.model_source)
         return f"{model.name if model.is_absolute() else self.model_source} on {self.settings['data']}"
 
-    def _check_same(self, known: dict[str, Any], model: str | None, data: object, asked: dict[str, Any]) -> None:
-        """Raise `StudyError` if the study is of another model, of other data, or of other choices in the data."""
-        asked = dict(asked) if model is None else {**asked, "model": _place(model)}
+    def check_source(
+        self,
+        *,
+        model: str | None = None,
+        data: Any = None,  # noqa: ANN401 - whatever load_texts takes
+        text_column: str | None = None,
+        label_column: str | None = None,
+        max_texts: int | None = None,
+        seed: int | None = None,
+    ) -> None:
+        """Raise `StudyError` if the study is of another model, of other data, or of other choices in the data.
+
+        Args:
+            model: as in `create`; None is not compared.
+            data: as in `create`; where it is given, the choices in it are compared too, else those that are given.
+            text_column: as in `create`.
+            label_column: as in `create`.
+            max_texts: as in `create`.
+            seed: as in `create`.
+        """
+        choices = {"text_column": text_column, "label_column": label_column, "max_texts": max_texts, "seed": seed}
+        asked: dict[str, Any] = {
+            name: value for name, value in choices.items() if data is not None or value is not None
+        }
+        if model is not None:
+            asked["model"] = _place(model)
         if data is not None:
-            asked |= {"seed": asked["seed"] or 0, "source": _source_of(data)}
-            if asked["source"] == known["source"] and asked["source"] not in DATA_NAMES:
+            asked |= {"seed": seed or 0, "source": _source_of(data)}
+            if asked["source"] == self.settings["source"] and asked["source"] not in DATA_NAMES:
                 # The same file, id or kind of object may hold other texts by now.
-                choices = {name: known[name] for name in ("text_column", "label_column", "max_texts", "seed")}
-                asked["content"] = load_texts(data, **choices).digest
+                asked["content"] = load_texts(data, **{name: self.settings[name] for name in choices}).digest
         for what, value in asked.items():
-            if value != known[what]:
+            if value != self.settings[what]:
                 name = {"source": "data", "content": "texts"}.get(what, what)
-                raise StudyError(
-                    f"{self.path} is a study with {name} {known[what]!r}, not {value!r}; choose another folder"
-                )
+                own = self.settings[what]
+                raise StudyError(f"{self.path} is a study with {name} {own!r}, not {value!r}; choose another folder")
 
     @cached_property
     def loaded(self) -> LoadedModel:
@@ -210,26 +251,26 @@ class Study:
             }  # fmt: skip
             folder, file = self.path / "activations" / pooling, self.path / "profiles" / f"{pooling}.json"
             settings = {**seen, "estimators": names, "k": k, "correct": correct, "plateau": plateau}
-            if not self._memory.is_done(f"profile {pooling}", settings, file):
+            if not self._record.is_finished(f"profile {pooling}", settings, file):
                 activations = self._capture(seen, folder, device, progress=progress)
                 profile = estimate_dimension(
                     activations, names, k=k, correct=correct, plateau=plateau, seed=seed, device=device,
                     progress=progress,
                 )  # fmt: skip
                 profile.save(file)
-                self._memory.remember(f"profile {pooling}", settings)
+                self._record.finish(f"profile {pooling}", settings)
             profiles[pooling] = DimensionProfile.load(file)
         return profiles
 
     def _capture(self, seen: dict[str, Any], folder: Path, device: str | None, *, progress: bool) -> Activations:
         step = f"capture {seen['pooling']}"
-        if not self._memory.is_done(step, seen, folder / "activations.json"):
+        if not self._record.is_finished(step, seen, folder / "activations.json"):
             if device is not None:
                 where: Any = resolve_device(device)
                 self.loaded.model.to(where)
             options = {name: seen[name] for name in ("pooling", "max_points", "max_length", "seed")}
             model, tokenizer, _ = self.loaded
-            self._memory.withdraw(step)
+            self._record.withdraw(step)
             texts = self.data.texts("train")
             try:
                 # An interrupted capture of the same points goes on where it stopped.
@@ -240,7 +281,7 @@ class Study:
                 # Points of other settings, weights or library versions make way, and a damaged folder.
                 shutil.rmtree(folder)
                 capture(model, tokenizer, texts, **options, store=folder, progress=progress)
-            self._memory.remember(step, seen)
+            self._record.finish(step, seen)
         return Activations.load(folder)
 
     def profiles(self) -> dict[str, DimensionProfile]:
@@ -302,7 +343,7 @@ class Study:
             profile=file_digest(source) if source.exists() else None,
         )  # fmt: skip
         file = self.path / "plans" / f"{name}.json"
-        if not self._memory.is_done(f"plan {name}", settings, file):
+        if not self._record.is_finished(f"plan {name}", settings, file):
             model = self.loaded.model
             plan = allocate_ranks(
                 DimensionProfile.load(source) if source.exists() else None,
@@ -313,7 +354,7 @@ class Study:
                 progress=progress,
             )
             plan.save(file)
-            self._memory.remember(f"plan {name}", settings)
+            self._record.finish(f"plan {name}", settings)
         return RankPlan.load(file)
 
     def plan(self, name: str) -> RankPlan:
@@ -347,7 +388,7 @@ class Study:
         pooling = plan.settings.get("pooling")
         source = self.path / "profiles" / f"{pooling}.json"
         plan.save(file)
-        self._memory.remember(
+        self._record.finish(
             f"plan {name}", {"pooling": pooling, "profile": file_digest(source) if source.exists() else None}
         )
         return file
@@ -368,7 +409,7 @@ class Study:
             RunError: if the run fails, with the cause in one line.
         """
         begun, settings = self._begin_run(name, run or name, options)
-        if self._memory.is_done(f"run {begun.name}", settings, begun.path / "result.json"):
+        if self._record.is_finished(f"run {begun.name}", settings, begun.path / "result.json"):
             return begun
         try:
             begun.wait(progress=progress)
@@ -380,7 +421,7 @@ class Study:
                 f"run {begun.name!r} {begun.status}: {begun.message or 'it was stopped'}; the log is "
                 f"{begun.path / 'log.txt'}"
             )
-        self._memory.remember(f"run {begun.name}", settings)
+        self._record.finish(f"run {begun.name}", settings)
         return begun
 
     def start(
@@ -420,17 +461,17 @@ class Study:
         spec = self._spec(name, chosen, options)
         settings = {**spec.to_dict(), "data": file_digest(self.path / "data.jsonl")}
         folder = self.path / "runs" / name
-        if self._memory.is_done(f"run {name}", settings, folder / "result.json"):
+        if self._record.is_finished(f"run {name}", settings, folder / "result.json"):
             return attach(folder), settings
         if (folder / "result.json").exists() and RunSpec.load(folder / "spec.json").to_dict() == spec.to_dict():
             # It finished after whoever launched it had gone.
-            self._memory.remember(f"run {name}", settings)
+            self._record.finish(f"run {name}", settings)
             return attach(folder), settings
         if not (folder / "spec.json").exists() and any(folder.rglob("spec.json")):
             raise StudyError(f"runs/{name} is a comparison; give the run another name")
         return launch(spec, run_dir=folder), settings
 
-    def compare_methods(
+    def compare(
         self,
         methods: Sequence[str] | Mapping[str, RankPlan | PeftConfig | str],
         *,
@@ -506,7 +547,7 @@ class Study:
         """Names of plans made from a profile that has been estimated anew since."""
         stale = []
         for name in self.plans():
-            made = self._memory.recall(f"plan {name}") or {}
+            made = self._record.settings_of(f"plan {name}") or {}
             source = self.path / "profiles" / f"{made.get('pooling')}.json"
             if made.get("profile") and source.exists() and file_digest(source) != made["profile"]:
                 stale.append(name)
@@ -521,14 +562,18 @@ class Study:
         ]
 
     def runs(self) -> pd.DataFrame:
-        """All runs of the study and what became of each, as the function `runs` has them."""
-        return runs(self.path)
+        """All runs of the study and what became of each, as `list_runs` has them."""
+        return list_runs(self.path)
 
-    def compare(self, *, baseline: str | None = None) -> pd.DataFrame:
-        """Finished runs side by side, with `compare_runs`; the baseline is "uniform" where there is such a run."""
+    def tabulate_results(self, *, baseline: str | None = None) -> pd.DataFrame:
+        """Finished runs side by side, as from the function `tabulate_results`.
+
+        Args:
+            baseline: name of the run to compare with; by default "uniform" where there is such a run, else the first.
+        """
         results = self.results()
         names = [result.spec.name for result in results]
-        return compare_runs(results, baseline=baseline or ("uniform" if "uniform" in names else None))
+        return tabulate_results(results, baseline=baseline or ("uniform" if "uniform" in names else None))
 
     def report(self) -> Path:
         """Write tables/ (CSV and JSON), figures/ (PDF and PNG) and report.html from everything made so far."""

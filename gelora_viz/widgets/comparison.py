@@ -1,6 +1,6 @@
 """Methods that have been compared: what each scored for its size, and how two of them used their ranks, by layer.
 
-All numbers come from `compare` or `compare_runs` and from the runs' spectra; here they are only put side by side.
+All numbers come from `compare` or `tabulate_results` and from the runs' spectra; here they are only put side by side.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import pandas as pd
 import traitlets
 
 from gelora_viz._checks import did_you_mean
+from gelora_viz.comparison import Comparison as Compared
+from gelora_viz.comparison import difference_in_words, metric_of, tabulate_results
 from gelora_viz.errors import InputError
-from gelora_viz.finetuning import Comparison as Compared
-from gelora_viz.finetuning import RunResult, compare_runs
-from gelora_viz.finetuning.comparison import difference_in_words, metric_of
 from gelora_viz.plots import Drawing, describe_comparison
 from gelora_viz.plots.description import style_number
+from gelora_viz.runs import RunResult
 from gelora_viz.spectra import UpdateSpectrum
 from gelora_viz.widgets.panel import Panel, read_module, read_style
 
@@ -37,8 +37,8 @@ class Comparison(Panel):
     method is first chosen.
 
     Args:
-        compared: a `gelora_viz.Comparison`; finished runs, which are compared with `compare_runs`; or a frame that
-            `compare_runs` has made.
+        compared: a `gelora_viz.Comparison`; results of finished runs; or a frame that `tabulate_results` has made of
+            them.
         folder: of the comparison, as in `compare` (runs/<name> of a study), or the folder of a frame's runs (runs of
             a study). Without it a `Comparison` or a frame shows no ranks by layer; runs bring theirs along.
         baseline: name of the run to compare runs with; by default the first.
@@ -47,7 +47,7 @@ class Comparison(Panel):
         InputError: if there is nothing to compare, or a frame lacks a column.
 
     Example:
-        >>> study = gv.Study("studies/demo")  # doctest: +SKIP
+        >>> study = gv.Study.open("studies/demo")  # doctest: +SKIP
         >>> gv.widgets.Comparison(study.results(), baseline="uniform")  # doctest: +SKIP
         >>> found = study.comparisons()["comparison"]  # doctest: +SKIP
         >>> gv.widgets.Comparison(found, folder=study.path / "runs" / "comparison")  # doctest: +SKIP
@@ -91,13 +91,13 @@ class Comparison(Panel):
         elif isinstance(compared, pd.DataFrame):
             self.compared = frame = compared
         else:
-            self.compared = frame = compare_runs(compared, baseline=baseline)
+            self.compared = frame = tabulate_results(compared, baseline=baseline)
             for result in compared:
                 self._results.setdefault(result.spec.name, []).append(result)
         lacking = [name for name in (*_COLUMNS, metric_of(frame)) if name not in frame]
         if lacking or not len(frame):
             what = f"lacks {', '.join(lacking)}" if lacking else "has no rows"
-            raise InputError(f"the frame of compared runs {what}; give what compare_runs returns")
+            raise InputError(f"the frame of compared runs {what}; give what tabulate_results returns")
         self._frame = frame
         names = [str(name) for name in frame["run"]]
         metric = metric_of(frame)

@@ -16,8 +16,8 @@ import traitlets
 
 from gelora_viz.activations import Activations
 from gelora_viz.errors import GeloraVizError, InputError
-from gelora_viz.finetuning.spec import FROZEN, FULL
 from gelora_viz.plots import Drawing, describe_overview
+from gelora_viz.runs import FROZEN, FULL
 from gelora_viz.spectra import UpdateSpectrum
 from gelora_viz.widgets.comparison import Comparison
 from gelora_viz.widgets.explorer import Explorer
@@ -130,7 +130,7 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no ty
         comparison: the `Comparison`; None without a finished run.
 
     Example:
-        >>> gv.widgets.Dashboard(gv.Study("studies/demo"))  # doctest: +SKIP
+        >>> gv.widgets.Dashboard(gv.Study.open("studies/demo"))  # doctest: +SKIP
     """
 
     def __init__(self, study: Study, **options: Any) -> None:  # noqa: ANN401 - RunSpec's

@@ -14,17 +14,15 @@ import traitlets
 from peft import PeftConfig
 
 from gelora_viz.errors import InputError
-from gelora_viz.finetuning import attach
-from gelora_viz.finetuning.folder import ENDED, RunFolder
-from gelora_viz.finetuning.spec import CAUSAL_LM, CLASSIFICATION, FROZEN, FULL, usual_learning_rate
 from gelora_viz.plots import Drawing, describe_training
 from gelora_viz.plots.description import style_number
 from gelora_viz.ranks import RankPlan
+from gelora_viz.runs import CAUSAL_LM, CLASSIFICATION, ENDED, FROZEN, FULL, RunFolder, attach, usual_learning_rate
 from gelora_viz.widgets.panel import Panel, read_module, read_style
 from gelora_viz.widgets.run_watching import RunLookout, SeenRun, Watcher
 
 if TYPE_CHECKING:
-    from gelora_viz.finetuning import Run
+    from gelora_viz.runs import Run
     from gelora_viz.study import Study
 
 MOST_ROWS = 60
@@ -41,7 +39,7 @@ class FineTuning(Panel):
     """Fine-tunings of a study: started, watched and cancelled.
 
     Runs are processes of their own, which queue by themselves and go on when the page, the panel or the kernel is
-    gone; `FineTuning(Study(path))` shows them again. Runs of comparisons (`Study.compare_methods`) and those started
+    gone; `FineTuning(Study.open(path))` shows them again. Runs of comparisons (`Study.compare`) and those started
     from a terminal are shown too.
 
     While a cell of the notebook runs, curves go on, but presses of Start and Cancel wait until that cell has ended:
@@ -57,7 +55,7 @@ class FineTuning(Panel):
             looked at when a run is started.
 
     Example:
-        >>> panel = gv.widgets.FineTuning(gv.Study("studies/demo"), threads=2)  # doctest: +SKIP
+        >>> panel = gv.widgets.FineTuning(gv.Study.open("studies/demo"), threads=2)  # doctest: +SKIP
         >>> panel.plan, panel.steps = "gelora", 100  # doctest: +SKIP
         >>> panel.start()  # doctest: +SKIP
         [Run('gelora-2': queued)]

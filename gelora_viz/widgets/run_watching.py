@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gelora_viz.errors import GeloraVizError
-from gelora_viz.finetuning.folder import ENDED, RunFolder
-from gelora_viz.finetuning.spec import CAUSAL_LM, RunSpec
+from gelora_viz.runs import CAUSAL_LM, ENDED, RunFolder, RunSpec
 
 MOST_POINTS = 150
 """Points of a curve that are sent to a page, and so kept in a saved notebook; of longer ones means are sent."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gelora_viz.errors import InputError
+from gelora_viz.study import Study
 
 ADDRESS = "127.0.0.1"
 _PAGES = ("index.html.j2", "page.html", "voila/templates/base/page.html")
@@ -30,7 +31,9 @@ def serve_dashboard(study: Path, *, port: int = 8866, open_browser: bool = False
 
     Raises:
         InputError: if Voila is not installed.
+        StudyError: if the folder holds no study.
     """
+    Study.open(study)
     try:
         from voila.app import Voila
     except ModuleNotFoundError as error:
@@ -89,7 +92,7 @@ def write_notebook(study: Path, path: Path) -> Path:
         "from transformers.utils import logging as messages\n"
         "messages.disable_progress_bar()\n"
         "import gelora_viz as gv\n"
-        f"gv.widgets.Dashboard(gv.Study({str(study.absolute())!r}))"
+        f"gv.widgets.Dashboard(gv.Study.open({str(study.absolute())!r}))"
     )
     cell: dict[str, Any] = {
         "cell_type": "code", "execution_count": None, "id": "dashboard", "metadata": {}, "outputs": [],

@@ -21,7 +21,7 @@ NASTY = "<img src=x onerror='window.pwned = 1'>"
 TITLES = ["1. Ranks from intrinsic dimension", "2. Maps of hidden states", "3. Fine-tuning", "4. What came of it"]
 CELL = """
 import gelora_viz as gv
-dashboard = gv.widgets.Dashboard(gv.Study({path!r}), threads=1, batch_size=8)
+dashboard = gv.widgets.Dashboard(gv.Study.open({path!r}), threads=1, batch_size=8)
 dashboard
 """
 

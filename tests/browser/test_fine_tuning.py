@@ -6,14 +6,14 @@ import pandas as pd
 import pytest
 
 from gelora_viz import RunSpec, Study
-from gelora_viz.finetuning.folder import RunFolder
+from gelora_viz.runs import RunFolder
 
 pytestmark = pytest.mark.browser
 
 NASTY = "<img src=x onerror='window.pwned = 1'><script>window.pwned = 1</script>"
 CELL = """
 import gelora_viz as gv
-panel = gv.widgets.FineTuning(gv.Study({path!r}), threads=1, batch_size=8)
+panel = gv.widgets.FineTuning(gv.Study.open({path!r}), threads=1, batch_size=8)
 panel
 """
 
@@ -23,7 +23,7 @@ def study(tmp_path_factory, tiny_folder, labelled_texts):
     """A study with one plan, and two runs that were not started here, one of a comparison."""
     texts, labels = labelled_texts
     frame = pd.DataFrame({"text": texts[:180], "label": [NASTY if label else "plain" for label in labels[:180]]})
-    study = Study(tmp_path_factory.mktemp("tuning") / "study", model=str(tiny_folder("bert")), data=frame)
+    study = Study.create(tmp_path_factory.mktemp("tuning") / "study", model=str(tiny_folder("bert")), data=frame)
     study.allocate("uniform", strategy="uniform", budget_rank=2)
     for name, message in (("elsewhere", NASTY), ("compared/uniform/lr0.002-seed0", "")):
         folder = RunFolder(study.path / "runs" / name)
@@ -106,7 +106,7 @@ def test_runs_are_started_watched_cancelled_and_there_after_a_reload_and_in_a_ne
     page.wait_for_timeout(200)
     assert sideways(page) <= 0
     # What a new kernel finds.
-    jupyter_lab.run(page, "panel.close(); panel = gv.widgets.FineTuning(gv.Study(panel.study.path))")
+    jupyter_lab.run(page, "panel.close(); panel = gv.widgets.FineTuning(gv.Study.open(panel.study.path))")
     found = jupyter_lab.run(page, "print(*sorted(row['name'] for row in panel.runs))")
     assert found.split() == ["compared/uniform/lr0.002-seed0", "elsewhere", "long-seed0", "long-seed1", "short"]
     assert page.evaluate("() => window.pwned") is None

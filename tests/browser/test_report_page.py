@@ -22,7 +22,7 @@ def report(tmp_path_factory, tiny_folder, labelled_texts):
     texts, labels = labelled_texts
     names = [NASTY, "plain", "שלום‏"]
     frame = pd.DataFrame({"text": texts, "label": [names[label] for label in labels]})
-    study = Study(tmp_path_factory.mktemp("report") / "study", model=str(tiny_folder("bert")), data=frame)
+    study = Study.create(tmp_path_factory.mktemp("report") / "study", model=str(tiny_folder("bert")), data=frame)
     study.profile(poolings=["mean"], k=5, progress=False)
     study.allocate("gelora", budget_rank=2)
     study.allocate("uniform", strategy="uniform", budget_rank=2)

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from gelora_viz import LocalExecutor, RunSpec, launch
-from gelora_viz.finetuning.executors.local import visible_gpus
-from gelora_viz.finetuning.folder import ENDED
+from gelora_viz.runs import ENDED
+from gelora_viz.runs.executors.local import visible_gpus
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 

@@ -11,8 +11,8 @@ from peft import AdaLoraConfig, LoraConfig
 from transformers import AutoModelForCausalLM
 
 from gelora_viz import RunResult, RunSpec
-from gelora_viz.finetuning import training
-from gelora_viz.finetuning.folder import RunFolder
+from gelora_viz.runs import RunFolder
+from gelora_viz.training import trainer
 
 pytestmark = pytest.mark.gpu
 LORA = LoraConfig(r=2, target_modules="all-linear")
@@ -33,7 +33,7 @@ def train(tiny, texts, tmp_path):
         spec = RunSpec(name, adapter, evaluations=1, **options, **differing)
         folder = RunFolder(tmp_path / name)
         spec.save(folder.path / "spec.json")
-        assert training.train(spec, folder)
+        assert trainer.train(spec, folder)
         return RunResult.load(folder.path), folder.read_metrics()
 
     return run

@@ -9,7 +9,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import Trainer, TrainingArguments, set_seed
 
 from gelora_viz.activations import collate, tokenize
-from gelora_viz.finetuning.classifier import TextClassifier
+from gelora_viz.training import TextClassifier
 
 LORA = LoraConfig(r=4, target_modules=["query", "value"], lora_dropout=0.2)
 

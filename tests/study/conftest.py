@@ -30,7 +30,7 @@ def train_in_process(monkeypatch) -> None:
 @pytest.fixture(scope="session")
 def finished_study(tiny_folder, csv_file, tmp_path_factory) -> Path:
     """Folder of a study of the tiny BERT with two profiles, two plans and three runs; read it, do not write to it."""
-    study = Study(tmp_path_factory.mktemp("studies") / "bert", model=str(tiny_folder("bert")), data=csv_file)
+    study = Study.create(tmp_path_factory.mktemp("studies") / "bert", model=str(tiny_folder("bert")), data=csv_file)
     study.profile(**PROFILING)
     study.allocate("uniform", strategy="uniform", budget_rank=2)
     study.allocate("gelora", pooling="tokens", budget_rank=2)

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from gelora_viz import Run, RunSpec
-from gelora_viz.finetuning.folder import RunFolder
-from gelora_viz.finetuning.training import train
+from gelora_viz.runs import RunFolder
+from gelora_viz.training import train
 
 PROFILING = {
     "poolings": ["mean", "tokens"],

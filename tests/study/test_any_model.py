@@ -17,7 +17,7 @@ IN_WORKERS = ("gpt2", "t5")
 def test_from_a_csv_file_to_the_report(tiny_folder, csv_file, tmp_path, monkeypatch, architecture):
     if architecture not in IN_WORKERS:
         monkeypatch.setattr(study_module, "launch", launch_here)
-    study = Study(tmp_path / "study", model=str(tiny_folder(architecture)), data=csv_file)
+    study = Study.create(tmp_path / "study", model=str(tiny_folder(architecture)), data=csv_file)
 
     profiles = study.profile(**PROFILING)
     n_stacks = 2 if architecture == "t5" else 1
@@ -33,7 +33,7 @@ def test_from_a_csv_file_to_the_report(tiny_folder, csv_file, tmp_path, monkeypa
 
     for name in ("frozen", "gelora"):
         study.finetune(name, **QUICK)
-    table = study.compare().set_index("run")
+    table = study.tabulate_results().set_index("run")
     assert table.loc["frozen", "n_parameters"] == 0
     assert table.loc["gelora", "n_parameters"] == gelora.n_parameters
     assert table.loc["gelora", "mean_effective_rank"] > 0

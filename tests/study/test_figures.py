@@ -22,7 +22,7 @@ needs_tex = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def paper(finished_study, tmp_path_factory):
     """The folder of a study's figures for ICML."""
-    study = Study(shutil.copytree(finished_study, tmp_path_factory.mktemp("paper") / "a_study"))
+    study = Study.open(shutil.copytree(finished_study, tmp_path_factory.mktemp("paper") / "a_study"))
     return study.figures("icml2024")
 
 
@@ -58,7 +58,7 @@ def test_files_say_which_study_and_seed_they_come_from(paper):
 
 
 def test_the_same_study_gives_the_same_files(paper, finished_study, tmp_path):
-    again = Study(shutil.copytree(finished_study, tmp_path / "again")).figures("icml2024")
+    again = Study.open(shutil.copytree(finished_study, tmp_path / "again")).figures("icml2024")
     assert {file.name: file.read_bytes() for file in again.iterdir()} == {
         file.name: file.read_bytes() for file in paper.iterdir()
     }
@@ -80,7 +80,7 @@ def test_only_differences_beyond_the_noise_are_bold():
 
 def test_a_suffix_or_venue_that_is_not_known_is_refused(finished_study):
     with pytest.raises(InputError, match=r"cannot write figures as '.bmp'; choose one of .pdf"):
-        Study(finished_study).figures("icml2024", suffix=".bmp")
+        Study.open(finished_study).figures("icml2024", suffix=".bmp")
     with pytest.raises(InputError, match="unknown venue 'iclm2024'; did you mean icml2024"):
-        Study(finished_study).figures("iclm2024")
+        Study.open(finished_study).figures("iclm2024")
     assert not (finished_study / "figures").exists()

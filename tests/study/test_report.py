@@ -51,7 +51,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def reported(finished_study, tmp_path_factory):
-    study = Study(shutil.copytree(finished_study, tmp_path_factory.mktemp("reports") / "study"))
+    study = Study.open(shutil.copytree(finished_study, tmp_path_factory.mktemp("reports") / "study"))
     path = study.report()
     return study, Page(path.read_text(encoding="utf-8"))
 
@@ -68,7 +68,7 @@ def hostile(tiny_folder, labelled_texts, tmp_path_factory):
         [LONG, *(f"{text} {SCRIPT}" for text in texts[1:150])],
         [f"{label}{SCRIPT}{BACKWARDS}" for label in labels[:150]],
     )
-    study = Study(folder / "study", model=str(folder / named), data=data)
+    study = Study.create(folder / "study", model=str(folder / named), data=data)
     study.profile(**{**PROFILING, "poolings": ["mean"]})
     study.allocate("uniform", strategy="uniform", budget_rank=1)
     with pytest.MonkeyPatch.context() as patch:
@@ -99,7 +99,7 @@ def test_plotly_s_code_is_embedded_once_and_every_figure_drawn(reported):
 
 def test_the_page_says_what_was_compared_and_how_it_ended(reported):
     study, page = reported
-    table = study.compare().set_index("run")
+    table = study.tabulate_results().set_index("run")
     assert f"uniform: accuracy {table.loc['uniform', 'accuracy']:.3f}" in page.text
     for name in ("frozen", "gelora"):
         assert table.loc[name, "verdict"] in page.text
@@ -118,7 +118,7 @@ def test_the_page_warns_of_noise_few_texts_one_seed_and_the_reconstructed_scalin
 
 
 def test_runs_inside_the_noise_are_named_and_others_are_not(finished_study):
-    found = Findings.of(Study(finished_study))
+    found = Findings.of(Study.open(finished_study))
     frame = pd.DataFrame(
         {
             "run": ["a", "b", "c", "d"],
@@ -134,7 +134,7 @@ def test_runs_inside_the_noise_are_named_and_others_are_not(finished_study):
 
 
 def test_few_points_are_named_where_duplicates_left_few(finished_study):
-    found = Findings.of(Study(finished_study))
+    found = Findings.of(Study.open(finished_study))
     profile = found.profiles["mean"]
     layer = profile.layers[1]
     few = profile.frame.assign(n_points=[40 if each == layer else 10_000 for each in profile.frame["layer"]])
@@ -152,7 +152,7 @@ def test_a_noisy_block_is_counted_and_a_clear_one_is_not(copied_study):
     for row in document["ranks"]:
         row["within_noise"] = row["depth"] == 2
     file.write_text(json.dumps(document))
-    page = Page(Study(copied_study).report().read_text(encoding="utf-8"))
+    page = Page(Study.open(copied_study).report().read_text(encoding="utf-8"))
     assert "in 1 of 3 blocks the change of dimension is inside the noise" in page.text
 
 
@@ -187,7 +187,7 @@ def test_tables_hold_the_study_s_own_numbers(reported):
         found = dimensions[dimensions["pooling"] == pooling]["dimension"].to_numpy()
         assert found == pytest.approx(profile.frame["dimension"].to_numpy())
     comparison = pd.read_csv(tables / "comparison.csv")
-    assert comparison["accuracy"].to_numpy() == pytest.approx(study.compare()["accuracy"].to_numpy())
+    assert comparison["accuracy"].to_numpy() == pytest.approx(study.tabulate_results()["accuracy"].to_numpy())
     plans = pd.read_csv(tables / "plans.csv")
     assert plans.groupby("plan")["n_parameters"].sum().to_dict() == {
         name: plan.n_parameters for name, plan in study.plans().items()
@@ -224,7 +224,7 @@ def test_spectra_recorded_over_training_are_drawn(copied_study):
     run = copied_study / "runs" / "gelora"
     spectrum = UpdateSpectrum.load(run / "spectrum.json")
     SpectrumHistory({1: spectrum, 5: spectrum}).save(run / "spectra.json")
-    Study(copied_study).report()
+    Study.open(copied_study).report()
     assert (copied_study / "figures" / "rank_growth_gelora.pdf").exists()
     assert not (copied_study / "figures" / "rank_growth_uniform.pdf").exists()
 
@@ -251,7 +251,7 @@ def test_a_text_of_100_kilobytes_neither_swells_the_page_nor_gets_lost(hostile):
 def test_html_in_the_names_of_layers_is_shown_and_not_run(copied_study):
     for file in (copied_study / "profiles").glob("*.json"):
         file.write_text(file.read_text().replace("encoder.layer.0", SCRIPT))
-    study = Study(copied_study)
+    study = Study.open(copied_study)
     assert any("<script" in layer for layer in DimensionProfile.load(copied_study / "profiles" / "mean.json").layers)
     source = study.report().read_text(encoding="utf-8")
     assert "<script>alert(1)" not in source
@@ -260,7 +260,7 @@ def test_html_in_the_names_of_layers_is_shown_and_not_run(copied_study):
 def test_a_study_with_nothing_but_a_profile_has_a_report_too(copied_study):
     for folder in ("plans", "runs"):
         shutil.rmtree(copied_study / folder)
-    page = Page(Study(copied_study).report().read_text(encoding="utf-8"))
+    page = Page(Study.open(copied_study).report().read_text(encoding="utf-8"))
     assert "Nothing has been fine-tuned yet" in page.text
     figures = {file.stem for file in (copied_study / "figures").glob("*.pdf")}
     assert figures == {
@@ -270,6 +270,6 @@ def test_a_study_with_nothing_but_a_profile_has_a_report_too(copied_study):
 
 
 def test_a_study_without_a_profile_has_nothing_to_report(tiny_folder, csv_file, tmp_path):
-    study = Study(tmp_path / "study", model=str(tiny_folder("bert")), data=csv_file)
+    study = Study.create(tmp_path / "study", model=str(tiny_folder("bert")), data=csv_file)
     with pytest.raises(InputError, match=r"no dimension profile yet.* run the step profile"):
         study.report()

@@ -15,18 +15,18 @@ QUIET = {"budget_rank": 2, "n_texts": 40, "progress": False}
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_every_strategy_makes_a_plan_that_keeps_the_budget_and_is_not_made_twice(copied_study, forbid, strategy):
-    study = Study(copied_study)
+    study = Study.open(copied_study)
     plan = study.allocate(strategy, strategy=strategy, **QUIET)
     budget = uniform_budget(study.loaded.model, 2)
     assert budget - 64 < plan.n_parameters <= budget
     assert plan.strategy == strategy
     assert plan.frame["lower_bound"].notna().all()  # the profile is there, and shown beside any plan
     forbid(*WORK)
-    assert Study(copied_study).allocate(strategy, strategy=strategy, **QUIET).ranks == plan.ranks
+    assert Study.open(copied_study).allocate(strategy, strategy=strategy, **QUIET).ranks == plan.ranks
 
 
 def test_eva_and_gradient_read_the_study_s_own_texts_and_gradient_the_loss_of_a_probe_on_them(copied_study):
-    study = Study(copied_study)
+    study = Study.open(copied_study)
     model, tokenizer, _ = study.loaded
     batches = sample_batches(study.data, model, tokenizer, n_texts=40, seed=3)
     probe = fit_probe(model, batches)
@@ -53,20 +53,20 @@ def test_eva_and_gradient_read_the_study_s_own_texts_and_gradient_the_loss_of_a_
 )
 def test_an_option_that_makes_a_difference_makes_the_plan_anew(copied_study, forbid, strategy, change):
     options = {"strategy": strategy, **QUIET, "n_texts": 48}
-    Study(copied_study).allocate("plan", **options)
+    Study.open(copied_study).allocate("plan", **options)
     forbid("allocate_ranks")
     with pytest.raises(AssertionError, match="allocate_ranks was called"):
-        Study(copied_study).allocate("plan", **options | change)
+        Study.open(copied_study).allocate("plan", **options | change)
 
 
 def test_an_option_that_makes_none_does_not(copied_study, forbid):
-    Study(copied_study).allocate("plan", **QUIET)
+    Study.open(copied_study).allocate("plan", **QUIET)
     forbid(*WORK)
-    Study(copied_study).allocate("plan", budget_rank=2, n_texts=7, seed=5)
+    Study.open(copied_study).allocate("plan", budget_rank=2, n_texts=7, seed=5)
 
 
 def test_what_reads_no_dimensions_needs_no_profile(tiny_folder, csv_file, tmp_path):
-    study = Study(tmp_path / "study", model=str(tiny_folder("bert")), data=csv_file)
+    study = Study.create(tmp_path / "study", model=str(tiny_folder("bert")), data=csv_file)
     for strategy, made in STRATEGIES.items():
         if made.reads == "profile":
             with pytest.raises(StudyError, match="no profile of pooling 'mean'"):
@@ -76,14 +76,14 @@ def test_what_reads_no_dimensions_needs_no_profile(tiny_folder, csv_file, tmp_pa
 
 
 def test_without_labels_there_is_no_gradient_but_eva(tiny_folder, texts, tmp_path):
-    study = Study(tmp_path / "study", model=str(tiny_folder("bert")), data=texts[:60])
+    study = Study.create(tmp_path / "study", model=str(tiny_folder("bert")), data=texts[:60])
     with pytest.raises(InputError, match="'list of 60 texts' has no labels; name its label column"):
         study.allocate("gradient", strategy="gradient", **QUIET)
     assert study.allocate("eva", strategy="eva", **QUIET).n_parameters > 0
 
 
 def test_unusable_options_are_refused_before_the_model_runs(copied_study, monkeypatch):
-    study = Study(copied_study)
+    study = Study.open(copied_study)
     monkeypatch.setattr(allocation, "fit_probe", lambda *_, **__: pytest.fail("the model ran"))
     with pytest.raises(InputError, match="unknown strategy 'best'"):
         study.allocate("plan", strategy="best", **QUIET)

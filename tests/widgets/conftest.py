@@ -22,12 +22,12 @@ def planned_study(tiny_folder, labelled_texts, tmp_path_factory) -> Path:
 @pytest.fixture
 def study(planned_study, tmp_path) -> Study:
     """A copy of it to write to."""
-    return Study(shutil.copytree(planned_study, tmp_path / "study"))
+    return Study.open(shutil.copytree(planned_study, tmp_path / "study"))
 
 
 @pytest.fixture(scope="session")
 def finished_study(planned_study, tmp_path_factory) -> Path:
     """The same with a profile, the plan "gelora" and three finished runs; read it, do not write to it."""
     folder = Path(shutil.copytree(planned_study, tmp_path_factory.mktemp("studies") / "finished"))
-    finish(Study(folder))
+    finish(Study.open(folder))
     return folder

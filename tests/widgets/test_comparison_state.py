@@ -9,19 +9,19 @@ import pandas as pd
 import pytest
 
 import gelora_viz as gv
-from gelora_viz import Study, compare_runs
+from gelora_viz import Study, tabulate_results
 from gelora_viz.errors import InputError
 from gelora_viz.widgets import Comparison
 
 
 @pytest.fixture
 def results(finished_study):
-    return Study(finished_study).results()
+    return Study.open(finished_study).results()
 
 
 def compared(results):
     """A `Comparison` as `compare` would make it of these runs."""
-    frame = compare_runs(results, baseline="uniform")
+    frame = tabulate_results(results, baseline="uniform")
     runs = pd.DataFrame([{"run": each.spec.name, "chosen": True, "folder": each.spec.name} for each in results])
     settings = {"seeds": [0], "baseline": "uniform", "confidence": 0.95, "methods": {}}
     return gv.Comparison(frame, runs, settings)
@@ -29,7 +29,7 @@ def compared(results):
 
 def test_every_method_is_there_with_its_score_its_interval_and_its_verdict(results):
     panel = Comparison(results, baseline="uniform")
-    frame = compare_runs(results, baseline="uniform").set_index("run")
+    frame = tabulate_results(results, baseline="uniform").set_index("run")
     assert [each["name"] for each in panel.methods] == list(frame.index)
     for each in panel.methods:
         row = frame.loc[each["name"]]
@@ -54,7 +54,7 @@ def test_ranks_by_layer_are_means_over_the_layers_matrices(results):
 def test_runs_frames_and_comparisons_show_the_same(results, finished_study):
     by_runs = Comparison(results, baseline="uniform")
     folder = finished_study / "runs"
-    by_frame = Comparison(compare_runs(results, baseline="uniform"), folder=folder)
+    by_frame = Comparison(tabulate_results(results, baseline="uniform"), folder=folder)
     by_comparison = Comparison(compared(results), folder=folder)
     assert by_runs.methods == by_frame.methods == by_comparison.methods
     assert by_runs.layers == by_frame.layers == by_comparison.layers

@@ -19,7 +19,7 @@ from gelora_viz.widgets.serving import write_notebook
 
 @pytest.fixture
 def dashboard(finished_study, tmp_path):
-    dashboard = Dashboard(Study(shutil.copytree(finished_study, tmp_path / "study")), threads=1)
+    dashboard = Dashboard(Study.open(shutil.copytree(finished_study, tmp_path / "study")), threads=1)
     yield dashboard
     dashboard.close()
 
@@ -153,7 +153,7 @@ def test_a_profile_that_cannot_be_shown_is_tried_again(dashboard, monkeypatch):
 
 
 def test_a_run_that_finishes_is_compared_by_itself(finished_study, tmp_path):
-    study = Study(shutil.copytree(finished_study, tmp_path / "study"))
+    study = Study.open(shutil.copytree(finished_study, tmp_path / "study"))
     shutil.move(study.path / "runs" / "gelora", tmp_path / "gelora")
     dashboard = Dashboard(study, threads=1)
     assert [each["name"] for each in dashboard.comparison.methods] == ["frozen", "uniform"]
@@ -202,7 +202,7 @@ def test_the_report_is_written_and_handed_to_the_page(dashboard, monkeypatch):
 
 
 def test_closing_it_closes_its_panels_and_their_thread(finished_study):
-    dashboard = Dashboard(Study(finished_study))
+    dashboard = Dashboard(Study.open(finished_study))
     panels = [*dashboard.children, dashboard.ranks, dashboard.comparison]
     dashboard.close()
     assert all(panel.comm is None for panel in panels)

@@ -16,7 +16,7 @@ from peft import LoraConfig
 
 from gelora_viz import RunSpec, Study, attach
 from gelora_viz.errors import InputError
-from gelora_viz.finetuning.folder import RunFolder
+from gelora_viz.runs import RunFolder
 from gelora_viz.widgets import FineTuning
 from gelora_viz.widgets.run_watching import MOST_POINTS, RunLookout, thin
 
@@ -75,7 +75,7 @@ def test_a_real_run_is_started_watched_by_itself_and_found_by_the_next_panel(pan
     assert panel.live_curves == {}
     assert panel.free_name == "uniform-2"
     assert panel.snapshot()._repr_html_().startswith("<svg")
-    again = FineTuning(Study(study.path))
+    again = FineTuning(Study.open(study.path))
     assert again.curves == panel.curves
     again.close()
     assert study.start("uniform", steps=6, seed=3, threads=1, batch_size=8).status == "finished"
@@ -186,7 +186,7 @@ def test_a_run_without_a_living_worker_has_failed_and_one_removed_is_gone(panel,
 
 
 def test_a_study_without_labels_trains_language_models(planned_study, tmp_path, texts, tiny_folder):
-    study = Study(tmp_path / "unlabelled", model=str(tiny_folder("bert")), data=list(texts[:60]))
+    study = Study.create(tmp_path / "unlabelled", model=str(tiny_folder("bert")), data=list(texts[:60]))
     panel = FineTuning(study)
     assert panel.metric == "perplexity"
     assert panel.usual_rate == "0.0005"

@@ -1,0 +1,210 @@
+"""What a comparison of methods found: a table of methods, every run behind it, and what it all means in words."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gelora_viz._results import frame_html, frame_to_records, read_json, records_to_frame, write_json
+
+BASELINE, BETTER, WORSE, NOISE = (
+    "baseline", "better than the baseline", "worse than the baseline", "inside the noise",
+)  # fmt: skip
+_KIND = "comparison"
+_FEW_SEEDS = 3
+_SAME_SIZE = 0.05
+"""Adapters whose sizes differ by no more than this share count as of one budget."""
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Methods side by side, over seeds, each at the learning rate that suits it.
+
+    Attributes:
+        frame: one row per method, as `tabulate_results` describes it; a method of which no run finished has no
+            numbers, and its verdict says why.
+        runs: one row per run, the sweep's with it: run (its method), learning_rate (of a frozen probe's head), seed,
+            chosen (whether it is at the rate that was chosen), status, message, validation and validation_loss (what
+            the rate was chosen by), accuracy or perplexity (of the test texts), mean_effective_rank, seconds, folder.
+        settings: seeds, baseline, confidence, sweep, steps, batch_size and data of each method, versions and device.
+    """
+
+    frame: pd.DataFrame
+    runs: pd.DataFrame
+    settings: Mapping[str, Any]
+
+    @property
+    def metric(self) -> str:
+        """What the methods were scored by: "accuracy" or "perplexity"."""
+        return metric_of(self.frame)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the numbers mean, and do not mean, one sentence each."""
+        return tuple(_notes(self))
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write as JSON."""
+        content = {
+            "columns": list(self.frame.columns), "methods": frame_to_records(self.frame),
+            "run_columns": list(self.runs.columns), "runs": frame_to_records(self.runs),
+            "settings": self.settings,
+        }  # fmt: skip
+        return write_json(path, _KIND, content)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Comparison:
+        """Read what `save` wrote, or `compare` left in its folder; raises `StudyError` for another version."""
+        source = Path(path)
+        document = read_json(source / "comparison.json" if source.is_dir() else source, _KIND)
+        return cls(
+            records_to_frame(document["methods"], document["columns"]),
+            records_to_frame(document["runs"], document["run_columns"]),
+            document["settings"],
+        )
+
+    def __repr__(self) -> str:
+        n_seeds = len(self.settings["seeds"])
+        return (
+            f"Comparison({len(self.frame)} methods, {n_seeds} seed{'s' if n_seeds > 1 else ''}, baseline "
+            f"{self.settings['baseline']!r})"
+        )
+
+    def _repr_html_(self) -> str:
+        table = frame_html(shorten_comparison(self.frame), caption=self.caption)
+        return table + frame_html(pd.DataFrame({"in words": self.notes}), caption="")
+
+    @property
+    def caption(self) -> str:
+        """What the table shows."""
+        seeds = ", ".join(str(seed) for seed in self.settings["seeds"])
+        over = "seeds and test texts" if len(self.settings["seeds"]) > 1 else "test texts"
+        return f"Test {self.metric} with {100 * self.settings['confidence']:g} % intervals over {over}; seeds {seeds}"
+
+
+def metric_of(frame: pd.DataFrame) -> str:
+    """What the runs of a table were scored by: "accuracy" or "perplexity"."""
+    return "perplexity" if "perplexity" in frame else "accuracy"
+
+
+def shorten_comparison(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table with each interval in the cell of its number, as a page and a terminal have room for."""
+    metric = metric_of(frame)
+    several_seeds, several_rates = (frame["n_seeds"] > 1).any(), len(set(frame["learning_rate"].dropna())) > 1
+    rows = []
+    for row in frame.to_dict(orient="records"):
+        shown: dict[str, Any] = {
+            "run": row["run"],
+            "parameters": _parameters(row),
+            metric: _score(row, metric),
+            "difference": difference_in_words(row, metric),
+            "verdict": row["verdict"],
+            "effective rank": row["mean_effective_rank"],
+            "utilisation": row["mean_utilisation"],
+            "seconds": row["seconds"],
+            "peak MB": row["peak_memory_mb"],
+        }
+        if several_seeds:
+            shown["seeds"] = int(row["n_seeds"])
+        if several_rates:
+            shown["learning rate"] = f"{row['learning_rate']:g}" if _known(row["learning_rate"]) else "–"
+        rows.append(shown)
+    return pd.DataFrame(rows)
+
+
+def difference_in_words(row: Mapping[Any, Any], metric: str) -> str:
+    """A difference with its interval, of perplexities in per cent; a dash where there is none."""
+    ends = [row[name] for name in ("difference", "difference_low", "difference_high")]
+    if not _known(ends[0]):
+        return "–"
+    value, low, high = (f"{end:{'+.3f' if metric == 'accuracy' else '+.1%'}}" for end in ends)
+    return f"{value} [{low}, {high}]" if _known(ends[1]) else value
+
+
+def _score(row: Mapping[Any, Any], metric: str) -> str:
+    ends = [row[metric], row["ci_low"], row["ci_high"]]
+    if not _known(ends[0]):
+        return "–"
+    value, low, high = (f"{end:{'.3f' if metric == 'accuracy' else '.4g'}}" for end in ends)
+    return f"{value} [{low}, {high}]" if _known(ends[1]) else value
+
+
+def _parameters(row: Mapping[Any, Any]) -> str:
+    if not _known(row["n_parameters"]):
+        return "–"
+    kept, trained = f"{int(row['n_parameters_kept']):,}", f"{int(row['n_parameters']):,}"
+    return kept if kept == trained else f"{kept} (of {trained})"
+
+
+def _known(value: object) -> bool:
+    return isinstance(value, int | float | np.number) and not math.isnan(float(value))
+
+
+def _notes(comparison: Comparison) -> Iterator[str]:
+    frame, settings, metric = comparison.frame, comparison.settings, comparison.metric
+    rows = frame.to_dict(orient="records")
+    base = next(row for row in rows if row["verdict"] == BASELINE)
+    for row in rows:
+        if _known(row["difference"]):
+            yield f"{row['run']} against {base['run']}: {difference_in_words(row, metric)}, {row['verdict']}."
+        elif row is not base:
+            yield f"{row['run']}: {row['verdict']}."
+    yield from _on_seeds(rows, len(settings["seeds"]))
+    yield from _on_rates(comparison.runs, rows)
+    yield from _on_sizes(rows, base)
+    for field, what in (("steps", "steps"), ("batch_size", "texts a step")):
+        values = {method[field] for method in settings["methods"].values()}
+        if len(values) > 1:
+            yield f"Methods differ in their {what} ({_listed(sorted(values))}), so they did not see the same data."
+
+
+def _on_seeds(rows: Sequence[Mapping[Any, Any]], n_seeds: int) -> Iterator[str]:
+    if n_seeds == 1:
+        yield (
+            "One seed: intervals are about the choice of test texts alone, and another seed can move a run by more "
+            "than the gaps seen here."
+        )
+    elif n_seeds < _FEW_SEEDS:
+        yield f"{n_seeds} seeds say little about how much seeds differ; the intervals may be too narrow."
+    for row in rows:
+        if 0 < row["n_seeds"] < n_seeds:
+            yield f"{row['run']}: only {int(row['n_seeds'])} of {n_seeds} seeds finished."
+
+
+def _on_rates(runs: pd.DataFrame, rows: Sequence[Mapping[Any, Any]]) -> Iterator[str]:
+    """Where the best rate is the last one tried, and which runs have failed."""
+    for row in rows:
+        mine = runs[runs["run"] == row["run"]]
+        rates = sorted(set(mine["learning_rate"]))
+        chosen = set(mine[mine["chosen"]]["learning_rate"])
+        if len(rates) > 1 and chosen & {rates[0], rates[-1]}:
+            end = "highest" if rates[-1] in chosen else "lowest"
+            yield (
+                f"{row['run']}: the best learning rate is the {end} of those tried ({_listed(rates)}); a better one "
+                "may lie beyond."
+            )
+        for run in mine[mine["status"] != "finished"].itertuples():
+            yield f"{run.run} at learning rate {run.learning_rate:g}, seed {run.seed}: {run.message or run.status}."
+
+
+def _on_sizes(rows: Sequence[Mapping[Any, Any]], base: Mapping[Any, Any]) -> Iterator[str]:
+    """Which methods are not of the baseline's size."""
+    size = base["n_parameters_kept"]
+    others = [
+        f"{row['run']} {_parameters(row)}"
+        for row in rows
+        if _known(row["n_parameters_kept"]) and abs(row["n_parameters_kept"] - size) > _SAME_SIZE * size
+    ]
+    if others:
+        yield f"Not of one size: {base['run']} trains {_parameters(base)} parameters, {', '.join(others)}."
+
+
+def _listed(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)

@@ -1,0 +1,67 @@
+"""Several runs, started together and waited for together; what is finished is not repeated."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from gelora_viz.errors import GeloraVizError
+from gelora_viz.runs import ENDED, Executor, Run, RunFolder, RunSpec, attach, launch
+
+_LOOK = 0.25
+"""Seconds between two looks at the runs."""
+
+
+def run_all(asked: Mapping[Path, RunSpec], executor: Executor, *, progress: bool = True, title: str = "runs") -> None:
+    """Start the runs that are not finished yet, and wait until all have ended, well or not.
+
+    Interrupted (Ctrl-C), those going on are cancelled; finished ones are kept, and the same call goes on from there.
+
+    Args:
+        asked: folder -> what to run in it.
+        executor: starts them; it is prepared already.
+        progress: show a bar of runs.
+        title: of the bar.
+    """
+    runs: list[Run] = []
+    try:
+        for path, spec in asked.items():
+            runs.append(_begin(path, spec, executor))
+        with tqdm(total=len(runs), unit="run", desc=title, disable=not progress) as bar:
+            while (ended := sum(run.status in ENDED for run in runs)) < len(runs):
+                bar.update(ended - bar.n)
+                time.sleep(_LOOK)
+            bar.update(len(runs) - bar.n)
+    except BaseException:
+        for run in reversed(runs):  # those that wait first, or they would begin as the others end
+            run.cancel()
+        raise
+    for run in runs:
+        run.wait(progress=False)
+
+
+def _begin(path: Path, spec: RunSpec, executor: Executor) -> Run:
+    """The run that is finished or going on in the folder, if it is this one, or else a new one."""
+    if (path / "spec.json").exists() and _is_of(path, spec):
+        run = attach(path)
+        if run.status == "finished" and _is_whole(path, spec):
+            return run
+        if RunFolder(path).is_going_on:
+            return run
+    return launch(spec, run_dir=path, executor=executor)
+
+
+def _is_of(path: Path, spec: RunSpec) -> bool:
+    try:
+        return RunSpec.load(path / "spec.json").to_dict() == spec.to_dict()
+    except GeloraVizError:  # damaged, or of another version
+        return False
+
+
+def _is_whole(path: Path, spec: RunSpec) -> bool:
+    """Whether the result is there, and the data, where it is a file, was not changed since."""
+    result, data = path / "result.json", Path(spec.data)
+    return result.exists() and not (data.is_file() and data.stat().st_mtime > result.stat().st_mtime)

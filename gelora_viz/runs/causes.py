@@ -1,0 +1,44 @@
+"""Why a run failed, in one line, and the worker's exit status for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gelora_viz.errors import GeloraVizError
+from gelora_viz.runs.folder import is_full
+
+UNUSABLE, OUT_OF_MEMORY, OCCUPIED = 2, 3, 4
+"""Exit statuses of the worker, beside 0 and, for whatever is none of these, 1."""
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "bad alloc")
+"""How libraries below torch say it, in a plain RuntimeError."""
+_LOST = ("connection closed", "connection reset", "broken pipe", "gloo", "nccl")
+
+
+def explain(error: BaseException, run_dir: Path) -> tuple[str, int]:
+    """(message, exit status).
+
+    Args:
+        error: what ended the training.
+        run_dir: the run's folder.
+    """
+    line = (str(error).strip().splitlines() or [""])[0]
+    if is_full(error) or is_full(error.__cause__) or "No space left on device" in line:
+        return f"no space left for {run_dir}; free some and launch the run again", 1
+    if isinstance(error, GeloraVizError):
+        return line, UNUSABLE
+    if is_out_of_memory(error):
+        return f"out of memory{f' ({line})' if line else ''}; lower batch_size or max_length", OUT_OF_MEMORY
+    return f"{type(error).__name__}: {line}", 1
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on the GPU or off it."""
+    # torch's OutOfMemoryError is a RuntimeError that says "out of memory".
+    if isinstance(error, MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(phrase in str(error).lower() for phrase in _NO_MEMORY)
+
+
+def is_lost_connection(error: BaseException) -> bool:
+    """Whether another process of the run has gone away."""
+    return isinstance(error, RuntimeError) and any(phrase in str(error).lower() for phrase in _LOST)

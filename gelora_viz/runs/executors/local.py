@@ -1,0 +1,129 @@
+"""Runs as processes of this machine: one for every GPU at a time, the others wait for their turn."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gelora_viz._checks import check_whole
+from gelora_viz.errors import InputError
+from gelora_viz.runs.executors.command import worker_command, worker_environment
+from gelora_viz.runs.liveness import identify
+from gelora_viz.runs.queue import Queue, Slot, own_queue
+from gelora_viz.runs.spec import RunSpec
+
+
+@dataclass(frozen=True)
+class LocalExecutor:
+    """Starts runs on this machine.
+
+    Every run has a slot while it trains, and all runs of this user on this machine wait for the same slots, whichever
+    kernel or terminal launched them: they go on when that is gone. Slots are GPUs, those that CUDA_VISIBLE_DEVICES
+    leaves visible; each run sees its own alone. Without a GPU there is one slot, and `at_once` makes it several, with
+    the CPU's threads divided among them.
+
+    Attributes:
+        at_once: runs at the same time; None means one for each GPU, or one without. More than that share GPUs.
+        processes: that train one run together, each on a GPU of its own if there are any. `batch_size` stays what one
+            optimiser step reads in all.
+        queue: folder of the queue, on a disk of this machine; runs wait for those launched with the same folder.
+            None takes GELORA_VIZ_QUEUE, or one in the folder for temporary files.
+
+    Example:
+        >>> launch(spec, executor=LocalExecutor(at_once=2))  # doctest: +SKIP
+        >>> launch(spec, executor="local", at_once=2)  # the same  # doctest: +SKIP
+    """
+
+    at_once: int | None = None
+    processes: int = 1
+    queue: str | os.PathLike[str] | None = None
+
+    def __post_init__(self) -> None:
+        check_whole(self.processes, "processes")
+        if self.at_once is not None:
+            check_whole(self.at_once, "at_once")
+
+    def slots(self) -> tuple[Slot, ...]:
+        """What runs may occupy on this machine.
+
+        Raises:
+            InputError: if there are GPUs, but fewer than processes.
+        """
+        gpus = visible_gpus()
+        if not gpus:
+            return tuple(Slot((f"cpu-{number}",)) for number in range(self.at_once or 1))
+        groups = [gpus[start : start + self.processes] for start in range(0, len(gpus), self.processes)]
+        groups = [group for group in groups if len(group) == self.processes]
+        if not groups:
+            raise InputError(f"processes is {self.processes}, and {len(gpus)} GPUs are visible; give each its own")
+        return tuple(
+            Slot(tuple(f"gpu-{gpu}-{number // len(groups)}" for gpu in group), ",".join(group))
+            for number in range(self.at_once or len(groups))
+            for group in [groups[number % len(groups)]]
+        )
+
+    def prepare(self) -> None:
+        """Find the queue and the slots."""
+        self._folder()
+        self.slots()
+
+    def _folder(self) -> Path:
+        return own_queue() if self.queue is None else Path(self.queue).absolute()
+
+    def submit(self, run_dir: Path, spec: RunSpec) -> LocalHandle:
+        """Start the worker, which waits for its turn by itself."""
+        slots = self.slots()
+        queue = Queue.join(self._folder(), slots)
+        threads = spec.threads or _threads_each(len(slots) * self.processes)
+        with (run_dir / "log.txt").open("wb") as log:
+            process = subprocess.Popen(  # noqa: S603 - our own worker, no shell
+                worker_command(run_dir, processes=self.processes, queue=queue),
+                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+                env=worker_environment(threads),
+            )  # fmt: skip
+        handle = LocalHandle(process)
+        queue.draw(process.pid)
+        return handle
+
+
+class LocalHandle:
+    """A worker that is a child of this process."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        self.who: Mapping[str, Any] = {**identify(process.pid), "is_worker": True}
+
+    def ended(self) -> str | None:
+        """As in `Handle`."""
+        code = self._process.poll()
+        return None if code is None else f"status {code}"
+
+    def kill(self) -> None:
+        """As in `Handle`."""
+        self._process.kill()
+
+    def reap(self) -> None:
+        """As in `Handle`."""
+        self._process.wait()
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them. CUDA is not started for it."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    n_gpus = torch.cuda.device_count()
+    return [name.strip() for name in named.split(",")][:n_gpus] if named else [str(gpu) for gpu in range(n_gpus)]
+
+
+def _threads_each(n_processes: int) -> int | None:
+    """Threads for each of several processes at once; None, which leaves it to torch, for a single one."""
+    if n_processes == 1:
+        return None
+    n_threads = os.environ.get("OMP_NUM_THREADS", "")
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, (int(n_threads) if n_threads.isdigit() else available) // n_processes)

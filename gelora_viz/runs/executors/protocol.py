@@ -1,0 +1,54 @@
+"""What an executor is: something that can start the worker somewhere, look after it, and end it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from gelora_viz.runs.spec import RunSpec
+
+
+class Handle(Protocol):
+    """What an executor knows about a run that it has started; everything else is in the run's folder."""
+
+    @property
+    def who(self) -> Mapping[str, Any]:
+        """For the status "queued": host, pid and process_started of the process whose death ends the run, is_worker.
+
+        `pid` is None where a cluster has still to find a place for the worker.
+        """
+        ...
+
+    def ended(self) -> str | None:
+        """How the worker ended, in a few words; None while it may be at work. Called often, so it must be quick."""
+        ...
+
+    def kill(self) -> None:
+        """End the worker, or withdraw it, at once."""
+        ...
+
+    def reap(self) -> None:
+        """Wait for a worker that has ended its run to end itself."""
+        ...
+
+
+class Executor(Protocol):
+    """Starts workers."""
+
+    def prepare(self) -> None:
+        """Make sure that runs can be started; called before anything in a run's folder is touched.
+
+        Raises:
+            InputError: if they cannot.
+        """
+        ...
+
+    def submit(self, run_dir: Path, spec: RunSpec) -> Handle:
+        """Have `python -m gelora_viz.training.worker run_dir` started, now or when its turn comes; do not wait.
+
+        Args:
+            run_dir: the run's folder; spec.json is in it.
+            spec: the same specification.
+        """
+        ...

@@ -1,0 +1,309 @@
+"""A run's folder: the whole protocol between a worker and whoever watches it, as files that survive either's death.
+
+spec.json          what to do, written by `launch`
+status.json        queued | running | finished | failed | cancelled, the cause of a failure, and whose death ends it
+metrics.jsonl      one line per logged step
+cancel             its presence asks the worker to stop after the current step
+adapter/           the adapter in PEFT's format, head.safetensors beside it; of a full fine-tuning, the whole model
+predictions.json   label and prediction of every test text, or its tokens and how likely they were
+spectrum.json      effective rank of every update
+spectra.json       the same while it trained, where the specification asks for it
+result.json        the final numbers; written last, so that its presence means everything else is there
+log.txt            whatever the worker printed
+lock               held by whoever launches into the folder or trains in it, so that there is one at a time
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import math
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gelora_viz._locks import FileLock
+from gelora_viz._results import read_json, write_json
+from gelora_viz.errors import RunError, StudyError
+from gelora_viz.runs.liveness import identify, is_alive, is_here, outlived_by_its_machine
+
+if TYPE_CHECKING:
+    import pandas as pd  # imported where it is needed: a waiting worker looks after its folder without it
+
+STATUS = "run status"
+RESULT = "run result"
+PREDICTIONS = "predictions"
+METRICS = (
+    "step", "loss", "learning_rate", "seconds", "eval_loss", "eval_accuracy", "eval_f1", "eval_perplexity",
+    "tokens_per_second", "memory_mb", "gpu_memory_mb", "eta_seconds",
+)  # fmt: skip
+"""Columns of the metrics, NaN where a row has no such number."""
+ENDED = ("finished", "failed", "cancelled")
+_WRITTEN_BY_WORKER = (
+    "result.json", "status.json", "metrics.jsonl", "cancel", "adapter", "predictions.json", "spectrum.json",
+    "spectra.json", "log.txt", "trainer", ".ballast",
+)  # fmt: skip
+_BALLAST_BYTES = 1 << 16
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class RunFolder:
+    """Typed access to the files of one run."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.is_training = False
+        """Whether this process has begun to train, and has something to keep when it is asked to stop."""
+        self.is_signalled = False
+        """Whether this process has been asked to stop by a signal; a full disk may have no room for the file."""
+        self._rows: list[dict[str, float | None]] = []
+        self._read_up_to = 0
+
+    # One at a time
+
+    @contextmanager
+    def claim(self, patience: float = 10.0) -> Iterator[None]:
+        """Hold the folder, so that nobody else launches into it or trains in it.
+
+        Args:
+            patience: seconds to wait for somebody who may be about to let go of it.
+
+        Raises:
+            RunError: if a living worker does not, or nobody does.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / "lock")
+        deadline = time.monotonic() + patience
+        while not lock.acquire():
+            if self.is_anothers or time.monotonic() > deadline:
+                raise RunError(f"a run is going on in {self.path}; cancel it, or choose another folder")
+            time.sleep(0.02)
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def clear(self) -> None:
+        """Remove what an earlier run left, its result first, and nothing else."""
+        self._rows, self._read_up_to = [], 0
+        for name in _WRITTEN_BY_WORKER:
+            path = self.path / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+    # Status
+
+    def write_status(self, status: str, message: str = "", *, who: Mapping[str, Any] | None = None) -> None:
+        """Record a status, and the process whose death would end the run: by default the worker, this process.
+
+        On a full disk the ballast is thrown over board, so that the cause can still be said.
+        """
+        content = {"status": status, "message": message, **(who or {**identify(), "is_worker": True})}
+        try:
+            write_json(self.path / "status.json", STATUS, content)
+        except StudyError as error:
+            ballast = self.path / ".ballast"
+            if not (is_full(error.__cause__) and ballast.exists()):
+                raise
+            ballast.unlink()
+            write_json(self.path / "status.json", STATUS, content)
+
+    def read_status(self) -> tuple[str, str]:
+        """(status, message). A worker that died without a word counts as failed; a run with a result has finished."""
+        document = self._status_document()
+        if document is None:
+            return "queued", ""
+        if not self._is_over(document):
+            return document["status"], document["message"]
+        document = self._status_document() or document  # it may have ended between the two looks
+        if document["status"] != "finished" and (self.path / "result.json").exists():
+            return "finished", ""
+        if document["status"] in ENDED:
+            return document["status"], document["message"]
+        if (self.path / "cancel").exists():
+            trained = document["status"] == "running"
+            return "cancelled", "killed before it could keep what was trained" if trained else ""
+        return "failed", self._cause_of_death(document)
+
+    @property
+    def is_going_on(self) -> bool:
+        """Whether a run waits or trains here, as far as anybody can tell."""
+        document = self._status_document()
+        return document is not None and not self._is_over(document)
+
+    @property
+    def is_anothers(self) -> bool:
+        """Whether a living worker other than this process is at work here."""
+        document = self._status_document()
+        if document is None or self._is_over(document) or not document["is_worker"]:
+            return False
+        return not (is_here(document) and document["pid"] == os.getpid())
+
+    @property
+    def worker_pid(self) -> int | None:
+        """Process number of a living worker on this machine that has not ended its run yet."""
+        document = self._status_document()
+        if document is None or self._is_over(document) or not (document["is_worker"] and is_here(document)):
+            return None
+        return int(document["pid"])
+
+    @property
+    def has_worker(self) -> bool:
+        """Whether a worker has been started for the run, alive or not."""
+        document = self._status_document()
+        return document is not None and bool(document["is_worker"])
+
+    @property
+    def host(self) -> str | None:
+        """The machine that the run waits or trains on, if anybody has said so."""
+        document = self._status_document()
+        return None if document is None else document["host"]
+
+    def _status_document(self) -> dict[str, Any] | None:
+        if not (self.path / "status.json").exists():
+            return None
+        return read_json(self.path / "status.json", STATUS)
+
+    def _is_over(self, document: Mapping[str, Any]) -> bool:
+        if document["status"] in ENDED:
+            return True
+        # A cluster that has not found a place for the worker yet names no process.
+        return document["pid"] is not None and not is_alive(document, self._last_sign())
+
+    def _last_sign(self) -> float:
+        try:
+            return (self.path / "status.json").stat().st_mtime
+        except OSError:
+            return 0.0
+
+    def _cause_of_death(self, document: Mapping[str, Any]) -> str:
+        log = self.path / "log.txt"
+        if document["status"] == "queued":
+            if outlived_by_its_machine(document):
+                return "the machine was restarted before the run began; launch it again"
+            return f"the worker was killed, or could not start, before the run began; see {log}, or launch it again"
+        if not is_here(document):
+            return f"the worker on {document['host']} gives no sign of life; see {log}"
+        if outlived_by_its_machine(document):
+            return f"the machine was restarted while the run trained; see {log}, or launch it again"
+        return f"the worker died without a word (killed, or out of memory?); see {log}"
+
+    def give_sign_of_life(self) -> None:
+        """Tell watchers on other machines that this process, which wrote the status, is alive."""
+        with suppress(OSError):
+            os.utime(self.path / "status.json")
+
+    # Asking the worker to stop
+
+    def ask_to_stop(self) -> None:
+        """Ask the worker to stop after its current step, by a file and, on this machine, by a signal."""
+        with suppress(OSError):  # a full disk; the signal tells it too
+            (self.path / "cancel").touch()
+        self._send("SIGTERM")
+
+    @property
+    def is_asked_to_stop(self) -> bool:
+        """Whether somebody asked."""
+        return self.is_signalled or (self.path / "cancel").exists()
+
+    def kill_worker(self) -> None:
+        """End the worker at once, if it is on this machine."""
+        self._send("SIGKILL")
+
+    def _send(self, name: str) -> None:
+        pid = self.worker_pid
+        if pid is not None and hasattr(signal, name):
+            with suppress(ProcessLookupError):
+                os.kill(pid, getattr(signal, name))
+
+    # What the worker leaves
+
+    @contextmanager
+    def carry_ballast(self) -> Iterator[None]:
+        """Keep a little disk space that `write_status` can free when the disk is full."""
+        file = self.path / ".ballast"
+        with suppress(OSError):
+            file.write_bytes(os.urandom(_BALLAST_BYTES))  # nothing that a file system could compress
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
+
+    @contextmanager
+    def write_whole(self, name: str) -> Iterator[Path]:
+        """A folder to write into, which gets its name once everything is in it: there is all of it or nothing."""
+        target, unfinished = self.path / name, self.path / f".{name}.unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir()
+        try:
+            yield unfinished
+            shutil.rmtree(target, ignore_errors=True)
+            unfinished.rename(target)
+        except BaseException:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
+
+    def append_metrics(self, row: Mapping[str, float]) -> None:
+        """Add one line to metrics.jsonl; a number that is not finite becomes null."""
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as stream:
+            finite = {name: value if math.isfinite(value) else None for name, value in row.items()}
+            stream.write(json.dumps(finite) + "\n")
+
+    def read_rows(self) -> list[dict[str, float | None]]:
+        """All complete lines of metrics.jsonl; only what is new since the last look is read."""
+        file = self.path / "metrics.jsonl"
+        try:
+            with file.open("rb") as stream:
+                if os.fstat(stream.fileno()).st_size < self._read_up_to:  # another run's
+                    self._rows, self._read_up_to = [], 0
+                stream.seek(self._read_up_to)
+                new = stream.read()
+        except FileNotFoundError:
+            self._rows, self._read_up_to = [], 0
+            return []
+        complete = new[: new.rfind(b"\n") + 1]
+        self._read_up_to += len(complete)
+        for line in complete.splitlines():
+            with suppress(ValueError):
+                self._rows.append(json.loads(line))
+        return self._rows
+
+    def read_metrics(self) -> pd.DataFrame:
+        """All complete lines of metrics.jsonl, with the columns `METRICS`."""
+        import pandas as pd
+
+        return pd.DataFrame(self.read_rows(), columns=METRICS)
+
+    def write_predictions(
+        self, texts: list[str], label: list[str], predicted: list[str], group: list[str | None]
+    ) -> None:
+        """Keep label and prediction of every test text, and a fingerprint of the texts."""
+        self._write_predictions(texts, {"label": label, "predicted": predicted, "group": group})
+
+    def write_likelihoods(
+        self, texts: list[str], n_tokens: list[int], nll: list[float], group: list[str | None]
+    ) -> None:
+        """Keep of every test text the number of predicted tokens and their summed negative log-likelihood."""
+        self._write_predictions(texts, {"n_tokens": n_tokens, "nll": nll, "group": group})
+
+    def _write_predictions(self, texts: list[str], columns: Mapping[str, Any]) -> None:
+        digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
+        write_json(self.path / "predictions.json", PREDICTIONS, {"texts": digest, **columns})
+
+    def write_result(self, numbers: Mapping[str, Any]) -> None:
+        """Write the final numbers; call it last."""
+        write_json(self.path / "result.json", RESULT, {"numbers": dict(numbers)})
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether this is the operating system's way to say that there is no space left."""
+    return isinstance(error, OSError) and error.errno in _FULL

@@ -1,0 +1,176 @@
+"""Watch a run through its folder, stop it, and read its result."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from tqdm.auto import tqdm
+
+from gelora_viz.errors import GeloraVizError, RunError, StudyError
+from gelora_viz.runs.executors import Handle
+from gelora_viz.runs.folder import ENDED, RunFolder
+from gelora_viz.runs.result import RunResult
+from gelora_viz.runs.spec import RunSpec
+
+_LOOK = 0.25
+"""Seconds between two looks at a run that is waited for."""
+
+
+class Run:
+    """A handle on a run's folder; it works from any process, and after the one that launched it is gone.
+
+    Args:
+        path: the run's folder.
+        handle: what the executor knows about the worker, in the process that launched it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], handle: Handle | None = None) -> None:
+        self.path = Path(path)
+        self._folder = RunFolder(path)
+        self._handle = handle
+
+    @property
+    def name(self) -> str:
+        """Name of the run: its folder's."""
+        return self.path.name
+
+    @property
+    def status(self) -> str:
+        """queued, running, finished, failed or cancelled."""
+        return self._state()[0]
+
+    @property
+    def message(self) -> str:
+        """The cause of a failure in one line; empty otherwise."""
+        return self._state()[1]
+
+    def _state(self) -> tuple[str, str]:
+        state = self._folder.read_status()
+        if state[0] in ENDED or self._handle is None or (how := self._handle.ended()) is None:
+            return state
+        state = self._folder.read_status()
+        if state[0] not in ENDED:  # the executor knows more than the folder, so that learns it
+            state = ("failed", f"the worker ended without a word ({how}); see {self.path / 'log.txt'}")
+            self._folder.write_status(*state)
+        return state
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """What has been logged so far.
+
+        One row per logged step or evaluation: step, loss, learning_rate, seconds, eval_loss, eval_accuracy, eval_f1,
+        eval_perplexity, tokens_per_second, memory_mb, gpu_memory_mb, eta_seconds; NaN where a row has no such number.
+        """
+        return self._folder.read_metrics()
+
+    def cancel(self, *, grace: float = 10.0) -> None:
+        """Ask the run to stop after its current step and wait for it; what is trained so far is kept.
+
+        A run that waits for its turn is withdrawn at once.
+
+        Args:
+            grace: seconds before a worker that does not answer is killed.
+
+        Raises:
+            RunError: if it does not answer and is on another machine, where it cannot be killed from here.
+        """
+        if self.status in ENDED:
+            return
+        self._folder.ask_to_stop()
+        deadline = time.monotonic() + grace
+        while self.status not in ENDED:
+            if not self._folder.has_worker:
+                self._kill("")
+                return
+            if time.monotonic() > deadline:
+                self._kill("killed: the worker did not stop in time")
+                return
+            time.sleep(0.05)
+        self._reap()
+
+    def _kill(self, message: str) -> None:
+        if self._handle is not None:
+            self._handle.kill()
+            self._reap()
+        elif self._folder.worker_pid is not None:
+            self._folder.kill_worker()
+        elif self._folder.has_worker:
+            raise RunError(
+                f"run {self.name!r} is on {self._folder.host} and does not answer; it will stop once it does, or end "
+                "it there"
+            )
+        if self._folder.read_status()[0] not in ("finished", "failed"):  # it may have ended by itself in the meantime
+            self._folder.write_status("cancelled", message)
+
+    def _reap(self) -> None:
+        """Wait for a worker of ours that has ended its run to end itself; its folder is free then."""
+        if self._handle is not None:
+            self._handle.reap()
+
+    def wait(self, *, timeout: float | None = None, progress: bool = True) -> Run:
+        """Wait until the run has ended, with a bar of its steps.
+
+        Raises:
+            RunError: when `timeout` seconds have passed; the run goes on.
+        """
+        started = time.monotonic()
+        with tqdm(total=self._n_steps(), unit="step", disable=not progress) as bar:
+            while (status := self.status) not in ENDED:
+                self._show(bar, status)
+                if timeout is not None and time.monotonic() - started > timeout:
+                    raise RunError(
+                        f"run {self.name!r} is still {status} after {timeout:g} s; wait longer, or cancel it"
+                    )
+                time.sleep(_LOOK)
+            self._show(bar, status)
+        self._reap()
+        return self
+
+    def _n_steps(self) -> int | None:
+        try:
+            return RunSpec.load(self.path / "spec.json").steps
+        except GeloraVizError:  # of another version; the worker will say so
+            return None
+
+    def _show(self, bar: tqdm[Any], status: str) -> None:
+        rows = self._folder.read_rows()
+        if not rows:
+            bar.set_description(f"{'starting' if status == 'running' else status} {self.name}")
+            return
+        step = int(rows[-1]["step"] or 0)
+        if not bar.n:
+            bar.reset()  # what was done before this look says nothing about the speed
+            bar.initial = bar.n = bar.last_print_n = step
+            bar.set_description(f"training {self.name}")
+        loss = next((row["loss"] for row in reversed(rows) if row.get("loss") is not None), None)
+        if loss is not None:
+            bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+        bar.update(max(0, step - bar.n))
+
+    def result(self) -> RunResult:
+        """The numbers of the finished run.
+
+        Raises:
+            RunError: if it failed or was cancelled (with the cause), or has not ended.
+        """
+        status, message = self._state()
+        if status != "finished":
+            cause = f": {message}" if message else ""
+            remedy = "wait for it first" if status in ("queued", "running") else f"see {self.path / 'log.txt'}"
+            raise RunError(f"run {self.name!r} has no result, it is {status}{cause}; {remedy}")
+        return RunResult.load(self.path)
+
+    def __repr__(self) -> str:
+        status, message = self._state()
+        return f"Run({self.name!r}: {status}{', ' + message if message else ''})"
+
+
+def attach(run_dir: str | os.PathLike[str]) -> Run:
+    """A handle on a run that another process, or this one before a restart, has launched."""
+    if not (Path(run_dir) / "spec.json").exists():
+        raise StudyError(f"no run at {run_dir}; give the folder of a run, the one that holds spec.json")
+    return Run(run_dir)

@@ -1,0 +1,174 @@
+"""What a fine-tuning is: everything that decides its numbers, in one frozen object that is also a JSON file."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from peft import LoraConfig, PeftConfig
+
+from gelora_viz._results import read_json, write_json
+from gelora_viz.adapters import config_from_dict
+from gelora_viz.errors import StudyError
+from gelora_viz.ranks import RankPlan
+from gelora_viz.runs.requirements import CAUSAL_LM, CLASSIFICATION, FROZEN, FULL, check_spec
+
+__all__ = ["CAUSAL_LM", "CLASSIFICATION", "FROZEN", "FULL", "RunSpec"]
+
+_KIND = "run specification"
+_DOCUMENT = {"kind", "schema_version", "gelora_viz"}
+"""What a JSON file says about itself."""
+_LEARNING_RATES = {
+    (CLASSIFICATION, False): 2e-3, (CLASSIFICATION, True): 1e-4, (CAUSAL_LM, False): 5e-4, (CAUSAL_LM, True): 2e-5,
+}  # fmt: skip
+"""(Task, whether all weights train) -> learning rate."""
+
+
+def usual_learning_rate(task: str, *, full: bool = False) -> float:
+    """What a run of this task takes where nothing else is said, for an adapter or, `full`, for all weights."""
+    return _LEARNING_RATES.get((task, full), 2e-3)
+
+
+@dataclass(frozen=True, eq=False)
+class RunSpec:
+    """One short fine-tuning, of a text classifier or of a causal language model.
+
+    Attributes:
+        name: of the run, in tables and as its folder; letters, digits, dot, dash and underscore.
+        adapter: a RankPlan; a PEFT configuration of a method that changes weight matrices; "full", which trains all
+            weights; or "frozen", which leaves them as they are: of a classifier it trains the linear head alone, the
+            probe that every adapter has to beat, and of a language model nothing. A plan made for a model without
+            task head serves that model's language model too. LoRA with init_lora_weights="eva" starts from
+            directions of training texts; with EvaConfig(rho=1) its ranks stay as they are, so that a plan can be
+            trained so: plan.to_peft_config(init_lora_weights="eva", eva_config=EvaConfig(rho=1)). AdaLoRA's
+            total_step is at most `steps`.
+        model: what `load_model` takes: a name, a folder or a Hub id.
+        data: what `load_texts` takes as text: a name, a file or a Hub id. A classifier needs labels.
+        text_column: of the data, by default as in `load_texts`.
+        label_column: of the data, by default as in `load_texts`.
+        max_texts: training texts at most; None takes all.
+        pooling: of the last hidden state under the linear head: "mean", "last" or "cls".
+        steps: optimiser steps.
+        batch_size: texts an optimiser step sees, however many pieces they are read in.
+        learning_rate: of the adapter, or of all weights. None becomes 2e-3 for a classifier's adapter, which was best
+            for LoRA r = 4 in a first trial on the embedded task, 5e-4 for a language model's, and 1e-4 and 2e-5 where
+            all weights train. The right one differs between methods, so sweep it before you compare methods.
+        head_learning_rate: of the linear head.
+        max_length: tokens kept of each text; by default the model's longest input, 512 at most.
+        evaluations: how often the validation texts are scored, evenly over the run.
+        seed: of initial weights, dropout and the order of the data, which is the same for every adapter.
+        data_seed: of the splits and choices in the data; the same for runs that are to be compared.
+        threads: CPU threads; None takes what the machine offers.
+        trust_remote_code: as in `load_model`.
+        task: "classification", with a linear head on the pooled last hidden state, or "causal-lm", which predicts
+            each token of a text from those before it.
+        schedule: of the learning rates: "linear", "cosine", "cosine_with_restarts", "polynomial", "constant",
+            "constant_with_warmup" or "inverse_sqrt", as in transformers.
+        warmup: share of the steps over which learning rates rise first; "constant" has none.
+        precision: "float32", "bfloat16" or, on a GPU, "float16": what matrices are multiplied in; weights stay
+            float32. None takes bfloat16 on a GPU that supports it, else float32.
+        gradient_accumulation: pieces in which the texts of a step are read, one after another, to save memory;
+            must divide `batch_size`.
+        gradient_checkpointing: compute hidden states a second time for the gradient instead of keeping them.
+        spectra_every: steps between records of the updates' spectra in spectra.json; None records none.
+        plus_ratio: LoRA+'s learning rate of B over that of A (Hayou et al. 2024, who take 16); None: the same.
+
+    Raises:
+        InputError: for a value, or a combination of values, that no run could use.
+    """
+
+    name: str
+    adapter: RankPlan | PeftConfig | str
+    model: str = "minilm"
+    data: str = "icd10cm"
+    text_column: str | None = None
+    label_column: str | None = None
+    max_texts: int | None = None
+    pooling: str = "mean"
+    steps: int = 200
+    batch_size: int = 32
+    learning_rate: float = cast("float", None)  # a number by the time anyone reads it
+    head_learning_rate: float = 5e-3
+    max_length: int | None = None
+    evaluations: int = 4
+    seed: int = 0
+    data_seed: int = 0
+    threads: int | None = None
+    trust_remote_code: bool = False
+    task: str = CLASSIFICATION
+    schedule: str = "linear"
+    warmup: float = 0.06
+    precision: str | None = None
+    gradient_accumulation: int = 1
+    gradient_checkpointing: bool = False
+    spectra_every: int | None = None
+    plus_ratio: float | None = None
+
+    def __post_init__(self) -> None:
+        if cast("float | None", self.learning_rate) is None:
+            rate = usual_learning_rate(self.task, full=isinstance(self.adapter, str) and self.adapter == FULL)
+            object.__setattr__(self, "learning_rate", rate)
+        check_spec(self)
+
+    @property
+    def method(self) -> str:
+        """In a word: "frozen", "full", the plan's strategy, or the PEFT method and what sets it apart."""
+        plus = "" if self.plus_ratio is None else "+"
+        if isinstance(self.adapter, RankPlan):
+            return f"LoRA{plus}, {self.adapter.strategy}"
+        if isinstance(self.adapter, PeftConfig):
+            method = str(self.adapter.peft_type).rpartition(".")[2]
+            is_lora = isinstance(self.adapter, LoraConfig) and method == "LORA"  # AdaLoRA's class derives from it
+            return f"LORA{plus}{_variants(self.adapter)}" if is_lora else method
+        return self.adapter
+
+    @property
+    def micro_batch_size(self) -> int:
+        """Texts read at a time."""
+        return self.batch_size // self.gradient_accumulation
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able content, which `from_dict` reads."""
+        content = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        if isinstance(self.adapter, RankPlan):
+            content["adapter"] = {"plan": self.adapter.to_dict()}
+        elif isinstance(self.adapter, PeftConfig):
+            content["adapter"] = {"peft": self.adapter.to_dict()}
+        return content
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> RunSpec:
+        """The inverse of `to_dict`; raises `StudyError` for fields that a newer version added."""
+        values = {name: value for name, value in content.items() if name not in _DOCUMENT}
+        unknown = sorted(values.keys() - {field.name for field in dataclasses.fields(cls)})
+        if unknown:
+            raise StudyError(
+                f"the run specification has {', '.join(unknown)}, which this version does not know; install the "
+                f"gelora_viz that wrote it ({content.get('gelora_viz', 'a newer one')})"
+            )
+        match values.get("adapter"):
+            case {"plan": plan}:
+                values["adapter"] = RankPlan.from_dict(plan)
+            case {"peft": config}:
+                values["adapter"] = config_from_dict(config)
+        return cls(**values)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write as JSON."""
+        return write_json(path, _KIND, self.to_dict())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> RunSpec:
+        """Read what `save` wrote; raises `StudyError` where it is missing or of another version."""
+        return cls.from_dict(read_json(path, _KIND))
+
+
+def _variants(config: Any) -> str:  # noqa: ANN401 - a LoraConfig
+    """What a LoRA configuration is called beyond LoRA."""
+    start = config.init_lora_weights
+    names = {"DoRA": config.use_dora, "rsLoRA": config.use_rslora, str(start).upper(): isinstance(start, str)}
+    return "".join(f", {name}" for name, holds in names.items() if holds)

@@ -1,0 +1,130 @@
+"""Which steps of a study are finished, and with which settings: study.json."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from gelora_viz._locks import FileLock
+from gelora_viz._results import read_json, write_json
+from gelora_viz.errors import StudyError
+
+_KIND = "study"
+_BEGIN = "begin one with Study.create(path, model=..., data=...), or gelora-viz profile PATH --model ... --data ..."
+
+
+class StudyRecord:
+    """The record of a study's steps, which several processes may read and write at the same time.
+
+    Args:
+        path: the study's folder.
+
+    Raises:
+        StudyError: if the folder holds no study, or one of another version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path / "study.json"
+        if not self._file.exists():
+            raise StudyError(f"no study at {path}; {_BEGIN}")
+        if "data" not in self._steps():
+            raise StudyError(f"{self._file} names no model and no data; remove it, and {_BEGIN}")
+
+    @classmethod
+    def create(cls, path: Path, settings: Mapping[str, Any]) -> StudyRecord:
+        """Write the record of a new study, whose texts are in the folder already.
+
+        Args:
+            path: the study's folder; a record that is there is replaced.
+            settings: the study's model and data, and how the data were read.
+        """
+        write_json(path / "study.json", _KIND, {"steps": {"data": _finished(settings)}})
+        return cls(path)
+
+    @property
+    def has_results(self) -> bool:
+        """Whether any step beyond the data is finished."""
+        return any(step != "data" for step in self._steps())
+
+    def settings_of(self, step: str) -> dict[str, Any] | None:
+        """The settings with which a step was finished, or None."""
+        known = self._steps().get(step)
+        return None if known is None else dict(known["settings"])
+
+    def is_finished(self, step: str, settings: Mapping[str, Any], *outputs: Path) -> bool:
+        """Whether a step was finished with these very settings and its outputs are still there."""
+        known = self._steps().get(step)
+        return (
+            known is not None
+            and known["digest"] == settings_digest(settings)
+            and all(output.exists() for output in outputs)
+        )
+
+    def finish(self, step: str, settings: Mapping[str, Any]) -> None:
+        """Record that a step is finished."""
+        entry = _finished(settings)
+        self._change(lambda steps: steps.update({step: entry}))
+
+    def withdraw(self, step: str) -> None:
+        """A step is about to be taken anew: what was recorded of it no longer holds."""
+        if step in self._steps():
+            self._change(lambda steps: steps.pop(step, None))
+
+    def _steps(self) -> dict[str, Any]:
+        """As they are now; another process may have finished some since the last look."""
+        return dict(read_json(self._file, _KIND)["steps"])
+
+    def _change(self, change: Callable[[dict[str, Any]], object]) -> None:
+        """Read, change and write under one lock, so that nothing another process records meanwhile is lost."""
+        with FileLock(self._file.with_name(".study.json.lock")):
+            steps = self._steps()
+            change(steps)
+            write_json(self._file, _KIND, {"steps": steps})
+
+
+def prepare_folder(path: Path) -> list[Path]:
+    """Make sure that a study can be begun in the folder; returns the folders that were made for it, innermost first.
+
+    Raises:
+        StudyError: if the folder cannot be written, or holds other things than a study.
+    """
+    made = [each for each in (path, *path.parents) if not each.exists()]
+    if path.is_dir() and not (path / "study.json").exists():
+        foreign = [
+            each.name for each in path.iterdir() if each.name != "data.jsonl" and not each.name.startswith(".")
+        ]
+        if foreign:
+            raise StudyError(f"{path} is not empty and holds no study.json, so it is no study; choose a new folder")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise StudyError(
+            f"cannot write {path}: {error.strerror or error}; choose a folder you can write to"
+        ) from error
+    return made
+
+
+def settings_digest(settings: Mapping[str, Any]) -> str:
+    """A fingerprint of settings, the same for equal settings whatever their order."""
+    canonical = json.dumps(settings, sort_keys=True, default=str)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def file_digest(path: Path) -> str:
+    """A fingerprint of a file's content."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def _finished(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "settings": dict(settings),
+        "digest": settings_digest(settings),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

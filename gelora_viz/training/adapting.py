@@ -1,0 +1,83 @@
+"""From a specification's adapter to a transformer that is ready to train: frozen, whole, or with a PEFT adapter."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+
+import torch
+from peft import AdaLoraConfig, LoraConfig
+from torch import nn
+from transformers import PreTrainedModel
+
+from gelora_viz.adapters import add_adapter
+from gelora_viz.errors import InputError
+from gelora_viz.ranks import RankPlan
+from gelora_viz.ranks.batches import Batch
+from gelora_viz.runs import FROZEN, FULL, RunSpec
+from gelora_viz.training.eva import start_from_eva
+
+
+def adapt(spec: RunSpec, model: PreTrainedModel, batches: Callable[[], Sequence[Batch]]) -> nn.Module:
+    """The model as the run trains it; what does not train is frozen.
+
+    Args:
+        spec: its adapter, seed and gradient_checkpointing.
+        model: changed in place, as PEFT does.
+        batches: gives training texts as model inputs, for EVA; called by it alone.
+
+    Raises:
+        InputError: if the adapter was meant for another model, PEFT refuses it, or EVA cannot read the texts.
+    """
+    if spec.gradient_checkpointing:
+        _checkpoint(model)
+    if spec.adapter in (FROZEN, FULL):
+        return model.requires_grad_(spec.adapter == FULL)
+    if isinstance(spec.adapter, RankPlan):
+        return add_adapter(model, plan_for(spec.adapter, model), seed=spec.seed)
+    assert not isinstance(spec.adapter, str)  # noqa: S101 - for the type checker
+    config = copy.deepcopy(spec.adapter)  # PEFT writes into it
+    if isinstance(config, AdaLoraConfig) and config.total_step is None:
+        config.total_step = spec.steps
+    adapted = add_adapter(model, config, seed=spec.seed)
+    if isinstance(config, LoraConfig) and config.init_lora_weights == "eva":
+        if torch.cuda.is_available():
+            adapted.to("cuda")
+        start_from_eva(adapted, batches())
+    return adapted
+
+
+def plan_for(plan: RankPlan, model: nn.Module) -> RankPlan:
+    """The plan with the names that its matrices have in this model.
+
+    In a language model the transformer that a plan was made for lies one level deeper (layers.0 is model.layers.0
+    there), so a name means the one module that ends in it.
+
+    Raises:
+        InputError: if several modules end in a planned name.
+    """
+    names = [name for name, _ in model.named_modules()]
+    places = {}
+    for planned in plan.ranks:
+        found = [name for name in names if name == planned or name.endswith(f".{planned}")]
+        if len(found) > 1 and planned not in found:
+            raise InputError(
+                f"the plan names {planned}, and {len(found)} modules of the {type(model).__name__} end in that "
+                f"({', '.join(found[:3])}); make the plan for this model"
+            )
+        places[planned] = planned if planned in found or not found else found[0]
+    if all(planned == found for planned, found in places.items()):
+        return plan
+    frame = plan.frame.assign(module=[places[str(module)] for module in plan.frame["module"]])
+    return RankPlan(frame, plan.strategy, plan.budget, plan.settings)
+
+
+def _checkpoint(model: PreTrainedModel) -> None:
+    """Recompute hidden states for the gradient; without re-entry, so that frozen embeddings are no obstacle."""
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    try:
+        enable({"use_reentrant": False})
+    except ValueError as error:
+        raise InputError(
+            f"{type(model).__name__} cannot recompute its hidden states; leave gradient_checkpointing off"
+        ) from error

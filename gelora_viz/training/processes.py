@@ -1,0 +1,126 @@
+"""Several processes that train one run together, on the processors or the GPUs of one machine.
+
+The worker is the first of them, and the only one to write into the folder. It starts the others as torchrun would,
+with the same variables in their environment, so that Trainer and accelerate find them, and they end when it does.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from types import TracebackType
+
+import torch
+from torch import distributed
+
+from gelora_viz.runs import OUT_OF_MEMORY, RunFolder, is_lost_connection
+
+_HOST = "127.0.0.1"
+_PATIENCE = 15.0
+"""Seconds in which the first process should notice by itself that another one has died."""
+
+
+class Companions:
+    """The further processes of a run, from the second one on; none for a run of a single process.
+
+    Args:
+        folder: of the run.
+        processes: how many there are to be, with this one.
+    """
+
+    def __init__(self, folder: RunFolder, processes: int) -> None:
+        self._folder = folder
+        self._n = processes
+        self._others: list[subprocess.Popen[bytes]] = []
+        self._is_over = threading.Event()
+        self._death: str | None = None
+
+    def __enter__(self) -> None:
+        if self._n == 1:
+            return
+        # Held here so that the port is free for sure; the first process joins it like every other.
+        self._store = distributed.TCPStore(_HOST, 0, is_master=True, wait_for_workers=False)  # type: ignore[attr-defined]
+        common = {
+            "MASTER_ADDR": _HOST,
+            "MASTER_PORT": str(self._store.port),
+            "WORLD_SIZE": str(self._n),
+            "LOCAL_WORLD_SIZE": str(self._n),
+            "TORCHELASTIC_USE_AGENT_STORE": "True",
+            "TORCHELASTIC_RESTART_COUNT": "0",
+        }
+        os.environ |= {**common, "RANK": "0", "LOCAL_RANK": "0"}
+        command = [sys.executable, "-m", "gelora_viz.training.worker", str(self._folder.path), "--with-parent"]
+        for rank in range(1, self._n):
+            environment = {**os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+            other = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment)  # noqa: S603 - our own worker
+            self._others.append(other)
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self._is_over.set()
+        if kind is None and distributed.is_initialized():
+            distributed.destroy_process_group()
+        deadline = time.monotonic() + _PATIENCE
+        if error is None:
+            for other in self._others:
+                _wait(other, deadline)
+        elif is_lost_connection(error):
+            self._death = self._find_death(patience=2.0)
+        for other in self._others:
+            if other.stdin is not None:
+                other.stdin.close()  # which ends it
+
+    def cause(self) -> str | None:
+        """What became of the process that this one lost touch with; None if that is not how it ended."""
+        return self._death
+
+    def _find_death(self, patience: float = 0.0) -> str | None:
+        """Which process has died and how: a killed one, if there is any, as the others follow it."""
+        deadline = time.monotonic() + patience
+        while True:
+            codes = {number: other.poll() for number, other in enumerate(self._others, start=2)}
+            died = {number: code for number, code in codes.items() if code}
+            if died or time.monotonic() >= deadline:
+                break
+            time.sleep(0.05)
+        if not died:
+            return None
+        number = min(died, key=lambda each: (died[each] > 0, died[each] != OUT_OF_MEMORY))
+        return f"process {number} of {self._n} {_describe(died[number])}; see {self._folder.path / 'log.txt'}"
+
+    def _watch(self) -> None:
+        """End the run if a companion has died and this process still waits for it, as it may on GPUs."""
+        while not self._is_over.wait(0.5):
+            if (death := self._find_death()) is not None:
+                if not self._is_over.wait(_PATIENCE):
+                    self._folder.write_status("failed", death)
+                    os._exit(1)
+                return
+
+
+def agree(opinion: bool, device: torch.device) -> bool:
+    """Whether any process of the run says yes; all of them get the same answer, and must ask together."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return opinion
+    vote = torch.tensor(int(opinion), device=device)
+    distributed.all_reduce(vote, op=distributed.ReduceOp.MAX)
+    return bool(vote.item())
+
+
+def _wait(process: subprocess.Popen[bytes], deadline: float) -> None:
+    try:
+        process.wait(max(0.0, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        return
+
+
+def _describe(code: int) -> str:
+    if code == OUT_OF_MEMORY:
+        return "ran out of memory"
+    return f"was killed ({signal.Signals(-code).name})" if code < 0 else f"ended with status {code}"

@@ -1,0 +1,155 @@
+"""What a run trains, in general: a model with its adapter, its texts in batches, a loss, scores and a test."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from peft import PeftModel
+from torch import nn
+from torch.utils.data import Dataset
+from transformers import EvalPrediction, set_seed
+
+from gelora_viz.activations import collate, tokenize
+from gelora_viz.activations.inputs import TokenizedText
+from gelora_viz.ranks.batches import Batch
+from gelora_viz.runs import FULL, RunFolder, RunSpec
+from gelora_viz.sources import TextData, load_model
+from gelora_viz.sources.texts import SPLITS
+from gelora_viz.training.adalora import is_adalora, orthogonality
+from gelora_viz.training.adapting import adapt
+
+IGNORED = -100
+"""The label of a token that counts for nothing, as torch's cross-entropy has it."""
+_EVA_BATCHES = 256
+"""Batches that EVA may read: thousands of texts, of which it needs hundreds."""
+Example = tuple[TokenizedText, int]
+
+
+class Texts(Dataset[Example]):
+    """Tokenised texts and their class numbers (n_texts,)."""
+
+    def __init__(self, rows: Sequence[TokenizedText], labels: np.ndarray) -> None:
+        self.rows = rows
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, position: int) -> Example:
+        return self.rows[position], int(self.labels[position])
+
+    def by_length(self) -> tuple[np.ndarray, Texts]:
+        """The same texts, the longest first so that batches need little padding, and the order that did it."""
+        order = np.argsort([-len(row.ids) for row in self.rows], kind="stable")
+        return order, Texts([self.rows[position] for position in order], self.labels[order])
+
+
+class Task(ABC):
+    """A model with its adapter, its texts, and what training and testing them means.
+
+    Attributes:
+        spec: what was asked for.
+        data: the texts.
+        parts: split -> the texts as tokens.
+        backbone: the transformer, with its adapter if it has one.
+        module: what is trained: the backbone and what is around it.
+    """
+
+    model_head: str | None
+    """What `load_model` is asked for."""
+
+    def __init__(self, spec: RunSpec) -> None:
+        self.spec = spec
+        self.data = self.load_data()
+        loaded = load_model(
+            spec.model, dtype="float32", trust_remote_code=spec.trust_remote_code, head=self.model_head
+        )
+        self._tokenizer, self._plain = loaded.tokenizer, loaded.model
+        self.parts = {split: self._tokenize(split) for split in SPLITS}
+        self.backbone = adapt(spec, loaded.model, self._batches)
+        set_seed(spec.seed)  # so that a head starts from the same weights whatever the adapter
+        self.module = self.build_module()
+
+    @property
+    @abstractmethod
+    def evaluation_batch(self) -> int:
+        """Texts scored at a time."""
+
+    @property
+    def head(self) -> list[nn.Parameter]:
+        """Parameters that train beside the backbone's."""
+        return []
+
+    @property
+    def trains(self) -> bool:
+        """Whether anything of it is to be trained."""
+        return any(parameter.requires_grad for parameter in self.module.parameters())
+
+    @abstractmethod
+    def load_data(self) -> TextData:
+        """The texts; raises `InputError` where they are not enough for this task."""
+
+    @abstractmethod
+    def build_module(self) -> nn.Module:
+        """What is trained, around the backbone."""
+
+    @abstractmethod
+    def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+        """A batch as the module reads it, with labels."""
+
+    @abstractmethod
+    def mean_loss(self, outputs: Any, labels: torch.Tensor) -> torch.Tensor:  # noqa: ANN401 - a transformer's output
+        """The mean loss over the labels of a batch."""
+
+    @abstractmethod
+    def reduce(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """What is kept of a batch's scores, (n_texts, n_numbers)."""
+
+    @abstractmethod
+    def scores(self, scored: EvalPrediction) -> dict[str, float]:
+        """What an evaluation reports beside the loss."""
+
+    @abstractmethod
+    def keep_predictions(self, reduced: np.ndarray, folder: RunFolder) -> dict[str, Any]:
+        """Write what is predicted of every test text, (n_texts, n_numbers) in their order; returns its numbers."""
+
+    def loss(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor) -> torch.Tensor:  # noqa: ANN401
+        """Trainer's compute_loss_func: a piece's part in the mean over the labels of a whole optimiser step.
+
+        AdaLoRA's penalty is there for its gradient alone, so that the losses of methods can be compared.
+        """
+        loss = self.mean_loss(outputs, labels)
+        if torch.is_grad_enabled() and is_adalora(self.backbone):
+            penalty = orthogonality(self.backbone)
+            loss = loss + (penalty - penalty.detach())
+        return loss * (labels.ne(IGNORED).sum() / num_items_in_batch.clamp(min=1))
+
+    def save_weights(self, target: Path) -> None:
+        """Write what was trained: the adapter in PEFT's format, or all weights in transformers'."""
+        if isinstance(self.backbone, PeftModel) or self.spec.adapter == FULL:
+            trained: Any = self.backbone
+            trained.save_pretrained(str(target), safe_serialization=True)
+
+    def _tokenize(self, split: str) -> Texts:
+        texts, limit = self.data.texts(split), self.spec.max_length
+        return Texts(tokenize(self._tokenizer, texts, model=self._plain, max_length=limit), self._labels(split))
+
+    def _labels(self, split: str) -> np.ndarray:
+        return self.data.labels(split)
+
+    def _inputs(self, rows: Sequence[TokenizedText]) -> dict[str, torch.Tensor]:
+        return collate(rows, tokenizer=self._tokenizer, model=self._plain)
+
+    def _batches(self) -> list[Batch]:
+        """Training texts in random order, as EVA reads them."""
+        rows, size = self.parts["train"].rows, self.spec.micro_batch_size
+        order = np.random.default_rng(self.spec.seed).permutation(len(rows))[: _EVA_BATCHES * size]
+        return [
+            self._inputs([rows[position] for position in order[start : start + size]])
+            for start in range(0, len(order), size)
+        ]

@@ -1,0 +1,174 @@
+"""The worker: `python -m gelora_viz.training.worker RUN_DIR` trains what RUN_DIR/spec.json says.
+
+`launch` starts it, and so may anything else that can start a process: Slurm's srun, torchrun, a shell. Exit status:
+0 finished or cancelled, 1 failed for a reason not among these: 2 unusable input, 3 out of memory, 4 another worker is
+at work in the folder. The cause is in status.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import select
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+from gelora_viz.errors import GeloraVizError, RunError, StudyError
+from gelora_viz.runs import OCCUPIED, UNUSABLE, Queue, RunFolder, explain
+
+# No torch and no pandas up here: a worker that waits for its turn is to stay small.
+
+_PULSE = 10.0
+"""Seconds between two signs of life for watchers on other machines."""
+
+
+class _StoppedEarly(BaseException):
+    """Somebody asked the worker to stop before there was anything to keep."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train one run; returns the process's exit status."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    folder = RunFolder(options.run_dir)
+    if not (folder.path / "spec.json").exists():
+        parser.error(f"no spec.json in {folder.path}; give the folder of a run")  # with exit status 2
+    is_leader = int(os.environ.get("RANK", "0")) == 0
+    if options.with_parent:
+        threading.Thread(target=_end_with_parent, args=(folder if is_leader else None,), daemon=True).start()
+    if not is_leader:
+        return _train_along(folder)
+    try:
+        with folder.claim(patience=60), folder.carry_ballast():
+            return _lead(folder, options.queue, options.processes, options.with_parent)
+    except RunError as error:  # nothing of the other worker's is touched
+        print(error, file=sys.stderr)  # noqa: T201 - into the log of whoever started this process
+        return OCCUPIED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="gelora_viz.training.worker", description="Train one run.")
+    parser.add_argument("run_dir", help="folder with spec.json; everything else is written there")
+    parser.add_argument("--processes", type=int, default=1, help="that train this run together, on this machine")
+    parser.add_argument("--queue", type=Queue.from_json, help="place in this machine's queue, from launch")
+    parser.add_argument("--with-parent", action="store_true", help="end when standard input does: the parent died")
+    return parser
+
+
+def _lead(folder: RunFolder, queue: Queue | None, processes: int, with_parent: bool) -> int:
+    """Wait for a turn, train, and say in the folder how it ended."""
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        if with_parent and _has_lost_its_parent():
+            return  # whoever clears up after the parent, as Ray does; nobody has cancelled the run
+        folder.is_signalled = True
+        with suppress(OSError):
+            (folder.path / "cancel").touch()  # for all processes of the run
+        if not folder.is_training:
+            raise _StoppedEarly
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        if queue is not None:
+            folder.write_status("queued")
+            slot = queue.wait_for_slot()
+            if slot.gpus is not None:
+                os.environ["CUDA_VISIBLE_DEVICES"] = slot.gpus
+        _stop_if_asked(folder)  # while this process was starting
+        folder.write_status("running")
+        with _pulse(folder):
+            status, message, code = _train(folder, processes)
+    except _StoppedEarly:
+        status, message, code = "cancelled", "", 0
+    except GeloraVizError as error:
+        status, message, code = "failed", str(error), UNUSABLE
+    with suppress(StudyError):  # not even the ballast helped; watchers see a dead worker
+        folder.write_status(status, message)
+    return code
+
+
+def _stop_if_asked(folder: RunFolder) -> None:
+    if folder.is_asked_to_stop:
+        raise _StoppedEarly
+
+
+def _train(folder: RunFolder, processes: int) -> tuple[str, str, int]:
+    """(status, message, exit status) of the training."""
+    from gelora_viz.runs import RunSpec
+    from gelora_viz.training.processes import Companions
+    from gelora_viz.training.trainer import train
+
+    companions = Companions(folder, processes)
+    try:
+        spec = RunSpec.load(folder.path / "spec.json")
+        with companions:
+            finished = train(spec, folder)
+    except Exception as error:  # noqa: BLE001 - whatever it was, the study must be able to say it
+        message, code = explain(error, folder.path)
+        with suppress(OSError):
+            traceback.print_exc()
+        return "failed", companions.cause() or message, code
+    return ("finished" if finished else "cancelled"), "", 0
+
+
+def _train_along(folder: RunFolder) -> int:
+    """One of several processes of a run, but not the first, which alone writes into the folder."""
+    from gelora_viz.runs import RunSpec
+    from gelora_viz.training.trainer import train
+
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the first process decides when to stop, and all stop together
+    try:
+        train(RunSpec.load(folder.path / "spec.json"), folder)
+    except Exception as error:  # noqa: BLE001 - it ends up in the log of all processes
+        with suppress(OSError):
+            traceback.print_exc()
+        return explain(error, folder.path)[1]
+    return 0
+
+
+@contextmanager
+def _pulse(folder: RunFolder) -> Iterator[None]:
+    """Give signs of life."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(_PULSE):
+            folder.give_sign_of_life()
+
+    threading.Thread(target=beat, daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
+def _has_lost_its_parent() -> bool:
+    """Whether nobody holds the other end of standard input, or lets go of it in this moment."""
+    if not hasattr(select, "poll"):
+        return False  # on Windows, where nobody sends this signal either
+    standard_input = select.poll()
+    standard_input.register(sys.stdin, 0)  # its end is told without being asked for
+    return bool(standard_input.poll(100))  # in ms: the signal may come as soon as the parent's files are closed
+
+
+def _end_with_parent(folder: RunFolder | None) -> None:
+    """End this process when its standard input does, which a living parent keeps open."""
+    sys.stdin.buffer.read()
+    if folder is not None:
+        status = "cancelled" if folder.is_asked_to_stop else "failed"
+        with suppress(StudyError):
+            folder.write_status(status, "the process that started the worker was killed")
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    status = main()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(status)  # everything is written; Python would take seconds to take torch apart
