@@ -6,6 +6,7 @@ Every result object of the toolkit is a frozen dataclass with `.frame`, `.save(p
 
 from __future__ import annotations
 
+import hashlib
 import html
 import json
 import math
@@ -69,6 +70,12 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> Path:
             f"cannot write {target}: {error.strerror or error}; choose a folder you can write to"
         ) from error
     return target
+
+
+def file_digest(path: str | os.PathLike[str]) -> str:
+    """A fingerprint of a file's content."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
 
 
 def read_json(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:

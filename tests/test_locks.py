@@ -21,8 +21,9 @@ def test_a_lock_can_be_taken_again_once_it_is_let_go_of(tmp_path):
     assert lock.acquire()
     assert not other.acquire()
     lock.release()
-    assert other.acquire()
-    other.release()
+    with other:
+        assert not lock.acquire()
+    assert lock.acquire()
 
 
 def test_a_killed_process_lets_go_of_its_locks(tmp_path):

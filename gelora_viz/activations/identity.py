@@ -15,10 +15,10 @@ import transformers
 from torch import nn
 
 from gelora_viz._cache import cache_folder
-from gelora_viz.activations.functions import UnreadableError, write_out
 from gelora_viz.activations.images import is_image_processor
 from gelora_viz.activations.layers import Layer
 from gelora_viz.activations.offload import input_device, named_weights
+from gelora_viz.activations.pooling import name_of_pooling
 from gelora_viz.errors import InputError
 
 _METHOD = 1
@@ -65,29 +65,13 @@ def describe_capture(
     }
 
 
-def name_of_pooling(pooling: object) -> str:
-    """A pooling by its name; a function by its own and a digest of what it computes, where that can be told."""
-    if isinstance(pooling, str):
-        return pooling
-    name = f"{getattr(pooling, '__module__', '')}.{getattr(pooling, '__qualname__', type(pooling).__qualname__)}"
-    try:
-        return f"{name} {_digest([write_out(pooling).encode('utf-8', 'surrogatepass')])}"
-    except UnreadableError:
-        return name
-
-
-def check_repeatable(pooling: object, folder: Path) -> None:
+def check_repeatable(pooling: object, name: str | None, folder: Path) -> None:
     """Raise `InputError` where nobody can tell whether a pooling is the one whose points `folder` holds."""
-    if isinstance(pooling, str):
-        return
-    try:
-        write_out(pooling)
-    except UnreadableError as error:
+    if not isinstance(pooling, str) and name is None:
         raise InputError(
-            f"{folder} holds a capture, and whether this pooling ({name_of_pooling(pooling)}) made it cannot be "
-            f"told, for it depends on {error}; give a plain function of (hidden, mask) that reads numbers, "
-            "texts, tensors and functions only, or a new folder as store"
-        ) from error
+            f"{folder} holds a capture, and whether this pooling function made it cannot be told; name the function "
+            'from the first capture on, as in pooling_name="mean of the first half", or give a new folder as store'
+        )
 
 
 def folder_in_cache(cache: bool | str | os.PathLike[str], identity: Mapping[str, Any]) -> Path:
@@ -100,8 +84,8 @@ def check_cacheable(model: nn.Module, pooling: object) -> None:
     """Raise `InputError` where equal identities would not mean equal points."""
     if not isinstance(pooling, str):
         raise InputError(
-            f"pooling is the function {name_of_pooling(pooling).split()[0]}, and a cache cannot tell whether it has "
-            "changed; use store= with a folder of your own, or a pooling by name"
+            f"pooling is the function {name_of_pooling(pooling, None)}, and a cache cannot tell whether it has "
+            'changed; use store= with a folder of your own, or "mean", "last", "cls" or "tokens"'
         )
     libraries = ("transformers.", "accelerate.", "peft.", "torch.")
     for name, module in model.named_modules():

@@ -22,12 +22,11 @@ from gelora_viz.activations.identity import (
     check_repeatable,
     describe_capture,
     folder_in_cache,
-    name_of_pooling,
 )
 from gelora_viz.activations.images import ImageCorpus, check_images, is_image_processor
 from gelora_viz.activations.journal import Journal, alone, check_identity, finished_identity, read_journal
 from gelora_viz.activations.layers import Layer, find_layers, unwrap
-from gelora_viz.activations.pooling import Pooling, PoolingFunction, check_pooling
+from gelora_viz.activations.pooling import Pooling, PoolingFunction, check_pooling, name_of_pooling
 from gelora_viz.activations.result import Activations
 from gelora_viz.activations.sample import Sample
 from gelora_viz.activations.storage import StoredPoints, check_dtype
@@ -47,6 +46,7 @@ def capture(
     *,
     layers: str | Sequence[str] = "blocks",
     pooling: Pooling | PoolingFunction | str = "mean",
+    pooling_name: str | None = None,
     max_points: int | None = None,
     batch_size: int | str = "auto",
     max_length: int | None = None,
@@ -77,6 +77,8 @@ def capture(
             of module names ("encoder.layer.*.attention.output"), each of which may end in ":output" (meant if nothing
             is said) or ":input", for what the module gives or reads the first time it runs.
         pooling: "mean", "last", "cls" or a function of (hidden, mask): one point per text; "tokens": one per token.
+        pooling_name: what you call a pooling function. A `store` is known by it, so give a function that computes
+            something else another name.
         max_points: at most so many points, a uniform seeded choice, the same in every layer. None keeps every text,
             and 10,000 tokens.
         batch_size: texts a batch; "auto" starts with 64 of similar length and halves when memory runs out.
@@ -85,8 +87,7 @@ def capture(
             float32 always.
         store: a folder for points too many for memory, whose use then does not grow with the corpus. A capture that
             was killed is continued by the same call, one that is complete is returned at once; with a pooling
-            function whose content cannot be told (a functools.partial, an object), neither. Each layer is a
-            safetensors file, read when it is asked for.
+            function only where it has a `pooling_name`. Each layer is a safetensors file, read when it is asked for.
         cache: True keeps the capture in the user's cache (`$GELORA_VIZ_CACHE`, else gelora_viz in
             `$XDG_CACHE_HOME` or ~/.cache), a path in that folder. The same weights, data and options are then never
             captured twice. Nothing is ever deleted there; you may delete any capture's folder at any time.
@@ -108,7 +109,7 @@ def capture(
         >>> capture(model, tokenizer, ["a cat", "a dog"], progress=False)["embeddings"].shape
         torch.Size([2, 384])
     """
-    check_pooling(pooling)
+    check_pooling(pooling, pooling_name)
     check_seed(seed)
     if max_points is not None and max_points < 1:
         raise InputError(f"max_points is {max_points}; it must be at least 1")
@@ -127,6 +128,7 @@ def capture(
         layers=find_layers(transformer, layers),
         chosen_layers=layers if isinstance(layers, str) else list(layers),
         pooling=pooling,
+        pooling_name=pooling_name,
         max_points=max_points,
         max_length=max_length,
         dtype=check_dtype(dtype),
@@ -169,6 +171,7 @@ class _Request:
     layers: list[Layer]
     chosen_layers: str | list[str]
     pooling: Any
+    pooling_name: str | None
     max_points: int | None
     max_length: int | None
     dtype: torch.dtype
@@ -187,7 +190,7 @@ class _Request:
     def identity(self) -> dict[str, Any]:
         """What the points depend on; reads all weights and texts once."""
         options = {
-            "pooling": name_of_pooling(self.pooling),
+            "pooling": name_of_pooling(self.pooling, self.pooling_name),
             "max_points": self.limit,
             "max_length": self.max_length,
             "dtype": self.dtype_name,
@@ -218,7 +221,7 @@ class _Request:
                 [(layer.name, layer.stack, layer.depth) for layer in self.layers], columns=["layer", "stack", "depth"]
             ),
             provenance=sample.provenance(self.processor),
-            pooling=self.pooling if isinstance(self.pooling, str) else getattr(self.pooling, "__name__", "function"),
+            pooling=name_of_pooling(self.pooling, self.pooling_name),
             settings={
                 "model": str(getattr(config, "_name_or_path", "") or type(self.transformer).__name__),
                 "n_texts": len(self.data),
@@ -239,7 +242,7 @@ def _capture_in_folder(
         try:
             there = finished_identity(folder)
             if there is not None or read_journal(folder) is not None:
-                check_repeatable(request.pooling, folder)
+                check_repeatable(request.pooling, request.pooling_name, folder)
             if there is not None:
                 check_identity(folder, there, identity)
                 return Activations.load(folder)

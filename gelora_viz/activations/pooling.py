@@ -14,12 +14,28 @@ PoolingFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """From hidden states (n_texts, n_tokens, n_features) and the mask (n_texts, n_tokens) to (n_texts, n_features)."""
 
 
-def check_pooling(pooling: object) -> None:
-    """Raise `InputError` unless `pooling` is "mean", "last", "cls", "tokens" or a callable."""
-    if not callable(pooling) and pooling not in (*get_args(Pooling), "tokens"):
+_NAMES = (*get_args(Pooling), "tokens")
+
+
+def check_pooling(pooling: object, name: str | None = None) -> None:
+    """Raise `InputError` unless `pooling` is "mean", "last", "cls", "tokens" or a callable, which may have a name."""
+    if not callable(pooling) and pooling not in _NAMES:
         raise InputError(
             f"unknown pooling {pooling!r}; choose mean, last, cls, tokens, or give a function of (hidden, mask)"
         )
+    if name is None:
+        return
+    if not callable(pooling):
+        raise InputError(f"pooling_name {name!r} beside pooling {pooling!r}, which has a name; leave it out")
+    if not isinstance(name, str) or not name or name in _NAMES:
+        raise InputError(f"pooling_name is {name!r}; give a word of your own, other than {', '.join(_NAMES)}")
+
+
+def name_of_pooling(pooling: object, name: str | None) -> str:
+    """What a pooling is called in results: by its own name, or a function by the user's, or else as Python has it."""
+    if isinstance(pooling, str):
+        return pooling
+    return name if name is not None else str(getattr(pooling, "__name__", type(pooling).__name__))
 
 
 def pool_texts(hidden: torch.Tensor, mask: torch.Tensor, pooling: Pooling | PoolingFunction = "mean") -> torch.Tensor:

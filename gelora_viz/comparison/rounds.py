@@ -8,8 +8,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from gelora_viz.errors import GeloraVizError
-from gelora_viz.runs import ENDED, Executor, Run, RunFolder, RunSpec, attach, launch
+from gelora_viz.runs import ENDED, Executor, Run, RunFolder, RunSpec, find_finished, find_run, launch
 
 _LOOK = 0.25
 """Seconds between two looks at the runs."""
@@ -45,23 +44,5 @@ def run_all(asked: Mapping[Path, RunSpec], executor: Executor, *, progress: bool
 
 def _begin(path: Path, spec: RunSpec, executor: Executor) -> Run:
     """The run that is finished or going on in the folder, if it is this one, or else a new one."""
-    if (path / "spec.json").exists() and _is_of(path, spec):
-        run = attach(path)
-        if run.status == "finished" and _is_whole(path, spec):
-            return run
-        if RunFolder(path).is_going_on:
-            return run
-    return launch(spec, run_dir=path, executor=executor)
-
-
-def _is_of(path: Path, spec: RunSpec) -> bool:
-    try:
-        return RunSpec.load(path / "spec.json").to_dict() == spec.to_dict()
-    except GeloraVizError:  # damaged, or of another version
-        return False
-
-
-def _is_whole(path: Path, spec: RunSpec) -> bool:
-    """Whether the result is there, and the data, where it is a file, was not changed since."""
-    result, data = path / "result.json", Path(spec.data)
-    return result.exists() and not (data.is_file() and data.stat().st_mtime > result.stat().st_mtime)
+    going_on = find_run(path, spec) if RunFolder(path).is_going_on else None
+    return going_on or find_finished(path, spec) or launch(spec, run_dir=path, executor=executor)

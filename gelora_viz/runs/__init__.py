@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gelora_viz.runs.folder import ENDED as ENDED
     from gelora_viz.runs.folder import METRICS as METRICS
     from gelora_viz.runs.folder import RunFolder as RunFolder
+    from gelora_viz.runs.folder import last_of as last_of
     from gelora_viz.runs.launching import launch as launch
     from gelora_viz.runs.launching import relaunch as relaunch
     from gelora_viz.runs.queue import Queue as Queue
@@ -30,24 +31,29 @@ if TYPE_CHECKING:
     from gelora_viz.runs.result import RunResult as RunResult
     from gelora_viz.runs.run import Run as Run
     from gelora_viz.runs.run import attach as attach
+    from gelora_viz.runs.run import find_finished as find_finished
+    from gelora_viz.runs.run import find_run as find_run
     from gelora_viz.runs.spec import CAUSAL_LM as CAUSAL_LM
     from gelora_viz.runs.spec import CLASSIFICATION as CLASSIFICATION
     from gelora_viz.runs.spec import FROZEN as FROZEN
     from gelora_viz.runs.spec import FULL as FULL
     from gelora_viz.runs.spec import RunSpec as RunSpec
     from gelora_viz.runs.spec import usual_learning_rate as usual_learning_rate
+    from gelora_viz.runs.table import RunReading as RunReading
+    from gelora_viz.runs.table import find_runs as find_runs
     from gelora_viz.runs.table import list_runs as list_runs
+    from gelora_viz.runs.table import read_run as read_run
 
 _FILES = {
     "causes": ("OCCUPIED", "OUT_OF_MEMORY", "UNUSABLE", "explain", "is_lost_connection", "is_out_of_memory"),
     "executors": ("Executor", "LocalExecutor", "RayExecutor", "choose_executor"),
-    "folder": ("ENDED", "METRICS", "RunFolder"),
+    "folder": ("ENDED", "METRICS", "RunFolder", "last_of"),
     "launching": ("launch", "relaunch"),
     "queue": ("Queue", "find_queue"),
     "result": ("RunResult",),
-    "run": ("Run", "attach"),
+    "run": ("Run", "attach", "find_finished", "find_run"),
     "spec": ("CAUSAL_LM", "CLASSIFICATION", "FROZEN", "FULL", "RunSpec", "usual_learning_rate"),
-    "table": ("list_runs",),
+    "table": ("RunReading", "find_runs", "list_runs", "read_run"),
 }
 _FILE_OF = {name: file for file, names in _FILES.items() for name in names}
 

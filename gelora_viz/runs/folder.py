@@ -23,7 +23,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -299,11 +299,16 @@ class RunFolder:
         digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
         write_json(self.path / "predictions.json", PREDICTIONS, {"texts": digest, **columns})
 
-    def write_result(self, numbers: Mapping[str, Any]) -> None:
-        """Write the final numbers; call it last."""
-        write_json(self.path / "result.json", RESULT, {"numbers": dict(numbers)})
+    def write_result(self, numbers: Mapping[str, Any], *, data: str = "") -> None:
+        """Write the final numbers, and of which data they are, as `RunSpec.data_digest` has it; call it last."""
+        write_json(self.path / "result.json", RESULT, {"numbers": dict(numbers), "data": data})
 
 
 def is_full(error: BaseException | None) -> bool:
     """Whether this is the operating system's way to say that there is no space left."""
     return isinstance(error, OSError) and error.errno in _FULL
+
+
+def last_of(rows: Sequence[Mapping[str, float | None]], column: str) -> float | None:
+    """The last number of a column that was logged; None where none was."""
+    return next((row[column] for row in reversed(rows) if row.get(column) is not None), None)

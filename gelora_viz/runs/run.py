@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import Any
 import pandas as pd
 from tqdm.auto import tqdm
 
+from gelora_viz._results import read_json
 from gelora_viz.errors import GeloraVizError, RunError, StudyError
 from gelora_viz.runs.executors import Handle
-from gelora_viz.runs.folder import ENDED, RunFolder
+from gelora_viz.runs.folder import ENDED, RESULT, RunFolder, last_of
 from gelora_viz.runs.result import RunResult
 from gelora_viz.runs.spec import RunSpec
 
@@ -131,10 +133,8 @@ class Run:
         return self
 
     def _n_steps(self) -> int | None:
-        try:
-            return RunSpec.load(self.path / "spec.json").steps
-        except GeloraVizError:  # of another version; the worker will say so
-            return None
+        spec = _spec_in(self.path)  # of another version the worker will say so
+        return None if spec is None else spec.steps
 
     def _show(self, bar: tqdm[Any], status: str) -> None:
         rows = self._folder.read_rows()
@@ -146,7 +146,7 @@ class Run:
             bar.reset()  # what was done before this look says nothing about the speed
             bar.initial = bar.n = bar.last_print_n = step
             bar.set_description(f"training {self.name}")
-        loss = next((row["loss"] for row in reversed(rows) if row.get("loss") is not None), None)
+        loss = last_of(rows, "loss")
         if loss is not None:
             bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
         bar.update(max(0, step - bar.n))
@@ -174,3 +174,32 @@ def attach(run_dir: str | os.PathLike[str]) -> Run:
     if not (Path(run_dir) / "spec.json").exists():
         raise StudyError(f"no run at {run_dir}; give the folder of a run, the one that holds spec.json")
     return Run(run_dir)
+
+
+def find_run(run_dir: str | os.PathLike[str], spec: RunSpec) -> Run | None:
+    """The run in a folder, if it is the one that `spec` asks for, finished or not; else None."""
+    known = _spec_in(Path(run_dir))
+    return Run(run_dir) if known is not None and known.to_dict() == spec.to_dict() else None
+
+
+def find_finished(run_dir: str | os.PathLike[str], spec: RunSpec) -> Run | None:
+    """The run in a folder, if it has finished what `spec` asks for, so that it need not be repeated; else None.
+
+    Data in a file count as the same where their content is, so that a study can be moved.
+    """
+    known, run = _spec_in(Path(run_dir)), Run(run_dir)
+    if known is None or dataclasses.replace(known, data=spec.data).to_dict() != spec.to_dict():
+        return None
+    try:
+        is_done = run.status == "finished" and read_json(run.path / "result.json", RESULT)["data"] == spec.data_digest
+    except (GeloraVizError, KeyError):  # damaged, or of another version
+        return None
+    return run if is_done else None
+
+
+def _spec_in(folder: Path) -> RunSpec | None:
+    """What the run in a folder was asked for; None where there is none, or none that can be read."""
+    try:
+        return RunSpec.load(folder / "spec.json")
+    except GeloraVizError:
+        return None

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from peft import LoraConfig, PeftConfig
 
-from gelora_viz._results import read_json, write_json
+from gelora_viz._results import file_digest, read_json, write_json
 from gelora_viz.adapters import config_from_dict
 from gelora_viz.errors import StudyError
 from gelora_viz.ranks import RankPlan
@@ -130,6 +130,11 @@ class RunSpec:
     def micro_batch_size(self) -> int:
         """Texts read at a time."""
         return self.batch_size // self.gradient_accumulation
+
+    @property
+    def data_digest(self) -> str:
+        """What tells the data from others: of a file its content, wherever it is, else its name."""
+        return file_digest(self.data) if Path(self.data).is_file() else str(self.data)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able content, which `from_dict` reads."""

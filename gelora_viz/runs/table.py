@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,7 @@ import pandas as pd
 
 from gelora_viz._results import read_json
 from gelora_viz.errors import GeloraVizError, StudyError
-from gelora_viz.runs.folder import RESULT
-from gelora_viz.runs.run import Run, attach
+from gelora_viz.runs.folder import RESULT, RunFolder, last_of
 from gelora_viz.runs.spec import RunSpec
 
 _COLUMNS = (
@@ -43,32 +44,64 @@ def list_runs(folder: str | os.PathLike[str]) -> pd.DataFrame:
     if not top.is_dir():
         raise StudyError(f"no folder {top}; give the folder of a study, or of its runs")
     top = top / "runs" if (top / "runs").is_dir() else top
-    rows = [_row(file.parent, file.parent.relative_to(top).as_posix()) for file in sorted(top.rglob("spec.json"))]
-    return pd.DataFrame(rows, columns=_COLUMNS)
+    return pd.DataFrame([_row(name, path) for name, path in find_runs(top).items()], columns=_COLUMNS)
 
 
-def _row(path: Path, name: str) -> dict[str, Any]:
-    row: dict[str, Any] = {"run": name}
+def find_runs(folder: Path) -> dict[str, Path]:
+    """The folders of the runs under a folder, by their names as seen from it; none where it does not exist."""
+    files = sorted(folder.rglob("spec.json")) if folder.is_dir() else []
+    return {file.parent.relative_to(folder).as_posix(): file.parent for file in files}
+
+
+@dataclass(frozen=True)
+class RunReading:
+    """What a run's folder says at one moment.
+
+    Attributes:
+        status: as `Run.status`, or "unreadable".
+        message: why it failed or cannot be read; empty otherwise.
+        spec: what was asked for; None where that, or anything else, cannot be read.
+        rows: all lines of its metrics.
+        numbers: of its result, where they were asked for and it has finished.
+    """
+
+    status: str
+    message: str
+    spec: RunSpec | None = None
+    rows: Sequence[Mapping[str, float | None]] = ()
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_run(folder: RunFolder, spec: RunSpec | None = None, *, with_result: bool = False) -> RunReading:
+    """Read a run's folder, whatever state it is in.
+
+    Args:
+        folder: of the run.
+        spec: what was asked for, where it has been read before.
+        with_result: read the numbers of a finished run too.
+    """
+    status = message = ""
     try:
-        run = attach(path)
-        row |= {"status": run.status, "message": run.message}
-        row |= _describe(run, RunSpec.load(path / "spec.json"))
+        status, message = folder.read_status()
+        spec = spec or RunSpec.load(folder.path / "spec.json")
+        finished = with_result and status == "finished"
+        numbers = read_json(folder.path / "result.json", RESULT)["numbers"] if finished else {}
+        return RunReading(status, message, spec, folder.read_rows(), numbers)
     except (GeloraVizError, OSError, KeyError, TypeError, ValueError) as error:
-        if not row.get("message"):  # a failed run says more about itself than that its files are of another version
-            row |= {"status": "unreadable", "message": (str(error).splitlines() or [""])[0]}
-    return row
+        if message:  # a failed run says more about itself than that its files are of another version
+            return RunReading(status, message)
+        return RunReading("unreadable", (str(error).splitlines() or [""])[0])
 
 
-def _describe(run: Run, spec: RunSpec) -> dict[str, Any]:
-    started = dt.datetime.fromtimestamp((run.path / "spec.json").stat().st_mtime, tz=dt.UTC).astimezone()
-    row: dict[str, Any] = {"method": spec.method, "seed": spec.seed, "steps": spec.steps, "started": started}
-    metrics = run.metrics
-    if len(metrics):
-        losses = metrics["loss"].dropna()
-        last = metrics.iloc[-1]
-        row |= {"step": int(last["step"]), "seconds": float(last["seconds"])}
-        row["loss"] = float(losses.iloc[-1]) if len(losses) else None
-    if run.status == "finished":
-        numbers = read_json(run.path / "result.json", RESULT)["numbers"]
-        row |= {name: numbers.get(name) for name in ("accuracy", "perplexity")} | {"seconds": numbers["seconds"]}
-    return row
+def _row(name: str, path: Path) -> dict[str, Any]:
+    found = read_run(RunFolder(path), with_result=True)
+    row: dict[str, Any] = {"run": name, "status": found.status, "message": found.message}
+    if found.spec is None:
+        return row
+    started = dt.datetime.fromtimestamp((path / "spec.json").stat().st_mtime, tz=dt.UTC).astimezone()
+    row |= {"method": found.spec.method, "seed": found.spec.seed, "steps": found.spec.steps, "started": started}
+    if found.rows:
+        last = found.rows[-1]
+        row |= {"step": last.get("step"), "seconds": last.get("seconds"), "loss": last_of(found.rows, "loss")}
+    known = ("accuracy", "perplexity", "seconds")
+    return row | {name: found.numbers[name] for name in known if name in found.numbers}

@@ -117,11 +117,6 @@ def settings_digest(settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-def file_digest(path: Path) -> str:
-    """A fingerprint of a file's content."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-
-
 def _finished(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "settings": dict(settings),

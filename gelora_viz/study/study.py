@@ -13,6 +13,7 @@ import pandas as pd
 from peft import PeftConfig
 
 from gelora_viz._checks import check_folder, resolve_device
+from gelora_viz._results import file_digest
 from gelora_viz._version import __version__
 from gelora_viz.activations import Activations, capture
 from gelora_viz.activations.pooling import check_pooling
@@ -27,10 +28,21 @@ from gelora_viz.dimension import (
 from gelora_viz.errors import InputError, RunError, StudyError
 from gelora_viz.ranks import RankPlan, allocate_ranks, uniform_budget
 from gelora_viz.ranks.strategies import find_strategy
-from gelora_viz.runs import CLASSIFICATION, FROZEN, FULL, Executor, Run, RunResult, RunSpec, attach, launch, list_runs
+from gelora_viz.runs import (
+    CLASSIFICATION,
+    FROZEN,
+    FULL,
+    Executor,
+    Run,
+    RunResult,
+    RunSpec,
+    find_finished,
+    launch,
+    list_runs,
+)
 from gelora_viz.sources import DATA_NAMES, MODEL_NAMES, LoadedModel, TextData, load_model, load_texts
 from gelora_viz.study.allocation import allocation_settings, model_readings
-from gelora_viz.study.record import StudyRecord, file_digest, prepare_folder
+from gelora_viz.study.record import StudyRecord, prepare_folder
 
 _MOST_TOKENS = 512
 
@@ -414,11 +426,11 @@ class Study:
         Raises:
             RunError: if the run fails, with the cause in one line.
         """
-        begun, settings = self._begin_run(name, run or name, options)
-        if self._record.is_finished(f"run {begun.name}", settings, begun.path / "result.json"):
-            return begun
+        spec = self._spec_of_run(name, run or name, options)
+        begun = self._begin_run(spec)
         try:
-            begun.wait(progress=progress)
+            if begun.status != "finished":
+                begun.wait(progress=progress)
         except BaseException:
             begun.cancel()
             raise
@@ -427,7 +439,7 @@ class Study:
                 f"run {begun.name!r} {begun.status}: {begun.message or 'it was stopped'}; the log is "
                 f"{begun.path / 'log.txt'}"
             )
-        self._record.finish(f"run {begun.name}", settings)
+        self._record_run(spec)
         return begun
 
     def start(
@@ -457,25 +469,29 @@ class Study:
             >>> run.status  # doctest: +SKIP
             'queued'
         """
-        return self._begin_run(name, run or name, options, adapter)[0]
+        return self._begin_run(self._spec_of_run(name, run or name, options, adapter))
 
-    def _begin_run(
+    def _spec_of_run(
         self, plan: str, name: str, options: Mapping[str, Any], adapter: PeftConfig | None = None
-    ) -> tuple[Run, dict[str, Any]]:
-        """A run that is finished with these settings, or else a new one; and the settings."""
+    ) -> RunSpec:
         chosen = adapter if adapter is not None else plan if plan in (FROZEN, FULL) else self.plan(plan)
-        spec = self._spec(name, chosen, options)
-        settings = {**spec.to_dict(), "data": file_digest(self.path / "data.jsonl")}
-        folder = self.path / "runs" / name
-        if self._record.is_finished(f"run {name}", settings, folder / "result.json"):
-            return attach(folder), settings
-        if (folder / "result.json").exists() and RunSpec.load(folder / "spec.json").to_dict() == spec.to_dict():
-            # It finished after whoever launched it had gone.
-            self._record.finish(f"run {name}", settings)
-            return attach(folder), settings
+        return self._spec(name, chosen, options)
+
+    def _begin_run(self, spec: RunSpec) -> Run:
+        """The run that has finished what is asked for, whoever launched it, or else a new one."""
+        folder = self.path / "runs" / spec.name
+        finished = find_finished(folder, spec)
+        if finished is not None:
+            self._record_run(spec)
+            return finished
         if not (folder / "spec.json").exists() and any(folder.rglob("spec.json")):
-            raise StudyError(f"runs/{name} is a comparison; give the run another name")
-        return launch(spec, run_dir=folder), settings
+            raise StudyError(f"runs/{spec.name} is a comparison; give the run another name")
+        return launch(spec, run_dir=folder)
+
+    def _record_run(self, spec: RunSpec) -> None:
+        settings = {**spec.to_dict(), "data": spec.data_digest}
+        if not self._record.is_finished(f"run {spec.name}", settings):
+            self._record.finish(f"run {spec.name}", settings)
 
     def compare(
         self,

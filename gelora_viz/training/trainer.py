@@ -104,6 +104,7 @@ def _train_once(spec: RunSpec, folder: RunFolder, size: int, precision: str) -> 
     """Train with `size` texts at a time, over all processes."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
+    data = spec.data_digest  # of what is read now, whatever becomes of the file meanwhile
     task = _TASKS[spec.task](spec)
     if isinstance(task.backbone, PeftModel):
         measure_spectra(task.backbone)  # a method that cannot be measured is to be refused before it is trained
@@ -131,7 +132,8 @@ def _train_once(spec: RunSpec, folder: RunFolder, size: int, precision: str) -> 
         if isinstance(task.backbone, PeftModel):
             measure_spectra(task.backbone).save(folder.path / "spectrum.json")
         scores = task.keep_predictions(reduced, folder)
-        folder.write_result({**scores, **validation, **_numbers(task, trainer, seconds, precision)})
+        numbers = {**scores, **validation, **_numbers(task, trainer, seconds, precision)}
+        folder.write_result(numbers, data=data)
     return True
 
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 import math
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gelora_viz.errors import GeloraVizError
-from gelora_viz.runs import CAUSAL_LM, ENDED, RunFolder, RunSpec
+from gelora_viz.runs import CAUSAL_LM, ENDED, RunFolder, RunReading, RunSpec, find_runs, last_of, read_run
 
 MOST_POINTS = 150
 """Points of a curve that are sent to a page, and so kept in a saved notebook; of longer ones means are sent."""
@@ -81,14 +80,13 @@ class RunLookout:
     def look(self) -> list[SeenRun]:
         """The runs, the earliest first; of those that have ended nothing is read again."""
         found: dict[str, _Watched] = {}
-        for file in self._folder.rglob("spec.json") if self._folder.is_dir() else ():
-            name = file.parent.relative_to(self._folder).as_posix()
+        for name, path in find_runs(self._folder).items():
             try:
-                stamp = file.stat().st_mtime_ns
+                stamp = (path / "spec.json").stat().st_mtime_ns
             except OSError:  # removed just now
                 continue
             known = self._known.get(name)
-            found[name] = known if known and known.stamp == stamp else _Watched(file.parent, name, stamp)
+            found[name] = known if known and known.stamp == stamp else _Watched(path, name, stamp)
         self._known = found
         return sorted((each.look() for each in found.values()), key=lambda run: (run.begun, run.name))
 
@@ -108,11 +106,9 @@ class _Watched:
         if self._seen is not None and self._ended_at is not None and self._ended_at == self._status_time():
             return self._seen
         ended_at = self._status_time()
-        try:
-            self._seen = self._read()
-        except (GeloraVizError, OSError, KeyError, TypeError, ValueError) as error:
-            said = (str(error).splitlines() or [""])[0]
-            self._seen = SeenRun(self._name, self.stamp / 1e9, "unreadable", said)
+        found = read_run(self._folder, self._spec)
+        self._spec = found.spec
+        self._seen = _describe(self._name, self.stamp / 1e9, found)
         self._ended_at = ended_at if self._seen.is_over else None
         return self._seen
 
@@ -122,32 +118,31 @@ class _Watched:
         except OSError:
             return 0.0
 
-    def _read(self) -> SeenRun:
-        status, message = self._folder.read_status()
-        if self._spec is None:
-            self._spec = RunSpec.load(self._path / "spec.json")
-        spec, rows = self._spec, self._folder.read_rows()
-        metric = "perplexity" if spec.task == CAUSAL_LM else "accuracy"
-        last = rows[-1] if rows else {}
-        eta = next((row["eta_seconds"] for row in reversed(rows[-20:]) if row.get("eta_seconds") is not None), None)
-        return SeenRun(
-            self._name,
-            self.stamp / 1e9,
-            status,
-            message,
-            spec.method,
-            spec.seed,
-            spec.learning_rate,
-            spec.steps,
-            int(last.get("step") or 0),
-            eta if status == "running" else None,
-            metric,
-            _curve(rows, "loss"),
-            _curve(rows, f"eval_{metric}"),
-        )
+
+def _describe(name: str, begun: float, found: RunReading) -> SeenRun:
+    spec, rows = found.spec, found.rows
+    if spec is None:
+        return SeenRun(name, begun, found.status, found.message)
+    metric = "perplexity" if spec.task == CAUSAL_LM else "accuracy"
+    last = rows[-1] if rows else {}
+    return SeenRun(
+        name,
+        begun,
+        found.status,
+        found.message,
+        spec.method,
+        spec.seed,
+        spec.learning_rate,
+        spec.steps,
+        int(last.get("step") or 0),
+        last_of(rows[-20:], "eta_seconds") if found.status == "running" else None,
+        metric,
+        _curve(rows, "loss"),
+        _curve(rows, f"eval_{metric}"),
+    )
 
 
-def _curve(rows: Sequence[dict[str, float | None]], column: str) -> Curve:
+def _curve(rows: Sequence[Mapping[str, float | None]], column: str) -> Curve:
     points = [
         (float(step), float(value))
         for row in rows

@@ -372,6 +372,29 @@ def test_points_whose_width_depends_on_the_batch_are_refused(bert, texts, tmp_pa
         capture(*bert, texts[:20], store=store, **options)
 
 
+def test_a_pooling_function_that_has_a_name_is_known_by_it(bert, texts, tmp_path):
+    options = {"pooling": lambda hidden, _: hidden[:, 0], "store": tmp_path, "progress": False}
+    first = capture(*bert, texts[:3], pooling_name="first token", **options)
+    assert first.pooling == "first token"
+    again = capture(*bert, texts[:3], pooling_name="first token", **options)
+    assert torch.equal(again["embeddings"], first["embeddings"])
+    with pytest.raises(InputError, match="pooling 'first token' there, 'second token' here"):
+        capture(*bert, texts[:3], pooling_name="second token", **options)
+
+
+def test_a_store_is_never_taken_up_with_a_function_that_has_none(bert, texts, tmp_path):
+    options = {"pooling": lambda hidden, _: hidden[:, 0], "store": tmp_path, "progress": False}
+    capture(*bert, texts[:3], **options)
+    with pytest.raises(InputError, match=r"cannot be told; name the function .*or give a new folder as store"):
+        capture(*bert, texts[:3], **options)
+    (tmp_path / "activations.json").unlink()
+    (tmp_path / "capture.json").write_text(
+        '{"kind": "unfinished capture", "schema_version": 1, "identity": {}, "n_done": 3, "n_features": {}}'
+    )
+    with pytest.raises(InputError, match="cannot be told"):
+        capture(*bert, texts[:3], **options)
+
+
 def test_an_unknown_type_is_refused_with_the_choices(bert, texts):
     with pytest.raises(InputError, match="dtype is 'int8'; choose float32, float16, bfloat16"):
         capture(*bert, texts[:2], dtype="int8", progress=False)

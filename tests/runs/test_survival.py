@@ -23,9 +23,9 @@ from transformers import AutoModel
 from watching import ENDLESS, PATIENCE, wait_until, wait_until_ended, wait_until_training, worker_of
 
 from gelora_viz import LocalExecutor, attach, launch, list_runs, relaunch
+from gelora_viz._locks import FileLock
 from gelora_viz.errors import RunError, StudyError
 from gelora_viz.runs import RunFolder
-from gelora_viz.runs.locks import FileLock
 from gelora_viz.training import worker
 
 pytestmark = pytest.mark.slow
@@ -266,7 +266,6 @@ def test_a_worker_without_a_specification_makes_no_folder(tmp_path):
 def crowded(spec_of, tmp_path):
     """Three runs that wait for a slot which is taken, and the lock of that slot."""
     taken = FileLock(tmp_path / "queue" / "slots" / "cpu-0")
-    taken.path.parent.mkdir(parents=True)
     assert taken.acquire()
     executor = LocalExecutor(queue=tmp_path / "queue")
     waiting = [

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from gelora_viz._results import write_json
+from gelora_viz._results import file_digest, write_json
 from gelora_viz.errors import StudyError
-from gelora_viz.study.record import StudyRecord, file_digest, prepare_folder, settings_digest
+from gelora_viz.study.record import StudyRecord, prepare_folder, settings_digest
 
 SOURCE = {"model": "minilm", "data": "icd10cm"}
 

@@ -224,7 +224,7 @@ def test_a_failed_run_raises_its_cause_and_is_tried_again(copied_study, train_in
     study = Study.open(copied_study)
 
     def launch_failing(spec, *, run_dir):
-        folder = study_module.attach(run_dir)._folder
+        folder = Run(run_dir)._folder
         (run_dir / "result.json").unlink()
         folder.write_status("failed", "out of memory (so it was); lower batch_size or max_length")
         return Run(run_dir)
