@@ -33,7 +33,6 @@ def show_snapshot(panel, **_):
 def show_drawing(drawing, **_):
     return {"text/html": drawing.to_svg(), "text/plain": repr(drawing)}
 
-del Drawing._ipython_display_
 Drawing._repr_mimebundle_ = show_drawing
 Panel._repr_mimebundle_ = show_snapshot
 """

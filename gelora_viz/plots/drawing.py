@@ -203,15 +203,18 @@ class Drawing:
         n_subplots = len(self.subplots)
         return f"Drawing({self.title!r}: {n_subplots} subplot{'' if n_subplots == 1 else 's'}{shown})"
 
-    def _ipython_display_(self) -> None:
-        """Show the plotly figure as plotly shows its own: in the page, or where plotly's renderer says."""
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
+        """What a notebook shows: the plotly figure, and beside it the SVG for pages that cannot draw it.
+
+        Such are notebooks converted by nbconvert, or looked at where no kernel runs. Where plotly is set to show
+        figures elsewhere, as in a browser for IPython's terminal, it does.
+        """
         import plotly.io as pio
 
-        if pio.renderers.render_on_display and pio.renderers.default:
-            pio.show(self.to_plotly())
-        else:
-            print(repr(self))  # noqa: T201 - what IPython asks of an object that displays itself
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        """The plotly figure by content type, for tools that do not ask `_ipython_display_`."""
-        return {"text/plain": repr(self), **self.to_plotly()._repr_mimebundle_(include, exclude)}
+        figure = self.to_plotly()
+        interactive = figure._repr_mimebundle_(include, exclude)
+        if interactive:
+            return {"text/plain": repr(self), "image/svg+xml": self.to_svg(), **interactive}
+        if pio.renderers.default:
+            pio.show(figure)
+        return {"text/plain": repr(self)}

@@ -1,14 +1,17 @@
 """A drawing says what a figure shows, and no renderer is needed to read it."""
 
+import base64
 import inspect
 import math
 import subprocess
 import sys
 from itertools import pairwise
 
+import nbformat
 import plotly.io as pio
 import pytest
 from IPython.core.formatters import DisplayFormatter
+from nbconvert import HTMLExporter
 
 from gelora_viz import DimensionScaling, plots
 from gelora_viz.errors import InputError
@@ -105,39 +108,36 @@ def drawing(profile):
     return plots.rank_profile(profile)
 
 
-@pytest.fixture
-def displayed(monkeypatch):
-    """What is sent to the notebook during a test."""
-    sent = []
+def test_a_notebook_gets_the_plotly_figure_and_a_picture_for_pages_without_plotly(drawing, monkeypatch):
     monkeypatch.setattr(pio.renderers, "default", "plotly_mimetype")
-    monkeypatch.setattr("plotly.io._renderers.ipython_display.display", lambda bundle, **_: sent.append(bundle))
-    return sent
+    shown, _ = DisplayFormatter().format(drawing)
+    assert set(shown) == {"application/vnd.plotly.v1+json", "image/svg+xml", "text/plain"}
+    assert (
+        shown["application/vnd.plotly.v1+json"]
+        == drawing.to_plotly()._repr_mimebundle_()["application/vnd.plotly.v1+json"]
+    )
+    assert shown["image/svg+xml"] == drawing.to_svg()
+    assert shown["text/plain"] == repr(drawing)
 
 
-def test_a_notebook_gets_what_plotly_would_give_it(drawing, displayed):
-    drawing._ipython_display_()
-    drawing.to_plotly()._ipython_display_()
-    assert displayed[0].keys() == {"application/vnd.plotly.v1+json"}
-    assert displayed[0] == displayed[1]
+def test_a_converted_notebook_shows_the_picture(drawing, monkeypatch):
+    monkeypatch.setattr(pio.renderers, "default", "plotly_mimetype")
+    cell = nbformat.v4.new_code_cell(outputs=[nbformat.v4.new_output("display_data", drawing._repr_mimebundle_())])
+    page, _ = HTMLExporter().from_notebook_node(nbformat.v4.new_notebook(cells=[cell]))
+    assert base64.b64encode(drawing.to_svg().encode()).decode() in page
 
 
-def test_the_last_line_of_a_cell_is_shown_once(drawing, displayed):
-    data, _ = DisplayFormatter().format(drawing)
-    assert data == {}  # IPython leaves it to the object
-    assert len(displayed) == 1
+def test_where_plotly_shows_figures_elsewhere_they_are_shown_there(drawing, monkeypatch):
+    opened = []
+    monkeypatch.setattr(pio.renderers, "default", "browser")
+    monkeypatch.setattr(pio, "show", opened.append)
+    assert drawing._repr_mimebundle_() == {"text/plain": repr(drawing)}
+    assert opened == [drawing.to_plotly()]
 
 
-def test_tools_that_ask_for_content_types_get_the_figure_and_words(drawing, monkeypatch):
-    monkeypatch.setattr(pio.renderers, "default", "notebook_connected")
-    bundle = drawing._repr_mimebundle_()
-    assert bundle["text/plain"] == repr(drawing)
-    assert "Plotly.newPlot" in bundle["text/html"]
-
-
-def test_where_plotly_has_no_renderer_there_are_words(drawing, monkeypatch, capsys):
+def test_where_plotly_shows_nothing_there_are_words(drawing, monkeypatch):
     monkeypatch.setattr(pio.renderers, "default", "")
-    drawing._ipython_display_()
-    assert capsys.readouterr().out == f"{drawing!r}\n"
+    assert drawing._repr_mimebundle_() == {"text/plain": repr(drawing)}
 
 
 # The right kind of result
