@@ -35,7 +35,9 @@ types: $(VENV)/.installed-dev ## mypy
 	$(BIN)/mypy
 
 docs: $(VENV)/.installed-dev ## the documentation as a site that opens offline, in site/
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	rm -rf site
+	$(BIN)/python -m zensical build --clean --strict
+	$(BIN)/python docs/check_site.py site
 
 package: $(VENV)/.installed-dev ## wheel and sdist in dist/, and a quick demo from the wheel alone, in a new environment
 	rm -rf dist
@@ -50,7 +52,7 @@ format: $(VENV)/.installed-dev ## put code in order, and clear the outputs of no
 	find notebooks -maxdepth 1 -name '*.ipynb' -exec $(BIN)/nbstripout {} +
 
 clean: ## remove caches and build output; .venv and the studies stay
-	rm -rf build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache tests/browser/failures
+	rm -rf build dist site .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache tests/browser/failures
 	find gelora_viz tests benchmarks notebooks -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/.created:
