@@ -7,14 +7,15 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install -c constraints.txt
+RAY_TESTS := tests/finetuning/test_ray_executor.py
 STATED_IN := pyproject.toml constraints.txt gelora_viz/_version.py
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo lab test lint types docs package format clean
+.PHONY: help demo lab test ray newest lint types docs package format clean
 
 help: ## list what can be made
-	@awk -F ': |## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$NF }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo 'Variables: PYTHON=python3.12, STUDY=folder (demo), ARGS="further arguments" (demo, lab, test)'
 
 demo: $(VENV)/.installed-demo ## the whole walk on the embedded model and data set, into STUDY
@@ -25,6 +26,14 @@ lab: $(VENV)/.installed-demo ## JupyterLab on the notebooks, for this machine on
 
 test: $(VENV)/.installed-dev ## run the tests on all cores, for example make test ARGS="tests/ranks -x"
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# Alone, since beside other tests the nodes of a cluster start too slowly.
+ray: $(VENV)/.installed-dev ## install Ray (240 MB), and run the tests of fine-tunings on it
+	$(INSTALL) -e ".[ray]"
+	$(BIN)/python -m pytest $(RAY_TESTS)
+
+newest: $(VENV)/.installed-dev ## install the newest transformers and PEFT, whatever is pinned, for make test to try
+	$(BIN)/python -m pip install --upgrade --upgrade-strategy eager transformers peft
 
 lint: $(VENV)/.installed-dev ## ruff, its formatter, and who may import whom
 	$(BIN)/ruff check .
