@@ -145,8 +145,8 @@ class Drawing:
         matplotlib's settings, such as the format of the fonts, only count while the file is written.
 
         Args:
-            venue: as in `save`.
-            width: as in `save`.
+            venue: whose sizes and fonts to use, such as "plain" or "icml2026"; `save` lists them.
+            width: "column" or "text", the two widths of a two-column page.
 
         Raises:
             InputError: if the venue or the width is unknown, or the venue's sizes need tueplots and it is not

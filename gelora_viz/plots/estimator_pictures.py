@@ -1,4 +1,4 @@
-"""A picture of many estimators at once: a table of coloured cells, estimator by layer."""
+"""A picture of many estimators at once: a table of colored cells, estimator by layer."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from gelora_viz.plots.looks import estimator_title
 from gelora_viz.plots.marks import Cells
 
 CAPTION = (
-    "Intrinsic dimension by estimator and layer, with two digits. Colours are on a logarithmic scale. The estimator "
-    "that reads lowest stands at the top. Rows whose colours change alike agree on the layers, whatever their "
+    "Intrinsic dimension by estimator and layer, with two digits. Colors are on a logarithmic scale. The estimator "
+    "with the lowest values is at the top. Rows whose colors change alike agree on the layers, whatever their "
     "values. Intervals are not drawn."
 )
 
@@ -96,7 +96,7 @@ def _say_points(counts: pd.Series) -> str:
 
 
 def _ends(values: pd.Series) -> tuple[float, float]:
-    """The ends of the scale of colours; a scale has to have a length."""
+    """The ends of the color scale, which differ even where all values are equal."""
     known = values[np.isfinite(values)]
     low, high = (float(known.min()), float(known.max())) if len(known) else (1.0, 1.0)
     return (low, high) if high > low else (low / 2, low * 2)

@@ -25,7 +25,7 @@ STEP_COLORS = ("#9ecae1", "#6baed6", "#4292c6", "#2171b5", "#08306b")
 MOST_STEPS = len(STEP_COLORS)
 NO_CHANGE_STYLE = Style(GREY, marker=LEVEL)
 FARTHEST_LEVEL = 2.5
-"""An assigned rank further above the highest effective rank than this would press the lines flat."""
+"""Beyond this multiple of the highest effective rank, a level at the assigned rank would flatten the lines."""
 
 
 def rank_growth(history: SpectrumHistory) -> Drawing:
@@ -214,7 +214,7 @@ def _change_subplot(changes: pd.DataFrame, recorded: list[int], *, first: bool, 
 
 
 def _thirds(modules: list[str]) -> list[list[str]]:
-    """Early, middle and late; where they do not divide, the middle has more."""
+    """Early, middle and late; the first and the last third are of one size."""
     ends = len(modules) // 3 + (len(modules) % 3 == 2)
     return [modules[:ends], modules[ends : len(modules) - ends], modules[len(modules) - ends :]]
 

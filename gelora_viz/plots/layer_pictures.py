@@ -177,7 +177,7 @@ def _ranks_of_matrices(
 
 
 def _place_in_layers(matrices: pd.DataFrame, estimates: pd.DataFrame) -> pd.DataFrame:
-    """Give each matrix the layer with the longest module path that leads to it; drop those outside every layer."""
+    """Each matrix with the layer of the longest module path that leads to it, without those outside every layer."""
     places = {
         layer: (stack, depth)
         for layer, stack, depth in estimates[["layer", "stack", "depth"]].itertuples(index=False)
@@ -310,7 +310,7 @@ def depth_range(depths: Sequence[int]) -> tuple[float, float]:
 
 
 def _spans_widely(frames: Iterable[pd.DataFrame]) -> bool:
-    """Whether the dimensions ask for a logarithmic axis, and are all positive, as it needs."""
+    """Whether the dimensions need a logarithmic axis, and can have one: all are positive."""
     values = [value for frame in frames for value in floats(frame["dimension"]) if math.isfinite(value)]
     return bool(values) and min(values) > 0 and max(values) / min(values) > WIDE_RATIO
 

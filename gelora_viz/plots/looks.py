@@ -13,14 +13,14 @@ ESTIMATOR_STYLES = {
     "lpca_maxgap": Style(GREY, "dashdot", "triangle-down"),
     "gride": Style(SKY, "dot", "cross"),
 }
-"""Chosen so that the default estimators can be told apart; the others follow in the catalogue's order."""
+"""Chosen so that the default estimators can be told apart; the others follow in the catalog's order."""
 
 
 def estimator_style(name: str, index: int = 0) -> Style:
     """The look of an estimator, the same in every picture.
 
     Args:
-        name: a name in the catalogue, or the name of an estimator of your own.
+        name: a name in the catalog, or the name of an estimator of your own.
         index: tells apart estimators of your own in one picture.
     """
     if name in ESTIMATOR_STYLES:

@@ -58,7 +58,7 @@ def umap(
     if not maps:
         raise InputError("no projection to draw; give one from gelora_viz.project, or a mapping of several")
     if labels is not None and local is not None:
-        raise InputError("labels and local dimensions both name the colors; give one of them")
+        raise InputError("labels and local dimensions both set the colors; give one of them")
     for each in maps.values():
         require_columns(each.frame, ("point", "x", "y", "text"), "projection")
     if local is not None:

@@ -143,10 +143,12 @@ class Cells:
                 raise InputError(f"cells {self.label!r} have rows of lengths {shape}; give {wanted}")
 
         if any(after - before != 1 for before, after in itertools.pairwise(self.x)):
-            raise InputError(f"cells {self.label!r} stand at {self.x}; give positions one apart, and NaN where empty")
+            raise InputError(
+                f"cells {self.label!r} have positions {self.x}; give positions one apart, with NaN for empty cells"
+            )
 
     def numbers(self) -> tuple[tuple[str, ...], ...]:
-        """Each value with two digits, as it stands in its cell."""
+        """Each value with two digits, as it is written in its cell."""
         return tuple(tuple(_two_digits(value) for value in row) for row in self.values)
 
 

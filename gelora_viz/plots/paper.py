@@ -1,4 +1,4 @@
-"""Drawings on paper: a matplotlib figure at the size and in the fonts of a venue, and the file that is handed in.
+"""Drawings on paper: a matplotlib figure at the size and in the fonts of a venue, and the file to submit.
 
 Neither a browser nor pyplot's global state; the same drawing gives the same bytes.
 """
@@ -171,7 +171,7 @@ def _furniture(drawing: Drawing) -> float:
 
 
 def _pitch(subplot: Subplot, width: float) -> float:
-    """About how far apart positions stand, in points."""
+    """About how far apart positions are, in points."""
     most = max((len(series.x) for series in subplot.series), default=1)
     return 0.8 * width * POINTS / max(most, 1)
 
@@ -304,7 +304,7 @@ def _draw_cells(axes: Axes, cells: Cells, text: Callable[[str], str], *, has_nam
 
 
 def _cell_colors(cells: Cells) -> tuple[Colormap, LogNorm]:
-    """Cividis: read alike with every kind of color vision, and brighter with every step, for a print in grey."""
+    """Cividis: read alike with every kind of color vision, and brighter with every step, for a print in gray."""
     from matplotlib import colormaps
     from matplotlib.colors import LogNorm
 
@@ -412,7 +412,7 @@ def _set_log(axes: Axes, direction: str) -> None:
 
 
 def _add_notes(axes: Axes, subplot: Subplot, text: Callable[[str], str]) -> None:
-    """Texts at the far side of a horizontal subplot, one beside each position, under a heading."""
+    """Texts on the far side of a horizontal subplot, one beside each position, under a heading."""
     from matplotlib import rcParams
 
     notes = axes.secondary_yaxis("right")
@@ -451,11 +451,11 @@ def _tex_system() -> str:
     for program in ("pdflatex", "xelatex", "lualatex"):
         if shutil.which(program):
             return program
-    raise InputError("PGF figures are measured with LaTeX, and no pdflatex, xelatex or lualatex is here; save a .pdf")
+    raise InputError("PGF figures are measured with LaTeX; install pdflatex, xelatex or lualatex, or save a .pdf")
 
 
 def _metadata(drawing: Drawing, suffix: str, about: str) -> dict[str, Any]:
-    """Who made the file, and no time of making: the same drawing gives the same bytes."""
+    """Which version made the file, but not when: the same drawing gives the same bytes."""
     maker = f"gelora_viz {__version__}"
     match suffix:
         case ".pdf":

@@ -17,11 +17,11 @@ from gelora_viz.ranks import RankPlan
 _COLUMNS = ("module", "layer", "stack", "depth", "rank", "lower_bound")
 _MOST_COLUMNS = 2
 _MOST_NAMES = 3
-"""Kinds of matrix that a title lists; of more, it names two."""
+"""Kinds of matrix that a title lists; of more, it names the first two."""
 
 
 class _Kind(NamedTuple):
-    """What matrices at the same place of their blocks have in common."""
+    """What matrices at the same place in their blocks have in common."""
 
     stack: str
     name: str
@@ -81,7 +81,7 @@ def _check_same_model(plans: Mapping[str, RankPlan]) -> None:
 
 
 def _by_kind(plan: RankPlan, column: str) -> _Ranks:
-    """A column of the plan by what the matrix is called in its block, and by the block's depth."""
+    """A column of the plan, by kind of matrix and by the depth of its block."""
     found: _Ranks = {}
     for row in plan.frame.to_dict(orient="records"):
         kind = _Kind(row["stack"], str(row["module"]).removeprefix(f"{row['layer']}."))
@@ -95,7 +95,7 @@ def _highest(ranks: _Ranks) -> float:
 
 
 def _alike(ranks: Mapping[str, _Ranks]) -> list[list[_Kind]]:
-    """The kinds of all plans, stack by stack, those together that have the same rank in every block of every plan."""
+    """The kinds of all plans, stack by stack, grouped where they have the same rank in every block of every plan."""
     kinds = list(dict.fromkeys(kind for plan in ranks.values() for kind in plan))
     stacks = list(dict.fromkeys(kind.stack for kind in kinds))
     groups: dict[object, list[_Kind]] = {}
@@ -151,7 +151,7 @@ def _series(ranks: Mapping[str, _Ranks], bounds: _Ranks, kind: _Kind, depths: Se
 
 
 def _short_names(kinds: Iterable[_Kind]) -> dict[_Kind, str]:
-    """Each kind of a stack by as many last parts of its name as tell it from the others."""
+    """The shortest ending of each kind's name that tells it from the others of its stack."""
     names = {}
     for kind in kinds:
         parts = kind.name.split(".")

@@ -79,7 +79,7 @@ def comparison(results: pd.DataFrame | Comparison) -> Drawing:
 
 
 def _seeds(frame: pd.DataFrame, runs: pd.DataFrame, metric: str) -> tuple[Series, ...]:
-    """The score of every seed, at its method's place."""
+    """The score of every seed, at the position of its method."""
     require_columns(runs, ("run", "chosen", metric), "table of runs")
     places = {str(name): float(place) for place, name in enumerate(frame["run"])}
     chosen = runs[runs["chosen"].astype(bool) & runs[metric].notna()]
@@ -88,7 +88,7 @@ def _seeds(frame: pd.DataFrame, runs: pd.DataFrame, metric: str) -> tuple[Series
 
 
 def _differences(frame: pd.DataFrame, positions: tuple[float, ...], metric: str) -> tuple[Series, ...]:
-    """Differences with their intervals over a line at nothing; none where the frame has none."""
+    """Differences with their intervals over a line at zero; empty where the frame has none."""
     columns = ("difference", "difference_low", "difference_high")
     if not {*columns} <= {*frame.columns} or not frame["difference"].notna().any():
         return ()
@@ -155,7 +155,7 @@ def _curves(metrics: Mapping[str, pd.DataFrame], column: str, *, smoothed: bool 
 
 
 def _describe_run(row: Mapping[Hashable, Any]) -> str:
-    """A run's name, its size, and what its difference from the baseline is worth, as far as the row knows."""
+    """A run's name, its size, and its difference from the baseline where the row has one."""
     parts = [f"{row['run']}, {row['n_parameters']:,.0f} parameters"]
     difference, low, high = (row.get(name) for name in ("difference", "difference_low", "difference_high"))
     if isinstance(difference, float) and math.isfinite(difference):

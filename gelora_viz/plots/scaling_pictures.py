@@ -1,4 +1,4 @@
-"""Pictures of scale: intrinsic dimension against the number of points and against the size of neighbourhoods."""
+"""Pictures of scale: intrinsic dimension against the number of points and against the size of neighborhoods."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ def scaling(scaling: DimensionScaling, *, layers: Sequence[str] | None = None) -
     shown = _first_middle_last(available) if layers is None else list(layers)
     unknown = [layer for layer in shown if layer not in available]
     if unknown or not shown:
-        raise InputError(f"no layer {unknown[0] if unknown else 'given'!r}; layers are {', '.join(available)}")
+        wrong = f"no layer {unknown[0]!r}" if unknown else "no layers chosen"
+        raise InputError(f"{wrong}; layers are {', '.join(available)}")
     subplots = []
     for layer in shown:
         of_layer = frame[frame["layer"] == layer]
@@ -58,8 +59,8 @@ def scaling(scaling: DimensionScaling, *, layers: Sequence[str] | None = None) -
     return Drawing(
         "Intrinsic dimension against number of points and scale",
         tuple(subplots),
-        f"Pooling: {scaling.pooling}. {interval_caption(scaling.confidence)} Left: the same number of neighbours "
-        "among fewer and fewer texts. Right: more and more neighbours among all points.",
+        f"Pooling: {scaling.pooling}. {interval_caption(scaling.confidence)} Left: the same number of neighbors "
+        "among fewer and fewer texts. Right: more and more neighbors among all points.",
         columns=2,
     )
 

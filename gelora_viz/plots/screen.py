@@ -257,7 +257,7 @@ def _highest(subplot: Subplot) -> float:
 
 
 def _add_notes(figure: go.Figure, subplot: Subplot, place: dict[str, int]) -> None:
-    """Texts at the far side of a horizontal subplot, one beside each position, under a heading."""
+    """Texts on the far side of a horizontal subplot, one beside each position, under a heading."""
     beside = {"x": 1.02, "xref": "x domain", "xanchor": "left", "showarrow": False, "align": "left"}
     for position, note in zip(subplot.x_ticks, subplot.x_notes, strict=True):
         figure.add_annotation(beside | {"y": position, "text": _text(note)}, **place)

@@ -166,7 +166,7 @@ def overview(
 
 
 def _set_apart(places: Sequence[float]) -> list[float]:
-    """Places so near to each other that marks would cover each other, spread evenly around their middle."""
+    """The places; where marks would cover each other, spread evenly around their middle."""
     order = sorted(range(len(places)), key=lambda number: places[number])
     groups: list[list[int]] = []
     for number in order:
@@ -189,7 +189,7 @@ def _layer_ticks(n_layers: int) -> dict[str, Any]:
 
 
 def _count(number: float) -> str:
-    """A power of ten as one reads it: 100, 10k, 1M."""
+    """A power of ten in words: 100, 10k, 1M."""
     for unit, letter in _UNITS:
         if number >= unit:
             return f"{number / unit:g}{letter}"

@@ -47,9 +47,8 @@ def singular_values(spectrum: UpdateSpectrum, *, modules: Sequence[str] | None =
     chosen = list(values) if modules is None else list(modules)
     unknown = [module for module in chosen if module not in values]
     if unknown or not chosen:
-        raise InputError(
-            f"no update of {unknown[0] if unknown else 'any module'!r}; there are {', '.join(list(values)[:12])}"
-        )
+        wrong = f"no update of {unknown[0]!r}" if unknown else "no modules chosen"
+        raise InputError(f"{wrong}; there are {', '.join(list(values)[:12])}")
     if all(values[module].max(initial=0.0) == 0 for module in chosen):
         raise InputError("every update is zero, so there are no singular values to draw; train the adapter first")
     kinds = kinds_of_matrices(chosen)

@@ -145,7 +145,7 @@ def test_tick_labels_do_not_touch_and_the_legend_stays_clear_of_the_subplots(pic
 
 @pytest.mark.parametrize("name", ["estimators", "estimators of 96 layers", "estimators of two stacks"])
 @pytest.mark.parametrize("width", ["column", "text"])
-def test_cells_have_their_values_as_colours_and_as_numbers_that_stay_inside(name, width):
+def test_cells_have_their_values_as_colors_and_as_numbers_that_stay_inside(name, width):
     drawing = drawings()[name]
     figure = drawing.to_matplotlib("icml2024", width)
     figure.draw_without_rendering()
@@ -164,7 +164,7 @@ def test_cells_have_their_values_as_colours_and_as_numbers_that_stay_inside(name
 
 
 def test_cells_are_told_apart_by_their_brightness():
-    """For a print in grey: the larger of two values is the brighter one."""
+    """For a print in gray: the larger of two values is the brighter one."""
     figure = drawings()["estimators"].to_matplotlib("plain")
     (mesh,) = (each for each in figure.axes[0].collections if isinstance(each, QuadMesh))
     values = np.geomspace(mesh.norm.vmin, mesh.norm.vmax, 50)
@@ -173,8 +173,8 @@ def test_cells_are_told_apart_by_their_brightness():
 
 
 @pytest.mark.parametrize("name", drawings())
-def test_series_differ_in_more_than_their_colour(name):
-    """For a print in grey: dash or mark tells them apart, or the colours' brightness does."""
+def test_series_differ_in_more_than_their_color(name):
+    """For a print in gray: dash or mark tells them apart, or the colors' brightness does."""
     for subplot in drawings()[name].subplots:
         looks = {series.label: (series.kind, series.style.dash, series.style.marker) for series in subplot.series}
         assert len(set(looks.values())) == len(looks)

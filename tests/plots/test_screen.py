@@ -28,7 +28,7 @@ def test_every_picture_is_valid_json_without_nan(name):
     json.loads(drawings()[name].to_plotly().to_json(), parse_constant=pytest.fail)
 
 
-def test_cells_have_their_values_as_colours_and_numbers_and_say_more_on_hover():
+def test_cells_have_their_values_as_colors_and_numbers_and_say_more_on_hover():
     profile = make_many_estimators()
     (trace,) = plots.estimator_heatmap(profile).to_plotly().data
     (subplot,) = plots.estimator_heatmap(profile).subplots
