@@ -177,7 +177,7 @@ def _ranks_of_matrices(
 
 
 def _place_in_layers(matrices: pd.DataFrame, estimates: pd.DataFrame) -> pd.DataFrame:
-    """Each matrix with the layer of the longest module path that leads to it; matrices outside all layers are dropped."""
+    """Each matrix with the layer of the longest module path that leads to it, without those outside every layer."""
     places = {
         layer: (stack, depth)
         for layer, stack, depth in estimates[["layer", "stack", "depth"]].itertuples(index=False)
