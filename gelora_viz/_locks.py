@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 from pathlib import Path
-from typing import Self
 
 import filelock
 
@@ -41,9 +40,8 @@ class FileLock:
         """Let go of it, if it is held."""
         self._lock.release()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> None:
         self.acquire(wait=True)
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.release()
