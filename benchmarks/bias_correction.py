@@ -8,8 +8,7 @@ curved and uneven sets. Calibration saw balls and Gaussians only. But the assump
 the dimension is extrapolated to scale 0, the odds of a slope, the number of neighbours) were settled with (a) and (b)
 in view, some thirty settings in all, and how far intervals are widened after (c) and (e): for "all scales" these
 manifolds are a development set. The single corrected estimators had nothing to tune.
-
-    python benchmarks/bias_correction.py [--points 2500] [--seeds 5] [--draws 40]
+Takes about ten minutes on one core.
 """
 
 from __future__ import annotations
@@ -23,12 +22,10 @@ import pandas as pd
 import skdim
 from machine import describe_machine
 
-from gelora_viz.dimension.calibration import calibrate, correct
-from gelora_viz.dimension.distance_laws import FAMILIES
-from gelora_viz.dimension.formulas import ESTIMATORS
-from gelora_viz.dimension.graph import NeighborGraph, neighbor_graph
-from gelora_viz.dimension.profile import interval, split_half_error
-from gelora_viz.dimension.scales import SCALE_NEIGHBORS, fit_scales
+from gelora_viz.dimension import ESTIMATORS, NeighborGraph, calibrate, correct_bias, fit_scales, neighbor_graph
+from gelora_viz.dimension._distance_laws import FAMILIES
+from gelora_viz.dimension._intervals import interval, split_half_error
+from gelora_viz.dimension._scales import SCALE_NEIGHBORS
 
 NAMES = ("twonn", "twonn_ml", "gride", "mle", "mle_levina_bickel", "mom", "mada", "mind_ml")
 K = 20
@@ -40,13 +37,8 @@ COVERAGE_DIMENSIONS = (2, 6, 12, 24)
 OTHER_DRAWS = 5
 
 
-def main() -> None:
-    """Run everything; about ten minutes on one core."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--points", type=int, default=2500)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--draws", type=int, default=40)
-    options = parser.parse_args()
+def main(options: argparse.Namespace) -> None:
+    """Run everything."""
     warnings.filterwarnings("ignore", module="skdim")
     print(describe_machine("numpy", "scipy", "scikit-dimension"))
     estimates = pd.DataFrame(_benchmark_estimates(options.points, options.seeds))
@@ -73,7 +65,7 @@ def _benchmark_estimates(n_points: int, n_seeds: int) -> Iterator[dict[str, obje
             graph = neighbor_graph(points, max(SCALES))
             for name in NAMES:
                 k = ESTIMATORS[name].neighbors(K)
-                raw = ESTIMATORS[name].compute(graph.nearest(k))
+                raw = ESTIMATORS[name].formula(graph.nearest(k))
                 yield row | {"estimator": name, "reading": "raw", "estimate": raw}
                 for family in FAMILIES:
                     calibration = calibrate(ESTIMATORS[name], graph.n_points, k, family=family)
@@ -146,9 +138,11 @@ def _intervals(points: np.ndarray, generator: np.random.Generator) -> Iterator[d
     halves = [graph.halves(generator.permutation(graph.n_points) % 2 == 1, SCALE_NEIGHBORS) for _ in range(N_SPLITS)]
     for name in ("twonn", "mle"):
         estimator, k = ESTIMATORS[name], ESTIMATORS[name].neighbors(K)
-        value, low, high = _split_half(lambda half, e=estimator, k=k: e.compute(half.nearest(k)), graph, halves)
+        value, low, high = _split_half(lambda half, e=estimator, k=k: e.formula(half.nearest(k)), graph, halves)
         yield {"interval": f"{name}, raw", "value": value, "low": low, "high": high}
-        value, low, high = correct(estimator, value, low, high, n_points=graph.n_points, k=k, n_features=n_features)
+        value, low, high = correct_bias(
+            estimator, value, low, high, n_points=graph.n_points, k=k, n_features=n_features
+        )
         yield {"interval": f"{name}, corrected", "value": value, "low": low, "high": high}
     fit = fit_scales(graph.nearest(SCALE_NEIGHBORS))
     low, high = fit.interval()
@@ -174,7 +168,7 @@ def _brute_force(n_points: int) -> Iterator[dict[str, object]]:
             graphs = [neighbor_graph(_shapes()[family](generator, n_points, dimension), K) for _ in range(10)]
             for name in ("twonn", "mle"):
                 k = ESTIMATORS[name].neighbors(K)
-                found = np.array([ESTIMATORS[name].compute(graph.nearest(k)) for graph in graphs])
+                found = np.array([ESTIMATORS[name].formula(graph.nearest(k)) for graph in graphs])
                 calibration = calibrate(ESTIMATORS[name], n_points, k, family=family)
                 simulated = np.interp(dimension, calibration.dimensions, calibration.expected)
                 yield {
@@ -215,7 +209,7 @@ def _estimates(points: np.ndarray) -> dict[str, float]:
     found = {}
     for name in ("twonn", "mle"):
         k = ESTIMATORS[name].neighbors(K)
-        found[name] = ESTIMATORS[name].compute(graph.nearest(k))
+        found[name] = ESTIMATORS[name].formula(graph.nearest(k))
         found[f"{name}, ball"] = calibrate(ESTIMATORS[name], graph.n_points, k).corrected(found[name])
     fit = fit_scales(graph)
     low, high = fit.interval()
@@ -223,4 +217,10 @@ def _estimates(points: np.ndarray) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--points", type=int, default=2500, help="number of points of each cloud (default: %(default)s)"
+    )
+    parser.add_argument("--seeds", type=int, default=5, help="number of seeds (default: %(default)s)")
+    parser.add_argument("--draws", type=int, default=40, help="number of clouds for coverage (default: %(default)s)")
+    main(parser.parse_args())

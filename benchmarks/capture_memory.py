@@ -2,12 +2,12 @@
 
 The model is small, so that what would grow is seen beside it. Texts are made of ICD-10-CM descriptions, joined with a
 running number, and held as a list of strings: they are the caller's, and counted.
-
-    python benchmarks/capture_memory.py [numbers of texts, 5000 40000 by default]
+Points and memory are in MiB.
 """
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 import tempfile
@@ -42,7 +42,7 @@ def measure(n_texts: int, pooling: str, mode: str) -> None:
     print(activations.n_points, n_bytes, peak)
 
 
-def main(*sizes: int) -> None:
+def main(sizes: list[int]) -> None:
     """Print one row per pooling and mode."""
     rows = []
     for mode in MODES:
@@ -50,7 +50,7 @@ def main(*sizes: int) -> None:
             row: dict[str, object] = {"points in": mode, "pooling": pooling}
             peaks = []
             for n_texts in sizes:
-                command = [sys.executable, __file__, "measure", str(n_texts), pooling, mode]
+                command = [sys.executable, __file__, str(n_texts), "--measure", pooling, mode]
                 output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
                 n_points, n_bytes, peak = map(float, output.split())
                 peaks.append(peak)
@@ -65,7 +65,16 @@ def main(*sizes: int) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["measure"]:
-        measure(int(sys.argv[2]), *sys.argv[3:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "texts", nargs="*", type=int, default=[5000, 40000], help="sizes of the corpus (default: 5000 40000)"
+    )
+    parser.add_argument(
+        "--measure", nargs=2, metavar=("POOLING", "MODE"),
+        help="only this one capture, in this process: mean or tokens, into a store or memory",
+    )  # fmt: skip
+    options = parser.parse_args()
+    if options.measure:
+        measure(options.texts[0], *options.measure)
     else:
-        main(*map(int, sys.argv[1:] or ["5000", "40000"]))
+        main(options.texts)

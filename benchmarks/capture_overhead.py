@@ -5,14 +5,12 @@ tokenising included in both, in turns in one process, and prints the median of t
 processor time; the extremes are of the latter. With MiniLM all blocks are wanted, so nothing is saved and the ratio
 shows what hooks, pooling and bookkeeping cost. The causal language model (random weights, a vocabulary of 30,522
 words) shows what is saved where the forward pass stops at the last block and the head never runs.
-
-    python benchmarks/capture_overhead.py [texts] [repetitions]
 """
 
 from __future__ import annotations
 
+import argparse
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -87,7 +85,7 @@ def compare(name: str, model: PreTrainedModel, texts: list[str], n_repetitions: 
     ]
 
 
-def main(n_texts: int = 192, n_repetitions: int = 7) -> None:
+def main(n_texts: int, n_repetitions: int) -> None:
     """Print one row per model and way to capture."""
     torch.manual_seed(0)
     texts = load_texts("icd10cm").texts("train")[:n_texts]
@@ -104,4 +102,8 @@ def main(n_texts: int = 192, n_repetitions: int = 7) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("texts", nargs="?", type=int, default=192, help="number of texts (default: %(default)s)")
+    parser.add_argument("repetitions", nargs="?", type=int, default=7, help="number of rounds (default: %(default)s)")
+    options = parser.parse_args()
+    main(options.texts, options.repetitions)

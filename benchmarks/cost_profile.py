@@ -3,8 +3,6 @@
 One quantity changes at a time from 4,000 points, 384 features, k = 20 and one layer; the default estimators with
 their intervals are timed, and the graph alone. Writes benchmarks/results/cost_profile.csv, which
 docs/make_pictures.py draws.
-
-    python benchmarks/cost_profile.py [rounds]
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import sys
+import argparse
 import time
 from pathlib import Path
 
@@ -56,7 +54,7 @@ def seconds_of(size: dict[str, int], n_rounds: int) -> tuple[float, float]:
     return float(np.median(graphs)), float(np.median(analyses))
 
 
-def main(n_rounds: int = 3) -> None:
+def main(n_rounds: int) -> None:
     """Measure, print and write the table."""
     seconds_of({**BASE, "points": 300}, 1)  # compiles, loads
     rows = []
@@ -72,4 +70,6 @@ def main(n_rounds: int = 3) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rounds", nargs="?", type=int, default=3, help="number of rounds (default: %(default)s)")
+    main(parser.parse_args().rounds)

@@ -2,8 +2,6 @@
 
 Everything runs in one process, in turns, and the ratios are of medians. Peak memory is that of a process of its own
 for each item, less what the process held before. torchid is timed where it is installed (it needs Python 3.13).
-
-    python benchmarks/estimator_speed.py [points] [features] [rounds]
 """
 
 from __future__ import annotations
@@ -12,6 +10,7 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import argparse
 import subprocess
 import sys
 import time
@@ -26,7 +25,7 @@ from machine import describe_machine, peak_mib
 from sklearn.neighbors import NearestNeighbors
 
 from gelora_viz import Activations, estimate_dimension, neighbor_graph
-from gelora_viz.dimension import ESTIMATORS
+from gelora_viz.dimension import ESTIMATORS, Cloud
 
 K = 20
 SIX = ("twonn", "gride", "mle", "mom", "mind_ml", "mada")
@@ -48,8 +47,8 @@ def product(points: np.ndarray, *, half: bool) -> None:
 
 def values_of(points: np.ndarray, names: tuple[str, ...]) -> list[float]:
     """One graph, then every estimate, without intervals."""
-    graph = neighbor_graph(points, max(K, *(ESTIMATORS[name].neighbors(K) for name in names)))
-    return [ESTIMATORS[name].apply(graph, K, points[graph.kept]) for name in names]
+    cloud = Cloud(points, max(K, *(ESTIMATORS[name].neighbors(K) for name in names)))
+    return [ESTIMATORS[name](cloud, K) for name in names]
 
 
 def profile_of(points: np.ndarray, names: tuple[str, ...]) -> None:
@@ -116,7 +115,7 @@ def print_peak_memory(name: str, points: np.ndarray) -> None:
     print(peak_mib() - before)
 
 
-def main(n_points: int = 10_000, n_features: int = 384, n_rounds: int = 5) -> None:
+def main(n_points: int, n_features: int, n_rounds: int) -> None:
     """Print seconds, memory, and the ratios that matter."""
     points = cloud(n_points, n_features)
     seconds = time_all(points, n_rounds)
@@ -161,9 +160,18 @@ def time_torchid(points: np.ndarray, ours: float) -> None:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("points", nargs="?", type=int, default=10_000, help="number of points (default: %(default)s)")
+    parser.add_argument(
+        "features", nargs="?", type=int, default=384, help="number of features (default: %(default)s)"
+    )
+    parser.add_argument("rounds", nargs="?", type=int, default=5, help="number of rounds (default: %(default)s)")
+    parser.add_argument(
+        "--memory", choices=ITEMS, metavar="ITEM", help="only print the peak memory of this item, in MiB"
+    )
+    options = parser.parse_args()
     warnings.filterwarnings("ignore")
-    if "--memory" in sys.argv:
-        at = sys.argv.index("--memory")
-        print_peak_memory(sys.argv[at + 1], cloud(*map(int, sys.argv[1:at])))
+    if options.memory:
+        print_peak_memory(options.memory, cloud(options.points, options.features))
     else:
-        main(*map(int, sys.argv[1:]))
+        main(options.points, options.features, options.rounds)

@@ -4,15 +4,13 @@ An asyncio loop, as a kernel has one, sleeps for 5 ms again and again and notes 
 run trains (LoRA on MiniLM and ICD-10-CM, in its worker process), and the loop itself looks at the run four times a
 second, as a panel does: status, message and metrics. The other rows are the same loop without a run, and with the run
 trained by a thread of the kernel, which is what worker processes are there to avoid.
-
-    python benchmarks/event_loop_lag.py [seconds]
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
-import sys
 import tempfile
 import threading
 import time
@@ -93,4 +91,6 @@ def main(seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]) if len(sys.argv) > 1 else 20.0)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("seconds", nargs="?", type=float, default=20, help="watch for so long (default: %(default)s)")
+    main(parser.parse_args().seconds)

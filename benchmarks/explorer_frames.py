@@ -5,12 +5,11 @@ hand does, and measures the time between the browser's frames (16.7 ms at best, 
 that the page's own code takes of each. WebGL is drawn here by SwiftShader, on the processor: a computer with a
 graphics card, however small, is faster. The places of points are random, so that nothing waits for UMAP: a frame's
 time does not depend on them.
-
-    python benchmarks/explorer_frames.py [frames]
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import tempfile
@@ -141,4 +140,6 @@ def main(frames: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 240)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("frames", nargs="?", type=int, default=240, help="number of frames (default: %(default)s)")
+    main(parser.parse_args().frames)

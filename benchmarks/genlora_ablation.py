@@ -4,14 +4,12 @@ Every method gets the same small sweep of learning rates with seed 0; the one wi
 then run with the other seeds. The test texts take no part in the choice. Runs are worker processes, two at a time,
 and a finished one is not repeated, so an interrupted ablation goes on where it stopped.
 
-    python benchmarks/genlora_ablation.py FOLDER [n_seeds] [steps]
-
-writes benchmarks/results/genlora_ablation.csv, one row per run.
+Writes benchmarks/results/genlora_ablation.csv, one row per run.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
 from pathlib import Path
 
@@ -96,16 +94,15 @@ def row_of(folder: Path, method: str, spec: RunSpec) -> dict[str, object] | None
     }
 
 
-def main(folder: str, n_seeds: str = "3", steps: str = "200") -> None:
+def main(place: Path, n_seeds: int, n_steps: int) -> None:
     """Sweep, choose, repeat with further seeds, write."""
-    place, n_steps = Path(folder), int(steps)
     sweep = [(method, spec_of(method, rate, 0, n_steps)) for method in METHODS for rate in LEARNING_RATES]
     run_all([spec for _, spec in sweep], place)
     swept = pd.DataFrame([row for method, spec in sweep if (row := row_of(place, method, spec)) is not None])
     best = swept.loc[swept.groupby("method")["validation_accuracy"].idxmax()].set_index("method")["learning_rate"]
     repeats = [
         (method, spec_of(method, best[method], seed, n_steps))
-        for seed in range(1, int(n_seeds))
+        for seed in range(1, n_seeds)
         for method in METHODS
         if method in best
     ]
@@ -146,4 +143,9 @@ def interval(values: pd.Series) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="where the runs are kept")
+    parser.add_argument("seeds", nargs="?", type=int, default=3, help="number of seeds (default: %(default)s)")
+    parser.add_argument("steps", nargs="?", type=int, default=200, help="steps of each run (default: %(default)s)")
+    options = parser.parse_args()
+    main(options.folder, options.seeds, options.steps)

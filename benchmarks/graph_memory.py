@@ -1,7 +1,4 @@
-"""Memory of the exact neighbour graph of a large layer on the CPU: what it needs beyond the points themselves.
-
-python benchmarks/graph_memory.py [points] [features] [k]
-"""
+"""Memory of the exact neighbour graph of a large layer on the CPU: GiB that it needs beyond the points themselves."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import sys
+import argparse
 import time
 
 import numpy as np
@@ -18,7 +15,7 @@ from machine import describe_machine, peak_mib
 from gelora_viz import neighbor_graph
 
 
-def main(n_points: int = 100_000, n_features: int = 4096, k: int = 100) -> None:
+def main(n_points: int, n_features: int, k: int) -> None:
     """Print the memory of the points, the peak beyond it, and the time."""
     rng = np.random.default_rng(0)
     mixing = rng.standard_normal((20, n_features), dtype=np.float32)
@@ -38,4 +35,13 @@ def main(n_points: int = 100_000, n_features: int = 4096, k: int = 100) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "points", nargs="?", type=int, default=100_000, help="number of points (default: %(default)s)"
+    )
+    parser.add_argument(
+        "features", nargs="?", type=int, default=4096, help="number of features (default: %(default)s)"
+    )
+    parser.add_argument("k", nargs="?", type=int, default=100, help="number of neighbors (default: %(default)s)")
+    options = parser.parse_args()
+    main(options.points, options.features, options.k)

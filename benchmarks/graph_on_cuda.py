@@ -3,21 +3,18 @@
 Prints the seconds of the graph and of every estimator that reads its distances, the fraction of the time that the
 bare float32 matrix product takes, peak memory on the device, and the same for 20,000 x 1,024. torchid publishes 28 ms
 per estimator for the latter, each with a graph of its own.
-
-    python benchmarks/graph_on_cuda.py [rounds]
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
 
 import numpy as np
 import torch
 from machine import describe_machine
 
-from gelora_viz import neighbor_graph
-from gelora_viz.dimension import ESTIMATORS
+from gelora_viz.dimension import ESTIMATORS, Cloud
 
 K = 100
 SIZES = ((100_000, 4096), (20_000, 1024))
@@ -37,7 +34,7 @@ def product_seconds(points: np.ndarray, n_rounds: int) -> float:
     return float(np.median(taken[1:]))
 
 
-def main(n_rounds: int = 3) -> None:
+def main(n_rounds: int) -> None:
     """Print one block of lines per size."""
     if not torch.cuda.is_available():
         print("no CUDA device is visible, so nothing was measured; run this where there is one")
@@ -54,10 +51,11 @@ def main(n_rounds: int = 3) -> None:
         for _ in range(n_rounds + 1):
             torch.cuda.reset_peak_memory_stats()
             start = time.perf_counter()
-            graph = neighbor_graph(points, K, device="cuda")
+            cloud = Cloud(points, K, device="cuda")
+            cloud.graph(K)
             middle = time.perf_counter()
             for each in closed:
-                each.apply(graph, K)
+                each(cloud, K)
             graphs.append(middle - start)
             estimates.append(time.perf_counter() - middle)
         graph_seconds, estimate_seconds = float(np.median(graphs[1:])), float(np.median(estimates[1:]))
@@ -71,4 +69,6 @@ def main(n_rounds: int = 3) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rounds", nargs="?", type=int, default=3, help="number of rounds (default: %(default)s)")
+    main(parser.parse_args().rounds)

@@ -4,13 +4,11 @@ Prints, for each estimator, the mean estimate, its standard deviation over the d
 standard error, and how many of the nominal 95 % intervals cover (a) the estimator's own mean over the draws, which
 is what they are for, and (b) the true dimension, which finite-sample bias takes them away from as the dimension
 grows.
-
-    python benchmarks/interval_coverage.py [draws]
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 
 import numpy as np
 import pandas as pd
@@ -26,7 +24,7 @@ NAMES = (
 )  # fmt: skip
 
 
-def main(n_draws: int = 200) -> None:
+def main(n_draws: int) -> None:
     """Print one row per dimension and estimator."""
     generator = np.random.default_rng(0)
     rows = []
@@ -60,4 +58,6 @@ def main(n_draws: int = 200) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("draws", nargs="?", type=int, default=200, help="number of draws (default: %(default)s)")
+    main(parser.parse_args().draws)

@@ -3,15 +3,13 @@
 Every method gets the same sweep of learning rates; the finished runs in FOLDER are not repeated, so that an
 interrupted comparison goes on where it stopped.
 
-    python benchmarks/methods.py FOLDER [n_seeds] [steps] [at_once] [METHOD,METHOD,...]
-
-writes benchmarks/results/methods.txt (the table, what it means in words, every run) and FOLDER/methods.json (the
+Writes benchmarks/results/methods.txt (the table, what it means in words, every run) and FOLDER/methods.json (the
 same, for `gelora_viz.Comparison.load`).
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 from machine import describe_machine
@@ -48,17 +46,15 @@ def plans_and_configs(study: gv.Study) -> dict[str, gv.RankPlan | PeftConfig | s
     }
 
 
-def main(folder: str, n_seeds: str = "3", steps: str = "200", at_once: str = "2", methods: str = "") -> None:
+def main(folder: str, n_seeds: int, steps: int, at_once: int, methods: list[str]) -> None:
     """Compare all methods, or those named, and write."""
     study = gv.Study.create(folder, model="minilm", data="icd10cm")
     adapters = plans_and_configs(study)
-    options = {"steps": int(steps), "model": "minilm", "data": str((study.path / "data.jsonl").resolve())}
+    options = {"steps": steps, "model": "minilm", "data": str((study.path / "data.jsonl").resolve())}
     specs = [gv.RunSpec(name, adapter, **options) for name, adapter in adapters.items()]
     specs.append(gv.RunSpec("lora-plus", adapters["uniform"], plus_ratio=16.0, **options))
-    chosen = [spec for spec in specs if not methods or spec.name in methods.split(",")]
-    found = gv.compare(
-        chosen, seeds=range(int(n_seeds)), folder=study.path / "runs" / "methods", at_once=int(at_once)
-    )
+    chosen = [spec for spec in specs if not methods or spec.name in methods]
+    found = gv.compare(chosen, seeds=range(n_seeds), folder=study.path / "runs" / "methods", at_once=at_once)
     machine = describe_machine("torch", "transformers", "peft")
     table = shorten_comparison(found.frame).to_string(index=False)
     notes = "\n".join(f"- {note}" for note in found.notes)
@@ -70,4 +66,14 @@ def main(folder: str, n_seeds: str = "3", steps: str = "200", at_once: str = "2"
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", help="the study, made where there is none")
+    parser.add_argument("seeds", nargs="?", type=int, default=3, help="number of seeds (default: %(default)s)")
+    parser.add_argument("steps", nargs="?", type=int, default=200, help="steps of each run (default: %(default)s)")
+    parser.add_argument("at_once", nargs="?", type=int, default=2, help="runs at a time (default: %(default)s)")
+    parser.add_argument(
+        "methods", nargs="?", default="", help="some of the methods, as in uniform,dora (default: all)"
+    )
+    options = parser.parse_args()
+    chosen = options.methods.split(",") if options.methods else []
+    main(options.folder, options.seeds, options.steps, options.at_once, chosen)

@@ -1,8 +1,6 @@
 """How soon a page with all panels is there, what it adds to the saved notebook, and what it asks of the network.
 
-    python benchmarks/panels_page.py STUDY
-
-on a finished study (`make demo`), in a real JupyterLab driven by headless Chromium; writes
+In seconds and kB, on a finished study (`make demo`), in a real JupyterLab driven by headless Chromium; writes
 benchmarks/results/panels_page.txt. One cell makes the results, the next one shows all panels; the clock runs from the
 moment that the kernel has made them until every panel has drawn, while the map's points are computed beside it. The
 notebook is saved as JupyterLab does it by default, without its widgets' state.
@@ -10,6 +8,7 @@ notebook is saved as JupyterLab does it by default, without its widgets' state.
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import sys
@@ -95,4 +94,6 @@ def is_outside(url: str) -> bool:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", help="folder of a finished study")
+    main(parser.parse_args().study)

@@ -5,12 +5,11 @@ script in the page moves the slider by one stop, as a key press does, and waits 
 browser has come to its next frame; the kernel's own share, from the new budget to the new plan, is measured in the
 kernel. A sweep is forty moves, one every 16 ms as under a fast hand; what is measured is how long after the last of
 them the bars stand still: moves must not pile up.
-
-    python benchmarks/slider_latency.py [moves]
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import tempfile
@@ -130,4 +129,6 @@ def main(moves: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 96)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("moves", nargs="?", type=int, default=96, help="number of moves (default: %(default)s)")
+    main(parser.parse_args().moves)

@@ -3,13 +3,11 @@
 One 2,048 x 2,048 matrix with an adapter of rank 32 that has moved at random. Ours is all of `measure_spectra`, checks
 and table included. The peer forms the update with PEFT's `get_delta_weight` and gives it to `torch.linalg.svdvals` in
 float64. Both run in turn in this process.
-
-    python benchmarks/spectra_speed.py [rounds]
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
 from collections.abc import Callable
 
@@ -45,7 +43,7 @@ def seconds(run: Callable[[], np.ndarray]) -> tuple[float, np.ndarray]:
     return time.perf_counter() - start, found
 
 
-def main(n_rounds: int = 5) -> None:
+def main(n_rounds: int) -> None:
     """Print one row per method: medians over the rounds."""
     print(describe_machine("torch", "peft"))
     print(f"one {SIZE} x {SIZE} matrix, rank {RANK}, median of {n_rounds} rounds after a first one\n")
@@ -67,4 +65,6 @@ def main(n_rounds: int = 5) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rounds", nargs="?", type=int, default=5, help="number of rounds (default: %(default)s)")
+    main(parser.parse_args().rounds)

@@ -1,4 +1,4 @@
-"""Draw the pictures of README and docs.
+"""Draw the pictures of README and docs, as PNG files in docs/pictures.
 
 python docs/make_pictures.py studies/demo                     # all of them, from a finished study
 python docs/make_pictures.py genlora_ablation rank_growth     # some that need no study
@@ -6,6 +6,7 @@ python docs/make_pictures.py genlora_ablation rank_growth     # some that need n
 
 from __future__ import annotations
 
+import argparse
 import math
 import sys
 import tempfile
@@ -183,4 +184,10 @@ def main(*words: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "what",
+        nargs="*",
+        help=f"a finished study, or pictures that need none: {', '.join(OTHERS)} (default: all of these)",
+    )
+    main(*parser.parse_args().what)

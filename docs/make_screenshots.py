@@ -1,13 +1,12 @@
 """Photograph the panels in a real JupyterLab, and the dashboard: pictures of README and docs.
 
-python docs/make_screenshots.py studies/demo
-
-needs Chromium and a finished study (`make demo`). It writes docs/pictures/panel_*.png and the short film
+Needs Chromium and a finished study (`make demo`). Writes docs/pictures/panel_*.png and the short film
 docs/pictures/rank_budget.gif.
 """
 
 from __future__ import annotations
 
+import argparse
 import io
 import shutil
 import sys
@@ -114,4 +113,6 @@ def main(study: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", help="folder of a finished study")
+    main(parser.parse_args().study)

@@ -9,9 +9,9 @@ what they would look like with a kernel behind them.
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
-import sys
 import tempfile
 from pathlib import Path
 
@@ -85,6 +85,12 @@ def _without_places(text: str, folder: re.Pattern[str]) -> str:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
+    parser.add_argument(
+        "notebooks", nargs="*", choices=names, metavar="notebook", help="such as 03_rank_budget (default: all)"
+    )
+    chosen = parser.parse_args().notebooks or names
     os.environ |= {"TQDM_DISABLE": "1", "PYTHONWARNINGS": "ignore"}
-    for chosen in sys.argv[1:] or sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb")):
-        render(chosen)
+    for name in chosen:
+        render(name)

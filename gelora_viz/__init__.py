@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from gelora_viz.dimension import NeighborGraph as NeighborGraph
     from gelora_viz.dimension import dimension_scaling as dimension_scaling
     from gelora_viz.dimension import estimate_dimension as estimate_dimension
-    from gelora_viz.dimension import estimators as estimators
+    from gelora_viz.dimension import list_estimators as list_estimators
     from gelora_viz.dimension import local_dimension as local_dimension
     from gelora_viz.dimension import neighbor_graph as neighbor_graph
     from gelora_viz.errors import GeloraVizError as GeloraVizError
@@ -82,7 +82,7 @@ _ROOMS = {
     "activations": ("Activations", "capture", "find_blocks"),
     "dimension": (
         "DimensionProfile", "DimensionScaling", "NeighborGraph", "dimension_scaling", "estimate_dimension",
-        "estimators", "local_dimension", "neighbor_graph",
+        "list_estimators", "local_dimension", "neighbor_graph",
     ),
     "ranks": ("RankPlan", "allocate_ranks", "find_matrices", "uniform_budget"),
     "adapters": ("GenLoraConfig", "add_adapter", "fit_budget"),

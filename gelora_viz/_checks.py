@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -38,6 +40,29 @@ def check_whole(number: object, name: str, *, at_least: int = 1) -> int:
     if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < at_least:
         raise InputError(f"{name} is {number!r}; give a whole number of at least {at_least}")
     return int(number)
+
+
+def check_folder(folder: str | os.PathLike[str], what: str) -> Path:
+    """The path of a folder that is to be made or opened.
+
+    Args:
+        folder: its path.
+        what: the folder's role in an error message, such as "study folder".
+
+    Raises:
+        InputError: if its name begins with a dash, as that of an option that was taken for a folder does.
+    """
+    path = Path(folder)
+    if path.name.startswith("-"):
+        raise InputError(f"{what} {str(folder)!r} reads like an option; give a name that does not begin with a dash")
+    return path
+
+
+def check_confidence(confidence: object) -> float:
+    """The level of an interval; raises `InputError` unless it is a number between 0 and 1."""
+    if not isinstance(confidence, float | int | np.floating) or not 0 < confidence < 1:
+        raise InputError(f"confidence is {confidence!r}; give a number between 0 and 1")
+    return float(confidence)
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:

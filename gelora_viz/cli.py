@@ -255,10 +255,10 @@ def estimators() -> None:
 
     Example: gelora-viz estimators
     """
-    from gelora_viz import estimators as catalogue
+    from gelora_viz import list_estimators
 
     _print_table(
-        catalogue(), "Estimators; cost for n points of D features and k neighbours, beside the graph's n^2 D"
+        list_estimators(), "Estimators; cost for n points of D features and k neighbors, beside the graph's n^2 D"
     )
 
 

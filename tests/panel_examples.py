@@ -13,7 +13,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from gelora_viz import Activations, DimensionProfile, UpdateSpectrum, find_blocks
-from gelora_viz.dimension.profile import COLUMNS, interval, split_half_error
+from gelora_viz.dimension import PROFILE_COLUMNS
+from gelora_viz.dimension._intervals import interval, split_half_error
 
 if TYPE_CHECKING:
     from torch import nn
@@ -58,7 +59,7 @@ def make_profile(model: nn.Module, estimators: Sequence[str] = ("twonn", "mle"))
                 dimension = hump + 1.3 * shift
                 low, high = interval(dimension, error, 30, 0.95)
                 rows.append([layer, stack, depth, estimator, dimension, error, low, high, 480, 0])
-    return DimensionProfile(pd.DataFrame(rows, columns=COLUMNS), gaps, pooling="mean")
+    return DimensionProfile(pd.DataFrame(rows, columns=PROFILE_COLUMNS), gaps, pooling="mean")
 
 
 def make_spectrum(plan: RankPlan) -> UpdateSpectrum:

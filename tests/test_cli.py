@@ -157,6 +157,8 @@ def bad(good, folder, tiny_folder, labelled_texts):
             "learning rate": ["finetune", study, "--plan", "uniform", "--learning-rate", "5"],
             "nothing to show": ["results", study],
             "missing study": ["report", folder / "nowhere"],
+            "option as a study": ["demo", "--quick", "--study", "--help"],
+            "missing option as a study": ["report", "--", "--help"],
         },
         GELORA_VIZ_CACHE=str(folder / "empty cache"),
     )
@@ -223,7 +225,7 @@ def test_corrected_dimensions_are_printed_below_the_raw_ones(good):
 def test_estimators_are_listed_with_what_they_need_and_cost(good):
     answer = good["estimators"]
     assert answer.code == 0, answer.err
-    assert all(name in answer.out for name in ("twonn", "danco", "k neighbours", "n k^2 D", "Levina & Bickel 2004"))
+    assert all(name in answer.out for name in ("twonn", "danco", "k neighbors", "n k^2 D", "Levina & Bickel 2004"))
 
 
 @pytest.mark.parametrize("name", ["uniform", "gelora", "gradient"])
@@ -272,6 +274,8 @@ BAD = {
     "learning rate": "learning_rate is 5.0; it must lie between 0 and 1",
     "nothing to show": "no finished runs",
     "missing study": "gelora-viz profile",
+    "option as a study": "study folder '--help' reads like an option",
+    "missing option as a study": "study folder '--help' reads like an option",
 }
 
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from gelora_viz._checks import check_seed, did_you_mean
+from gelora_viz._checks import check_confidence, check_folder, check_seed, did_you_mean
 from gelora_viz.comparison.paired import tabulate_results
 from gelora_viz.comparison.result import Comparison, metric_of
 from gelora_viz.comparison.rounds import run_all
@@ -66,7 +65,7 @@ def compare(
 
     Raises:
         InputError: before anything is run, if the specifications' names, data or tasks do not fit together, or seeds,
-            rates, confidence or the baseline are unusable.
+            rates, confidence or the baseline are unusable, or the folder's name begins with a dash.
         RunError: if no run of the baseline has finished, with the cause; the other runs are kept.
 
     Example:
@@ -76,8 +75,8 @@ def compare(
     chosen = choose_executor(executor, options)
     reference = _check_methods(specs, baseline)
     seeds = _check_settings(seeds, learning_rates, confidence, sweep_rates=sweep_rates)
+    place = check_folder(folder, "comparison folder")
     chosen.prepare()
-    place = Path(folder)
     methods = [
         Method(spec, place / spec.name, seeds, choose_rates(spec, learning_rates, sweeps=sweep_rates))
         for spec in specs
@@ -124,8 +123,7 @@ def _check_settings(
         raise InputError(f"learning_rates are {list(learning_rates)} and sweep_rates is False; give one of them")
     if learning_rates is not None and (not learning_rates or not all(0 < rate < 1 for rate in learning_rates)):
         raise InputError(f"learning_rates are {list(learning_rates)}; give some between 0 and 1")
-    if not 0 < confidence < 1:
-        raise InputError(f"confidence is {confidence}; give a share between 0 and 1, such as 0.95")
+    check_confidence(confidence)
     return listed
 
 

@@ -17,7 +17,7 @@ ESTIMATOR_STYLES = {
 
 def estimator_style(name: str, index: int = 0) -> Style:
     """One look per estimator, whichever of them a figure shows; `index` tells apart names that are not ours."""
-    from gelora_viz.dimension.formulas import ESTIMATORS  # here, since it loads torch
+    from gelora_viz.dimension import ESTIMATORS  # here, since it loads torch
 
     if name in ESTIMATOR_STYLES:
         return ESTIMATOR_STYLES[name]
@@ -28,7 +28,7 @@ def estimator_style(name: str, index: int = 0) -> Style:
 
 def estimator_title(name: str) -> str:
     """As the estimator calls itself; a name of the user's own stands for itself."""
-    from gelora_viz.dimension.formulas import ESTIMATORS  # here, since it loads torch
+    from gelora_viz.dimension import ESTIMATORS  # here, since it loads torch
 
     return ESTIMATORS[name].title if name in ESTIMATORS else name
 

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from gelora_viz._checks import check_folder
 from gelora_viz.errors import RunError, StudyError
 from gelora_viz.runs.executors import Executor, choose_executor
 from gelora_viz.runs.folder import RunFolder
@@ -33,7 +34,8 @@ def launch(
         options: of the executor that is named, such as at_once=2 or processes=2.
 
     Raises:
-        InputError: for an unknown executor or option, or one that is not installed.
+        InputError: for an unknown executor or option, or one that is not installed; if the folder's name begins with
+            a dash.
         RunError: if a run is going on in that folder.
         StudyError: if the folder cannot be written; what was in it is still there.
 
@@ -43,7 +45,7 @@ def launch(
         0.71
     """
     chosen = choose_executor(executor, options)
-    path = Path(run_dir) if run_dir is not None else Path("runs") / spec.name
+    path = check_folder(Path("runs") / spec.name if run_dir is None else run_dir, "run folder")
     folder = RunFolder(path)
     chosen.prepare()
     try:

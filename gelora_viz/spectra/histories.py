@@ -11,9 +11,7 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from gelora_viz._results import frame_html, read_json, write_json
-from gelora_viz.dimension import DimensionProfile
-from gelora_viz.dimension.profile import COLUMNS as PROFILE_COLUMNS
-from gelora_viz.dimension.profile import interval, split_half_error
+from gelora_viz.dimension import PROFILE_COLUMNS, DimensionProfile
 from gelora_viz.errors import InputError
 from gelora_viz.spectra.spectrum import COLUMNS as SPECTRUM_COLUMNS
 from gelora_viz.spectra.spectrum import UpdateSpectrum
@@ -138,7 +136,8 @@ class DimensionHistory:
         for step, profile in self.profiles.items():
             if step > first:
                 _check_paired(start, profile, first, step)
-                rows += ({"step": step, **row} for row in _changes(start, profile, estimator))
+                changes = profile.changes_since(start, estimator).to_dict("records")
+                rows += ({"step": step, **row} for row in changes)
         return pd.DataFrame(rows, columns=CHANGE_COLUMNS)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
@@ -188,30 +187,3 @@ def _check_paired(before: DimensionProfile, after: DimensionProfile, first: int,
             f"steps {first} and {step} were estimated from other points or with other options, so their halves are "
             "not paired; record both with one DimensionRecorder"
         )
-
-
-def _changes(before: DimensionProfile, after: DimensionProfile, estimator: str) -> list[dict[str, Any]]:
-    rows = []
-    earlier = before.of(estimator).set_index("layer")["dimension"]
-    for row in after.of(estimator).itertuples(index=False):
-        gaps = after.half_gaps[str(row.layer), estimator], before.half_gaps[str(row.layer), estimator]
-        n_splits = min(map(len, gaps))
-        paired = gaps[0][:n_splits] - gaps[1][:n_splits]
-        change = float(row.dimension - earlier[row.layer])
-        std_error = split_half_error(paired)
-        low, high = interval(change, std_error, n_splits, after.confidence)
-        rows.append(
-            {
-                "layer": row.layer,
-                "stack": row.stack,
-                "depth": row.depth,
-                "dimension_before": float(earlier[row.layer]),
-                "dimension": float(row.dimension),
-                "change": change,
-                "std_error": std_error,
-                "ci_low": low,
-                "ci_high": high,
-                "within_noise": not (low > 0 or high < 0),  # also where the interval is unknown
-            }
-        )
-    return rows

@@ -20,8 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from gelora_viz._checks import check_seed
 from gelora_viz.activations import capture
 from gelora_viz.activations.pooling import Pooling, PoolingFunction
-from gelora_viz.dimension import DimensionProfile, estimate_dimension
-from gelora_viz.dimension.estimate import DEFAULT_K
+from gelora_viz.dimension import DEFAULT_K, DimensionProfile, estimate_dimension
 from gelora_viz.errors import GeloraVizError, InputError
 from gelora_viz.spectra.histories import DimensionHistory, SpectrumHistory
 from gelora_viz.spectra.spectrum import UpdateSpectrum, measure_spectra

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from gelora_viz.comparison import BASELINE, NOISE, metric_of
-from gelora_viz.dimension.formulas import ESTIMATORS
+from gelora_viz.dimension import ESTIMATORS
 from gelora_viz.study.findings import Findings
 
 if TYPE_CHECKING:

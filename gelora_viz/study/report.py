@@ -14,8 +14,7 @@ from markupsafe import Markup
 from gelora_viz._results import format_cell, frame_to_records, write_json, write_text
 from gelora_viz._version import __version__
 from gelora_viz.comparison import difference_in_words, metric_of, shorten_comparison
-from gelora_viz.dimension import DimensionProfile
-from gelora_viz.dimension.formulas import ESTIMATORS
+from gelora_viz.dimension import ESTIMATORS, DimensionProfile
 from gelora_viz.plots import save_paper_figure, to_plotly
 from gelora_viz.study.caveats import caveats
 from gelora_viz.study.findings import Findings

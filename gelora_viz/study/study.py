@@ -12,15 +12,19 @@ from typing import Any
 import pandas as pd
 from peft import PeftConfig
 
-from gelora_viz._checks import resolve_device
+from gelora_viz._checks import check_folder, resolve_device
 from gelora_viz._results import file_digest
 from gelora_viz._version import __version__
 from gelora_viz.activations import Activations, capture
 from gelora_viz.activations.pooling import check_pooling
 from gelora_viz.comparison import Comparison, compare, tabulate_results
-from gelora_viz.dimension import DimensionProfile, estimate_dimension
-from gelora_viz.dimension.estimate import DEFAULT_K, check_number
-from gelora_viz.dimension.formulas import choose_estimators
+from gelora_viz.dimension import (
+    DEFAULT_K,
+    DimensionProfile,
+    check_enough_points,
+    choose_estimators,
+    estimate_dimension,
+)
 from gelora_viz.errors import InputError, RunError, StudyError
 from gelora_viz.ranks import RankPlan, allocate_ranks, uniform_budget
 from gelora_viz.ranks.strategies import find_strategy
@@ -85,9 +89,10 @@ class Study:
             trust_remote_code: as in `load_model`; asked for anew each time and never kept in the folder.
 
         Raises:
+            InputError: if the folder's name begins with a dash.
             StudyError: if the folder holds no study, or one of another version.
         """
-        return cls(path, StudyRecord(Path(path)), trust_remote_code=trust_remote_code)
+        return cls(path, StudyRecord(check_folder(path, "study folder")), trust_remote_code=trust_remote_code)
 
     @classmethod
     def create(
@@ -115,11 +120,12 @@ class Study:
             trust_remote_code: as in `load_model`; asked for anew each time and never kept in the folder.
 
         Raises:
+            InputError: if the folder's name begins with a dash.
             StudyError: if the folder cannot be written, holds other things, or holds results of a study of another
                 model or data set.
             SourceError: if the model or the data cannot be loaded; the folder is then left as it was.
         """
-        folder = Path(path)
+        folder = check_folder(path, "study folder")
         choices: dict[str, Any] = {
             "text_column": text_column, "label_column": label_column, "max_texts": max_texts, "seed": seed,
         }  # fmt: skip
@@ -254,7 +260,7 @@ class Study:
         for pooling in poolings:
             # How many tokens there are is known once they are captured.
             n_points = n_texts * _MOST_TOKENS if pooling == "tokens" else n_texts
-            check_number(min(n_points, max_points or n_points), n_texts, chosen, k)
+            check_enough_points(min(n_points, max_points or n_points), n_texts, chosen, k)
         profiles = {}
         for pooling in poolings:
             seen = {

@@ -4,12 +4,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gelora_viz.dimension import distance_laws
-from gelora_viz.dimension.calibration import calibrate, correct
-from gelora_viz.dimension.distance_laws import FAMILIES
-from gelora_viz.dimension.formulas import ESTIMATORS
-from gelora_viz.dimension.graph import NeighborGraph, neighbor_graph
-from gelora_viz.dimension.scales import SCALE_NEIGHBORS, calibrated_dimension, fit_scales
+from gelora_viz.dimension import ESTIMATORS, NeighborGraph, calibrate, correct_bias, fit_scales, neighbor_graph
+from gelora_viz.dimension import _distance_laws as distance_laws
+from gelora_viz.dimension._distance_laws import FAMILIES
+from gelora_viz.dimension._scales import SCALE_NEIGHBORS, calibrated_dimension
 from gelora_viz.errors import InputError
 
 TWONN, MLE = ESTIMATORS["twonn"], ESTIMATORS["mle"]
@@ -71,7 +69,7 @@ def test_the_simulated_estimate_is_that_of_real_clouds_with_real_graphs(family, 
     n_points, k, generator = 200, 10, np.random.default_rng(1)
     graphs = [neighbor_graph(DRAW[family](generator, n_points, dimension), k) for _ in range(20)]
     for estimator, reads in ((TWONN, 2), (MLE, k)):
-        found = np.array([estimator.compute(graph.nearest(reads)) for graph in graphs])
+        found = np.array([estimator.formula(graph.nearest(reads)) for graph in graphs])
         table = calibrate(estimator, n_points, reads, family=family)
         simulated = np.exp(np.interp(np.log(dimension), np.log(table.dimensions), np.log(table.expected)))
         error = np.interp(dimension, table.dimensions, table.std_error)
@@ -113,10 +111,12 @@ def test_a_calibration_refuses_what_it_cannot_simulate():
         calibrate(TWONN, 100, 2, family="cube")
     with pytest.raises(InputError, match="between 1 and 9"):
         calibrate(MLE, 10, 10)
+    with pytest.raises(InputError, match=r"k is 2\.5; give a whole number"):
+        calibrate(MLE, 10, 2.5)
 
 
 def test_an_estimator_that_reads_more_than_distances_is_refused_and_not_miscalibrated():
-    with pytest.raises(InputError, match="which points are neighbours"):
+    with pytest.raises(InputError, match="which points are neighbors"):
         calibrate(ESTIMATORS["knn"], 100, 20)
 
 
@@ -126,26 +126,30 @@ def test_an_estimator_that_reads_more_than_distances_is_refused_and_not_miscalib
 @pytest.mark.parametrize("dimension", [6, 30])
 def test_a_corrected_estimate_of_a_cube_is_nearer_the_truth_and_its_interval_holds_it(dimension):
     graph = neighbor_graph(np.random.default_rng(0).uniform(size=(1000, dimension)), 20)
-    raw = MLE.compute(graph)
-    value, low, high = correct(MLE, raw, 0.98 * raw, 1.02 * raw, n_points=1000, k=20, n_features=384)
+    raw = MLE.formula(graph)
+    value, low, high = correct_bias(MLE, raw, 0.98 * raw, 1.02 * raw, n_points=1000, k=20, n_features=384)
     assert abs(value - dimension) < 0.6 * abs(raw - dimension)
     assert low < dimension < high
 
 
 def test_the_interval_is_wider_than_its_ends_looked_up_and_reaches_the_other_family():
-    value, low, high = correct(TWONN, 9.0, 8.8, 9.2, n_points=1000, k=2, n_features=384)
+    value, low, high = correct_bias(TWONN, 9.0, 8.8, 9.2, n_points=1000, k=2, n_features=384)
     table, other = calibrate(TWONN, 1000, 2), calibrate(TWONN, 1000, 2, family="gaussian")
     assert low < table.corrected(8.8) < value < table.corrected(9.2) < high
     assert low < other.corrected(9.0) < high
 
 
 def test_no_corrected_dimension_exceeds_the_number_of_features():
-    assert correct(MLE, 17.0, 16.5, 17.5, n_points=1000, k=20, n_features=20) == (20, pytest.approx(20, abs=4), 20)
-    assert correct(MLE, 1e4, 9e3, 2e4, n_points=1000, k=20, n_features=384) == (384, 384, 384)
+    assert correct_bias(MLE, 17.0, 16.5, 17.5, n_points=1000, k=20, n_features=20) == (
+        20,
+        pytest.approx(20, abs=4),
+        20,
+    )
+    assert correct_bias(MLE, 1e4, 9e3, 2e4, n_points=1000, k=20, n_features=384) == (384, 384, 384)
 
 
 def test_nan_stays_nan():
-    assert np.isnan(correct(TWONN, np.nan, np.nan, np.nan, n_points=1000, k=2, n_features=10)).all()
+    assert np.isnan(correct_bias(TWONN, np.nan, np.nan, np.nan, n_points=1000, k=2, n_features=10)).all()
 
 
 # All scales at once
@@ -172,7 +176,7 @@ def test_a_curved_sheet_is_told_from_a_flat_one_and_read_at_scale_zero():
     assert fit.slope_probability > 0.95
     low, high = fit.interval()
     assert low < 6 < high
-    one_scale = calibrate(MLE, 1000, SCALE_NEIGHBORS).corrected(MLE.compute(torus))
+    one_scale = calibrate(MLE, 1000, SCALE_NEIGHBORS).corrected(MLE.formula(torus))
     assert abs(fit.dimension - 6) < 0.5 * abs(one_scale - 6)
 
 
@@ -195,13 +199,13 @@ def test_halves_of_a_cloud_are_calibrated_for_their_own_number_of_points():
     generator = np.random.default_rng(0)
     graph = neighbor_graph(generator.normal(size=(1000, 20)), 4 * SCALE_NEIGHBORS)
     halves = graph.halves(np.arange(1000) % 2 == 1, SCALE_NEIGHBORS)
-    raw = [MLE.compute(each) for each in (graph.nearest(SCALE_NEIGHBORS), halves[0], halves[1])]
+    raw = [MLE.formula(each) for each in (graph.nearest(SCALE_NEIGHBORS), halves[0], halves[1])]
     fitted = [calibrated_dimension(each) for each in (graph.nearest(SCALE_NEIGHBORS), *halves)]
     assert max(raw[1:]) < 0.95 * raw[0]
     assert np.mean(fitted[1:]) == pytest.approx(fitted[0], rel=0.06)
 
 
-def test_a_fit_refuses_too_few_neighbours_and_a_grid():
+def test_a_fit_refuses_too_few_neighbors_and_a_grid():
     with pytest.raises(InputError, match="at least 3"):
         calibrated_dimension(neighbor_graph(np.random.default_rng(0).normal(size=(50, 2)), 2))
     equally_far = NeighborGraph(np.ones((50, 4)), np.zeros((50, 4), dtype=int), np.arange(50), 0)

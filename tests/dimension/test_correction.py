@@ -5,9 +5,8 @@ import pandas as pd
 import pytest
 
 from gelora_viz.activations import Activations
-from gelora_viz.dimension import ESTIMATORS, DimensionProfile, estimate_dimension
-from gelora_viz.dimension.calibration import correct
-from gelora_viz.dimension.estimate import CORRECTED_COLUMNS
+from gelora_viz.dimension import ESTIMATORS, DimensionProfile, correct_bias, estimate_dimension
+from gelora_viz.dimension._profile import CORRECTED_COLUMNS
 from gelora_viz.errors import InputError
 
 
@@ -100,13 +99,13 @@ def test_a_dimension_beyond_the_tables_is_saved_with_an_unknown_interval_and_is_
 
 
 def test_a_corrected_value_beyond_the_table_has_an_interval_that_opens_downwards():
-    value, low, high = correct(ESTIMATORS["twonn"], 300, 280, 320, n_points=100, k=2, n_features=4096)
+    value, low, high = correct_bias(ESTIMATORS["twonn"], 300, 280, 320, n_points=100, k=2, n_features=4096)
     assert (value, high) == (4096, 4096)
     assert low < 1024
 
 
 def test_an_interval_below_dimension_one_is_no_wider_than_sampling_makes_it():
-    _, low, high = correct(ESTIMATORS["twonn"], 0.30, 0.29, 0.31, n_points=1000, k=2, n_features=10)
+    _, low, high = correct_bias(ESTIMATORS["twonn"], 0.30, 0.29, 0.31, n_points=1000, k=2, n_features=10)
     assert 0.25 < low < high < 0.36
 
 

@@ -5,10 +5,9 @@ import pandas as pd
 import pytest
 
 from gelora_viz.activations import Activations, capture
-from gelora_viz.dimension import ESTIMATORS, estimate_dimension, neighbor_graph
-from gelora_viz.dimension import estimate as estimate_module
-from gelora_viz.dimension.formulas import DEFAULT_ESTIMATORS
-from gelora_viz.dimension.ratios import mle, twonn
+from gelora_viz.dimension import DEFAULT_ESTIMATORS, ESTIMATORS, estimate_dimension, neighbor_graph
+from gelora_viz.dimension._intervals import split_texts
+from gelora_viz.dimension._ratios import mle, twonn
 from gelora_viz.errors import InputError
 
 
@@ -151,7 +150,7 @@ def test_the_standard_error_of_twonn_is_about_its_closed_form():
 
 def test_tokens_of_one_text_stay_in_one_half():
     texts = np.repeat(np.arange(11), 30)
-    for side in estimate_module.split_texts(texts, seed=0):
+    for side in split_texts(texts, seed=0):
         halves = {text: set(side[texts == text]) for text in range(11)}
         assert all(len(half) == 1 for half in halves.values())
         assert sum(half == {True} for half in halves.values()) in (5, 6)
@@ -167,13 +166,21 @@ def test_tokens_that_depend_on_their_text_have_wider_intervals_than_independent_
     assert aware > 2 * blind
 
 
-def test_neighbours_that_all_belong_to_one_text_are_searched_until_both_halves_have_enough():
-    """Tight clusters, one a text: a point's first 59 neighbours are all on its own side or all on the other."""
+def test_neighbors_that_all_belong_to_one_text_are_searched_until_both_halves_have_enough():
+    """Tight clusters, one a text: a point's first 59 neighbors are all on its own side or all on the other."""
     rng = np.random.default_rng(3)
-    points = np.concatenate([rng.normal(size=(60, 4)) + centre for centre in 1000 * rng.normal(size=(12, 4))])
+    points = np.concatenate([rng.normal(size=(60, 4)) + center for center in 1000 * rng.normal(size=(12, 4))])
     frame = profile_of(tokens(points, 12), ["twonn", "mle"], k=10).frame
     assert frame["n_points"].tolist() == [720, 720]
     assert frame["dimension"].between(3, 5).all()
+
+
+@pytest.mark.filterwarnings("ignore:only 45 texts:UserWarning")
+def test_only_what_is_expensive_has_its_interval_from_few_splits():
+    names = ["mle", "tle", "corrint", "fishers", "lpca_ratio"]
+    narrow, wide = (profile_of({"x": cloud(45, n_features)}, names) for n_features in (10, 1025))
+    counts = [[len(profile.half_gaps["x", name]) for name in names] for profile in (narrow, wide)]
+    assert counts == [[30, 6, 6, 6, 30], [30, 6, 6, 6, 6]]
 
 
 # What is refused or warned about
@@ -181,12 +188,12 @@ def test_neighbours_that_all_belong_to_one_text_are_searched_until_both_halves_h
 
 @pytest.fixture
 def no_search(monkeypatch):
-    """A neighbour search fails the test."""
+    """A neighbor search fails the test."""
 
     def fail(*_args, **_options):
-        raise AssertionError("a neighbour graph was built")
+        raise AssertionError("a neighbor graph was built")
 
-    monkeypatch.setattr("gelora_viz.dimension.graph.nearest", fail)
+    monkeypatch.setattr("gelora_viz.dimension._graph.nearest", fail)
 
 
 @pytest.mark.parametrize(("n_points", "options"), [(10, {}), (42, {"k": 20}), (6, {"estimators": "twonn"})])
@@ -231,13 +238,13 @@ def test_a_layer_of_mostly_duplicates_is_named():
         profile_of({"block 1": cloud(210), "block 2": np.repeat(cloud(30), 7, axis=0)})
 
 
-@pytest.mark.parametrize("confidence", [0, 1, 95, -0.5])
-def test_a_confidence_outside_zero_and_one_is_refused(confidence):
-    with pytest.raises(InputError, match=f"confidence is {confidence}"):
+@pytest.mark.parametrize("confidence", [0, 1, 95, -0.5, "0.95", None])
+def test_a_confidence_that_is_no_number_between_zero_and_one_is_refused(confidence):
+    with pytest.raises(InputError, match=f"confidence is {confidence!r}; give a number between 0 and 1"):
         profile_of({"x": cloud()}, confidence=confidence)
 
 
-@pytest.mark.parametrize("k", [2, 0])
-def test_too_small_a_k_is_refused(k):
-    with pytest.raises(InputError, match=f"k is {k}"):
+@pytest.mark.parametrize("k", [2, 0, 20.0, "20", None, True])
+def test_a_k_that_is_no_whole_number_of_at_least_3_is_refused(k):
+    with pytest.raises(InputError, match=f"k is {k!r}; give a whole number of at least 3"):
         profile_of({"x": cloud()}, k=k)

@@ -1,4 +1,4 @@
-"""Each estimator computes what its paper says; the reference is scikit-dimension on the same points or neighbours."""
+"""Each estimator computes what its paper says; the reference is scikit-dimension on the same points or neighbors."""
 
 import numpy as np
 import pytest
@@ -8,13 +8,20 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import pdist
 
 from gelora_viz.activations import Activations
-from gelora_viz.dimension import ESTIMATORS, estimate_dimension, estimators, neighbor_graph
-from gelora_viz.dimension.covariance import RATIO_VARIANCE
-from gelora_viz.dimension.formulas import DEFAULT_ESTIMATORS, choose_estimators
-from gelora_viz.dimension.ratios import mle, twonn, twonn_ml
+from gelora_viz.dimension import (
+    DEFAULT_ESTIMATORS,
+    ESTIMATORS,
+    Cloud,
+    choose_estimators,
+    estimate_dimension,
+    list_estimators,
+    neighbor_graph,
+)
+from gelora_viz.dimension._covariance import RATIO_VARIANCE
+from gelora_viz.dimension._ratios import mle, twonn, twonn_ml
 from gelora_viz.errors import InputError
 
-NEIGHBOURS = 20
+NEIGHBORS = 20
 
 
 def clouds():
@@ -40,15 +47,15 @@ def dimensions(points, names=None, **options):
 
 def by_graph(estimator):
     """scikit-dimension's local estimator with its mean over points."""
-    return lambda points: estimator.fit(points, n_neighbors=NEIGHBOURS)
+    return lambda points: estimator.fit(points, n_neighbors=NEIGHBORS)
 
 
 REFERENCES = {
     "twonn": lambda points: skdim.id.TwoNN().fit(points),
     "twonn_ml": lambda points: skdim.id.TwoNN(discard_fraction=0, method="mle").fit(points),
-    "gride": lambda points: skdim.id.GRIDE(n1=NEIGHBOURS // 2).fit(points),
-    "mle": lambda points: skdim.id.MLE().fit(points, n_neighbors=NEIGHBOURS, comb="mle"),
-    "mle_levina_bickel": lambda points: skdim.id.MLE().fit(points, n_neighbors=NEIGHBOURS, comb="mean"),
+    "gride": lambda points: skdim.id.GRIDE(n1=NEIGHBORS // 2).fit(points),
+    "mle": lambda points: skdim.id.MLE().fit(points, n_neighbors=NEIGHBORS, comb="mle"),
+    "mle_levina_bickel": lambda points: skdim.id.MLE().fit(points, n_neighbors=NEIGHBORS, comb="mean"),
     "mom": by_graph(skdim.id.MOM()),
     "mada": by_graph(skdim.id.MADA()),
     "tle": by_graph(skdim.id.TLE(epsilon=0)),
@@ -58,25 +65,21 @@ REFERENCES = {
     "lpca_ratio": lambda points: skdim.id.lPCA(ver="ratio", alphaRatio=RATIO_VARIANCE).fit(points),
     "lpca_fan": lambda points: skdim.id.lPCA(ver="Fan").fit(points),
     "lpca_kaiser": lambda points: skdim.id.lPCA(ver="Kaiser").fit(points),
-    "corrint": lambda points: skdim.id.CorrInt(k1=NEIGHBOURS // 2, k2=NEIGHBOURS).fit(points),
+    "corrint": lambda points: skdim.id.CorrInt(k1=NEIGHBORS // 2, k2=NEIGHBORS).fit(points),
     "danco": lambda points: skdim.id.DANCo(random_state=0).fit(points),
     "ph": lambda points: skdim.id.PH(random_state=0, nsteps=10).fit(points),
 }
 OTHERWISE_SHOWN = {"mind_ml", "fishers", "knn", "calibrated"}
-"""Compared below or in test_correction: peers stop an optimiser early, fit other sample sizes, or do not exist."""
+"""Compared below or in test_correction: peers stop an optimizer early, fit other sample sizes, or do not exist."""
 
 
 def test_every_estimator_has_a_reference():
     assert set(REFERENCES) | OTHERWISE_SHOWN == set(ESTIMATORS)
 
 
-def estimate(name, points, k=NEIGHBOURS):
+def estimate(name, points, k=NEIGHBORS):
     """One estimator on its own, without intervals."""
-    each = ESTIMATORS[name]
-    graph = neighbor_graph(points, max(each.neighbors(k), 1))
-    if each.kind == "covariance":
-        return each.compute(np.linalg.eigvalsh(np.atleast_2d(np.cov(points.T)))[::-1])
-    return each.apply(graph, k, points[graph.kept])
+    return ESTIMATORS[name](Cloud(points), k)
 
 
 @pytest.mark.parametrize("cloud", clouds())
@@ -93,7 +96,7 @@ def test_an_estimate_equals_that_of_scikit_dimension(name, cloud):
 def test_a_profile_holds_the_same_values(cloud):
     points = single_precision(clouds()[cloud])
     names = ["twonn", "mle", "tle", "corrint", "lpca_participation_ratio", "lpca_maxgap"]
-    found = dimensions(points, names, k=NEIGHBOURS)
+    found = dimensions(points, names, k=NEIGHBORS)
     for name in names:
         assert found[name] == pytest.approx(estimate(name, points), rel=1e-6)
 
@@ -102,9 +105,9 @@ def test_a_profile_holds_the_same_values(cloud):
 def test_mind_is_at_the_top_of_its_likelihood_and_near_scikit_dimensions(cloud):
     points = clouds()[cloud]
     found = estimate("mind_ml", points)
-    reference = skdim.id.MiND_ML(k=NEIGHBOURS - 1, D=30)
+    reference = skdim.id.MiND_ML(k=NEIGHBORS - 1, D=30)
     assert found == pytest.approx(reference.fit(points).dimension_, rel=0.05)  # it stops early
-    distances = neighbor_graph(points, NEIGHBOURS).distances
+    distances = neighbor_graph(points, NEIGHBORS).distances
     rho, n = distances[:, 0] / distances[:, -1], len(points)
     around = [reference._lld(d, rho, n) for d in (found * 0.9999, found, found * 1.0001)]
     assert np.argmax(around) == 1
@@ -114,8 +117,8 @@ def test_mind_is_at_the_top_of_its_likelihood_and_near_scikit_dimensions(cloud):
 def test_pairs_are_counted_exactly_in_clusters_far_apart(apart):
     rng = np.random.default_rng(0)
     points = apart * rng.normal(size=(6, 5))[rng.integers(0, 6, 400)] + 0.1 * rng.normal(size=(400, 5))
-    graph = neighbor_graph(points, NEIGHBOURS)
-    radii = np.median(graph.distances[:, [NEIGHBOURS // 2 - 1, NEIGHBOURS - 1]], axis=0)
+    graph = neighbor_graph(points, NEIGHBORS)
+    radii = np.median(graph.distances[:, [NEIGHBORS // 2 - 1, NEIGHBORS - 1]], axis=0)
     counts = [(pdist(points) < radius).sum() for radius in radii]
     expected = np.log(counts[1] / counts[0]) / np.log(radii[1] / radii[0])
     assert estimate("corrint", points) == pytest.approx(expected, rel=1e-9)
@@ -133,7 +136,7 @@ def test_points_that_are_all_separable_have_no_fisher_dimension():
 
 
 @pytest.mark.parametrize("d", [1, 2, 4])
-def test_the_growth_of_the_neighbour_graph_gives_the_dimension(d):
+def test_the_growth_of_the_neighbor_graph_gives_the_dimension(d):
     points = np.random.default_rng(d).uniform(size=(3000, d))
     assert estimate("knn", points) == pytest.approx(d, rel=0.1)
 
@@ -148,7 +151,7 @@ def test_mle_equals_scikit_dimension_on_the_very_same_graph(k):
 
 
 def test_the_dimension_of_a_pareto_law_of_ratios_is_found():
-    """In closed form: neighbours of points uniform in d dimensions have r2 / r1 = u^(-1/d), u uniform."""
+    """In closed form: neighbors of points uniform in d dimensions have r2 / r1 = u^(-1/d), u uniform."""
     graph = neighbor_graph(np.random.default_rng(1).normal(size=(4000, 2)), 2)
     for d in (2.0, 10.0, 40.0):
         uniform = (np.arange(graph.n_points) + 0.5) / graph.n_points
@@ -167,7 +170,7 @@ def test_uniform_cubes_have_about_their_dimension(d):
     assert found["lpca_participation_ratio"] == pytest.approx(d, rel=0.02)
 
 
-def test_a_curved_sheet_is_two_dimensional_to_neighbours_and_three_to_a_spectrum():
+def test_a_curved_sheet_is_two_dimensional_to_neighbors_and_three_to_a_spectrum():
     found = dimensions(clouds()["roll"])
     assert found["twonn"] == pytest.approx(2, abs=0.25)
     assert found["lpca_participation_ratio"] > 2.5
@@ -239,11 +242,11 @@ def test_points_on_a_line_in_one_feature_are_one_dimensional(name):
 
 
 def test_the_list_of_estimators_says_what_each_needs_and_costs():
-    listed = estimators().set_index("name")
+    listed = list_estimators().set_index("name")
     assert list(listed.index) == list(ESTIMATORS)
     assert list(listed.columns) == ["title", "kind", "cost", "needs", "paper", "default"]
     assert listed.loc[["twonn", "mle", "knn", "lpca_ratio", "fishers"], "needs"].tolist() == [
-        "2 neighbours", "k neighbours", "20 neighbours", "covariance", "all points",
+        "2 neighbors", "k neighbors", "20 neighbors", "covariance", "all points",
     ]  # fmt: skip
     assert tuple(listed.index[listed["default"]]) == DEFAULT_ESTIMATORS
 
@@ -258,7 +261,7 @@ def test_one_name_a_list_all_or_nothing_choose_estimators():
 def test_an_unknown_estimator_is_answered_with_the_nearest_names():
     with pytest.raises(InputError, match="unknown estimator 'twon'; did you mean twonn or twonn_ml"):
         choose_estimators(["mle", "twon"])
-    with pytest.raises(InputError, match="unknown estimator 'zzz'; names are twonn, twonn_ml, gride, mle"):
+    with pytest.raises(InputError, match="unknown estimator 'zzz'; there is twonn, twonn_ml, gride, mle"):
         choose_estimators("zzz")
 
 

@@ -1,4 +1,4 @@
-"""The neighbour graph is exact, on every machine, and free of near-duplicates.
+"""The neighbor graph is exact, on every machine, and free of near-duplicates.
 
 The source of truth is scipy's full distance matrix in float64.
 """
@@ -10,7 +10,7 @@ import torch
 from scipy.spatial.distance import cdist
 
 from gelora_viz.dimension import neighbor_graph
-from gelora_viz.dimension.ratios import gride, mle, mom, twonn
+from gelora_viz.dimension._ratios import gride, mle, mom, twonn
 from gelora_viz.errors import InputError
 
 
@@ -34,7 +34,7 @@ def assert_same_graph(graph, distances, indices):
 
 
 @pytest.mark.parametrize("k", [1, 2, 20, 399])
-def test_neighbours_and_distances_are_those_of_the_full_distance_matrix(k):
+def test_neighbors_and_distances_are_those_of_the_full_distance_matrix(k):
     points = curved()
     graph = neighbor_graph(points, k)
     assert_same_graph(graph, *brute_force(points, k))
@@ -43,15 +43,15 @@ def test_neighbours_and_distances_are_those_of_the_full_distance_matrix(k):
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_a_large_offset_in_one_coordinate_costs_no_neighbour(dtype):
-    """The "massive activations" of large models: expanding |a - b|^2 without centring loses most neighbours here."""
+def test_a_large_offset_in_one_coordinate_costs_no_neighbor(dtype):
+    """The "massive activations" of large models: expanding |a - b|^2 without centring loses most neighbors here."""
     points = curved()
     points[:, 5] += 3000
     points = points.astype(dtype)
     assert_same_graph(neighbor_graph(points, 20), *brute_force(points.astype(np.float64), 20))
 
 
-def test_points_of_a_higher_dimension_than_their_number_have_exact_neighbours():
+def test_points_of_a_higher_dimension_than_their_number_have_exact_neighbors():
     points = np.random.default_rng(1).normal(size=(60, 300))
     assert_same_graph(neighbor_graph(points, 5), *brute_force(points, 5))
 
@@ -146,17 +146,19 @@ def test_a_chain_of_near_duplicates_loses_every_second_and_not_its_far_end(k):
 
 
 @pytest.mark.parametrize("k", [4, 5, 100])
-def test_more_neighbours_than_distinct_points_are_refused_with_the_numbers(k):
+def test_more_neighbors_than_distinct_points_are_refused_with_the_numbers(k):
     points = np.array([[0.0], [1.0], [3.0], [7.0], [7.0], [7.0]])
-    with pytest.raises(InputError, match=rf"k = {k} neighbours need more than 4 distinct points \(6 given\)"):
+    with pytest.raises(InputError, match=rf"k = {k} neighbors need more than 4 distinct points \(6 given\)"):
         neighbor_graph(points, k)
     assert neighbor_graph(points, 3).n_points == 4
 
 
-@pytest.mark.parametrize("k", [0, -1])
-def test_fewer_than_one_neighbour_is_refused(k):
-    with pytest.raises(InputError, match=f"k is {k}"):
+@pytest.mark.parametrize("k", [0, -1, 2.0, "2", None])
+def test_a_k_that_is_no_whole_number_of_at_least_one_is_refused(k):
+    with pytest.raises(InputError, match=f"k is {k!r}; give a whole number of at least 1"):
         neighbor_graph(curved(10), k)
+    with pytest.raises(InputError, match=f"k is {k!r}; give a whole number of at least 1"):
+        neighbor_graph(curved(10), 3).nearest(k)
 
 
 @pytest.mark.parametrize("n_points", [1, 2, 50])
@@ -188,7 +190,7 @@ def test_a_checksum_that_two_different_rows_share_drops_neither(monkeypatch):
         def integers(self, *_range, size, dtype):
             return np.zeros(size, dtype=dtype)
 
-    monkeypatch.setattr("gelora_viz.dimension.graph.np.random.default_rng", lambda _seed: Zeros())
+    monkeypatch.setattr("gelora_viz.dimension._graph.np.random.default_rng", lambda _seed: Zeros())
     assert neighbor_graph(np.concatenate([points, points[:1]]), 2).kept.tolist() == list(range(10))
 
 
@@ -199,11 +201,11 @@ def test_a_negative_zero_is_a_zero():
 # Smaller graphs from larger ones
 
 
-def test_a_graph_holds_all_graphs_with_fewer_neighbours():
+def test_a_graph_holds_all_graphs_with_fewer_neighbors():
     points = curved()
     smaller, direct = neighbor_graph(points, 20).nearest(5), neighbor_graph(points, 5)
     assert_same_graph(smaller, direct.distances, direct.indices)
-    with pytest.raises(InputError, match="has 20 neighbours a point, not 21"):
+    with pytest.raises(InputError, match="has 20 neighbors a point, not 21"):
         neighbor_graph(points, 20).nearest(21)
 
 
@@ -229,5 +231,5 @@ def test_the_halves_know_the_rows_of_the_original_array():
 
 def test_a_graph_too_small_to_be_halved_says_so():
     graph = neighbor_graph(curved(), 6)
-    with pytest.raises(InputError, match="a graph of 6 neighbours is too small to find 5 within each half"):
+    with pytest.raises(InputError, match="a graph of 6 neighbors is too small to find 5 within each half"):
         graph.halves(np.arange(400) % 2 == 1, 5)

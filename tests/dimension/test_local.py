@@ -40,7 +40,7 @@ def test_unsmoothed_values_are_scikit_dimensions_point_by_point(estimator, peer)
     np.testing.assert_allclose(local(points, estimator, k=15, smooth=False), expected, rtol=1e-5)
 
 
-def test_smoothing_is_the_harmonic_mean_over_a_point_and_its_neighbours():
+def test_smoothing_is_the_harmonic_mean_over_a_point_and_its_neighbors():
     points = np.random.default_rng(1).normal(size=(200, 4))
     rough, smooth = local(points, smooth=False), local(points)
     peer = skdim.id.MLE().fit(points.astype(np.float32), n_neighbors=20)
@@ -72,5 +72,5 @@ def test_an_estimator_without_values_for_single_points_is_refused_with_those_tha
 
 def test_a_grid_has_no_local_dimension_and_says_where():
     grid = np.stack(np.meshgrid(*[np.arange(6.0)] * 3), -1).reshape(-1, 3)
-    with pytest.raises(InputError, match=r"layer 'x': .* points have neighbours that are all equally far away"):
+    with pytest.raises(InputError, match=r"layer 'x': .* points have neighbors that are all equally far away"):
         local(grid, k=3)

@@ -9,7 +9,7 @@ from scipy import stats
 
 from gelora_viz.activations import Activations
 from gelora_viz.dimension import DimensionProfile, estimate_dimension
-from gelora_viz.dimension.profile import interval, split_half_error
+from gelora_viz.dimension._intervals import interval, split_half_error
 from gelora_viz.errors import InputError, StudyError
 
 
@@ -103,6 +103,20 @@ def test_an_encoder_and_a_decoder_are_compared_within_themselves():
     assert differences["dimension_in"].tolist() == two.of("twonn")["dimension"].tolist()[::2]
 
 
+def test_a_change_since_an_earlier_profile_is_paired(profile):
+    later = profile_of({"embeddings": cloud(), "block 1": cloud() @ rotation(6), "block 2": cloud(seed=5)})
+    changes = later.changes_since(profile, "mle").set_index("layer")
+    assert list(changes.columns) == [
+        "stack", "depth", "dimension_before", "dimension", "change", "std_error", "ci_low", "ci_high", "within_noise",
+    ]  # fmt: skip
+    unchanged = changes.loc["embeddings"]
+    assert unchanged["change"] == unchanged["std_error"] == unchanged["ci_low"] == unchanged["ci_high"] == 0
+    dimensions = [each.of("mle").set_index("layer")["dimension"] for each in (profile, later)]
+    pd.testing.assert_series_equal(changes["change"], dimensions[1] - dimensions[0], check_names=False)
+    same, other = changes.loc["block 1", "std_error"], changes.loc["block 2", "std_error"]
+    assert same < 0.35 * other
+
+
 def test_a_single_layer_has_no_differences():
     assert len(profile_of({"x": cloud()}, "twonn").differences()) == 0
 
@@ -114,7 +128,11 @@ def test_estimators_keep_the_order_in_which_they_were_asked_for():
     assert profile.of("lpca_maxgap")["layer"].tolist() == ["a", "b"]
 
 
-@pytest.mark.parametrize("read", [DimensionProfile.of, DimensionProfile.differences])
+def changes_since_itself(profile, estimator):
+    return profile.changes_since(profile, estimator)
+
+
+@pytest.mark.parametrize("read", [DimensionProfile.of, DimensionProfile.differences, changes_since_itself])
 def test_an_estimator_that_was_not_asked_for_is_refused_with_those_that_were(profile, read):
     with pytest.raises(InputError, match="no estimates of 'lpca_maxgap'; it has twonn, mle, lpca_part"):
         read(profile, "lpca_maxgap")

@@ -5,11 +5,16 @@ import pandas as pd
 import pytest
 
 from gelora_viz.activations import Activations
-from gelora_viz.dimension import DimensionScaling, dimension_scaling, estimate_dimension, neighbor_graph
-from gelora_viz.dimension.formulas import choose_estimators
-from gelora_viz.dimension.halving import count_levels, halve, text_orders
-from gelora_viz.dimension.layer import _plateau
-from gelora_viz.dimension.ratios import gride, mle, twonn_ml
+from gelora_viz.dimension import (
+    Cloud,
+    DimensionScaling,
+    choose_estimators,
+    dimension_scaling,
+    estimate_dimension,
+    neighbor_graph,
+)
+from gelora_viz.dimension._halving import count_levels, find_plateau, halve, text_orders
+from gelora_viz.dimension._ratios import gride, mle, twonn_ml
 from gelora_viz.errors import InputError
 
 
@@ -42,7 +47,7 @@ def test_all_points_give_the_estimates_of_the_whole_cloud(scaling):
     assert first["mle"] == pytest.approx(mle(graph), rel=1e-9)
 
 
-def test_each_step_of_scale_reads_twice_the_neighbours(scaling):
+def test_each_step_of_scale_reads_twice_the_neighbors(scaling):
     steps = scaling.along("scale").set_index(["estimator", "k"])
     graph = neighbor_graph(noisy_plane().astype(np.float32), 128)
     assert list(steps.loc["gride"].index) == [2, 4, 8, 16, 32, 64, 128]
@@ -74,8 +79,8 @@ def test_intervals_of_parts_cover_their_mean_over_draws():
         for seed in range(40)
     ]
     frame = pd.DataFrame(steps)
-    centre = frame["dimension"].mean()
-    assert frame["ci_low"].lt(centre).mul(frame["ci_high"].gt(centre)).mean() >= 0.85
+    center = frame["dimension"].mean()
+    assert frame["ci_low"].lt(center).mul(frame["ci_high"].gt(center)).mean() >= 0.85
     assert 0.6 < frame["std_error"].mean() / frame["dimension"].std(ddof=1) < 1.6
 
 
@@ -91,10 +96,10 @@ def test_halves_are_the_same_in_every_layer_and_texts_stay_together():
 def test_a_level_is_the_mean_over_its_parts():
     points, chosen = noisy_plane(400), choose_estimators("twonn_ml")
     order = np.arange(400)
-    parts = halve(points, order[None], chosen, 20, 2, None)
+    parts = halve(Cloud(points), order[None], chosen, 20, 2)
     quarters = [twonn_ml(neighbor_graph(points[start : start + 100], 2)) for start in range(0, 400, 100)]
-    assert parts.halves["twonn_ml"][0, :, 1] == pytest.approx([np.mean(quarters[:2]), np.mean(quarters[2:])])
-    assert parts.n_points.tolist() == [200, 100]
+    assert parts.halves[0, 0, :, 1] == pytest.approx([np.mean(quarters[:2]), np.mean(quarters[2:])])
+    assert parts.n_points.tolist() == [400, 200, 100]
 
 
 @pytest.mark.parametrize(("n_texts", "levels"), [(100, 0), (128, 0), (255, 0), (256, 1), (1024, 3), (1025, 3)])
@@ -133,8 +138,10 @@ def test_layers_can_be_chosen():
     [
         ({"estimators": "danco"}, "danco would take hours"),
         ({"layers": ["z"]}, "no layer 'z'; layers are x"),
-        ({"scales": (1, 2)}, r"scales are \(1, 2\)"),
+        ({"scales": (1, 2)}, "a scale is 1; give a whole number of at least 2"),
         ({"smallest": 10}, "smallest is 10; parts of fewer than 22 texts"),
+        ({"smallest": "all"}, "smallest is 'all'; give a whole number"),
+        ({"k": 20.0}, "k is 20.0; give a whole number of at least 3"),
         ({"confidence": 1.5}, "confidence is 1.5"),
         ({"estimators": "twon"}, "did you mean twonn"),
     ],
@@ -153,8 +160,8 @@ def test_an_axis_that_does_not_exist_is_refused(scaling):
 
 
 def test_the_plateau_is_the_mean_of_the_adjacent_pair_that_differs_least():
-    assert _plateau(np.array([9.0, 7.0, 6.5, 6.4, 4.0])) == pytest.approx(6.45)
-    assert _plateau(np.array([5.0, 5.0, 1.0])) == 5.0
+    assert find_plateau(np.array([9.0, 7.0, 6.5, 6.4, 4.0])) == pytest.approx(6.45)
+    assert find_plateau(np.array([5.0, 5.0, 1.0])) == 5.0
 
 
 def test_a_profile_on_the_plateau_is_that_of_its_sizes():
@@ -163,7 +170,7 @@ def test_a_profile_on_the_plateau_is_that_of_its_sizes():
     cloud = Activations.from_arrays({"x": points})
     row = estimate_dimension(cloud, plateau=True, **options).frame.iloc[0]
     sizes = dimension_scaling(cloud, **options).along("points")["dimension"].to_numpy()
-    assert row["dimension"] == pytest.approx(_plateau(sizes), rel=1e-9)
+    assert row["dimension"] == pytest.approx(find_plateau(sizes), rel=1e-9)
     assert row["ci_low"] < row["dimension"] < row["ci_high"]
     assert row["n_points"] == 1200
 

@@ -11,7 +11,8 @@ import torch
 from scipy.spatial.distance import cdist
 from threadpoolctl import threadpool_info
 
-from gelora_viz.dimension import neighbor_graph, search
+from gelora_viz.dimension import _search as search
+from gelora_viz.dimension import neighbor_graph
 from gelora_viz.errors import InputError
 
 CPU = torch.device("cpu")
@@ -56,7 +57,7 @@ def test_blocks_and_threads_change_nothing(monkeypatch, block, threads):
 
 
 @pytest.mark.parametrize("k", [2, 20])
-def test_neighbours_that_rounding_hides_are_found_in_double_precision(k):
+def test_neighbors_that_rounding_hides_are_found_in_double_precision(k):
     points = tight_clusters()
     assert_exact(search.nearest(points, k, CPU), points, k)
 
@@ -74,7 +75,7 @@ def test_well_spread_points_need_no_second_look(monkeypatch):
     assert_exact(search.nearest(curved(), 20, CPU), curved(), 20)
 
 
-def test_equally_far_neighbours_are_ordered_by_index_and_their_distances_are_right():
+def test_equally_far_neighbors_are_ordered_by_index_and_their_distances_are_right():
     points = np.stack(np.meshgrid(*[np.arange(6.0)] * 3), -1).reshape(-1, 3)
     distances, indices = search.nearest(points, 10, CPU)
     np.testing.assert_allclose(distances, brute_force(points, 10)[0], rtol=1e-12)
@@ -84,7 +85,7 @@ def test_equally_far_neighbours_are_ordered_by_index_and_their_distances_are_rig
 
 
 @pytest.mark.parametrize("log_scale", [-100, -22, 19, 100])
-def test_coordinates_beyond_single_precision_lose_no_neighbour(log_scale):
+def test_coordinates_beyond_single_precision_lose_no_neighbor(log_scale):
     points = curved() * 10.0**log_scale
     distances, indices = search.nearest(points, 20, CPU)
     np.testing.assert_array_equal(indices, brute_force(curved(), 20)[1])
@@ -122,7 +123,7 @@ def accelerator(monkeypatch):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("product_bytes", [2**14, 2**29])
-def test_the_accelerators_neighbours_are_the_processors(monkeypatch, accelerator, dtype, product_bytes):
+def test_the_accelerators_neighbors_are_the_processors(monkeypatch, accelerator, dtype, product_bytes):
     monkeypatch.setattr(search, "_PRODUCT_BYTES", product_bytes)
     points = (curved() + 3000.0 * (np.arange(12) == 5)).astype(dtype)
     distances, indices = search.nearest(points, 20, accelerator)
@@ -152,11 +153,11 @@ def test_out_of_memory_makes_the_blocks_smaller(monkeypatch, accelerator, caplog
     tried = []
     blocks = search._search_blocks
 
-    def short_of_memory(device, points, centred, n_candidates, block_bytes):
+    def short_of_memory(device, points, centered, n_candidates, block_bytes):
         tried.append(block_bytes)
         if block_bytes > 2**26:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return blocks(device, points, centred, n_candidates, block_bytes)
+        return blocks(device, points, centered, n_candidates, block_bytes)
 
     monkeypatch.setattr(search, "_search_blocks", short_of_memory)
     assert_exact(search.nearest(curved(), 5, accelerator), curved(), 5)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from gelora_viz.dimension import neighbor_graph, search
+from gelora_viz.dimension import _search as search
+from gelora_viz.dimension import neighbor_graph
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from gelora_viz import plots
-from gelora_viz.dimension.formulas import ESTIMATORS
+from gelora_viz.dimension import ESTIMATORS
 
 NAN = float("nan")
 

@@ -13,7 +13,8 @@ from transformers import PreTrainedTokenizerBase
 
 from gelora_viz import DimensionProfile, find_blocks
 from gelora_viz.activations import collate, tokenize
-from gelora_viz.dimension.profile import COLUMNS, interval, split_half_error
+from gelora_viz.dimension import PROFILE_COLUMNS
+from gelora_viz.dimension._intervals import interval, split_half_error
 
 
 def make_profile(
@@ -33,7 +34,7 @@ def make_profile(
             error = split_half_error(gaps[layer, estimator])
             low, high = interval(dimension, error, 30, 0.95)
             rows.append([layer, stack, depth, estimator, dimension, error, low, high, 480, 0])
-    return DimensionProfile(pd.DataFrame(rows, columns=COLUMNS), gaps, pooling="mean")
+    return DimensionProfile(pd.DataFrame(rows, columns=PROFILE_COLUMNS), gaps, pooling="mean")
 
 
 @pytest.fixture(scope="session")

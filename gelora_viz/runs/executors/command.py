@@ -20,7 +20,8 @@ def worker_command(
         queue: its place in this machine's queue.
         with_parent: end the worker when its standard input ends, and so with the process that holds the other end.
     """
-    command = [sys.executable, "-m", "gelora_viz.training.worker", str(run_dir), "--processes", str(processes)]
+    folder = str(run_dir.absolute())  # which begins with no dash, whatever its name is
+    command = [sys.executable, "-m", "gelora_viz.training.worker", folder, "--processes", str(processes)]
     if queue is not None:
         command += ["--queue", queue.to_json()]
     return [*command, "--with-parent"] if with_parent else command

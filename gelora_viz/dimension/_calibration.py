@@ -2,11 +2,11 @@
 
 With finitely many points every such estimator reads high dimensions too low: in 70 dimensions the nearest of 2,500
 points are nearly as far away as the farthest, and ratios of distances see the edge of the cloud. How much too low
-depends on the number of points, on the number of neighbours and on the shape of the cloud, and can be computed for
+depends on the number of points, on the number of neighbors and on the shape of the cloud, and can be computed for
 two shapes, the uniform ball and the isotropic Gaussian, in any dimension. `calibrate` tabulates what an estimator
-reads there, `correct` looks an estimate up in that table. No cloud is drawn and no neighbours are searched (see
-`distance_laws`); tests/dimension/test_calibration.py and benchmarks/bias_correction.py compare with real clouds and
-real neighbour graphs.
+reads there, `correct_bias` looks an estimate up in that table. No cloud is drawn and no neighbors are searched (see
+`_distance_laws`); tests/dimension/test_calibration.py and benchmarks/bias_correction.py compare with real clouds and
+real neighbor graphs.
 """
 
 from __future__ import annotations
@@ -14,32 +14,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
 
 import numpy as np
 
-from gelora_viz.dimension.distance_laws import DIMENSIONS, FAMILIES, Family, distances_within, smallest_shares
+from gelora_viz._checks import check_whole
+from gelora_viz.dimension._distance_laws import DIMENSIONS, FAMILIES, Family, distances_within, smallest_shares
+from gelora_viz.dimension._estimator import Estimator
+from gelora_viz.dimension._graph import NeighborGraph
 from gelora_viz.errors import InputError
 
 _N_DISTANCES = 400_000
 _FEWEST_QUERIES, _MOST_QUERIES = 20_480, 102_400
 _MOST_CLOUDS = 64
-"""Simulated clouds are never more: their mean is then known eight times better than one cloud's estimate."""
+"""Simulated clouds at most: their mean then has an eighth of the error of one cloud's estimate."""
 _FEWEST_CLOUDS = 8
-
-
-class DistanceEstimator(Protocol):
-    """An estimator that reads nothing but the graph's distances; must be hashable, since calibrations are kept."""
-
-    @property
-    def name(self) -> str:
-        """As it stands in frames."""
-
-    @property
-    def compute(self) -> Callable[..., float]:
-        """To the dimension, from an object with a `NeighborGraph`'s distances, n_points and k."""
-
-    def __hash__(self) -> int: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,10 +35,10 @@ class Calibration:
     """What an estimator reads, on average, on clouds of known dimension.
 
     Attributes:
-        estimator: its name.
-        n_points: in each cloud.
-        k: neighbours the estimator reads.
-        family: "ball" or "gaussian".
+        estimator: name of the estimator.
+        n_points: number of points in each cloud.
+        k: number of neighbors that the estimator reads.
+        family: shape of the clouds, "ball" or "gaussian".
         dimensions: (n_grid,) true dimensions, ascending; shorter than `DIMENSIONS` where the estimator saturates.
         expected: (n_grid,) mean estimate on clouds of each of these dimensions, strictly ascending.
         std_error: (n_grid,) Monte-Carlo standard error of `expected`.
@@ -65,7 +53,7 @@ class Calibration:
     std_error: np.ndarray
 
     def corrected(self, raw: float) -> float:
-        """The true dimension at which the estimator reads `raw` on average.
+        """Look up the true dimension at which the estimator reads `raw` on average.
 
         Below the estimate at dimension 1, proportional to `raw`; +inf above the grid's end; NaN for NaN.
         """
@@ -78,7 +66,7 @@ class Calibration:
         return float(np.exp(np.interp(np.log(raw), np.log(self.expected), np.log(self.dimensions))))
 
     def gain(self, raw: float) -> float:
-        """By how many percent the corrected dimension grows where the estimate grows by one; 1 without bias."""
+        """Percent by which the corrected dimension grows when the estimate grows by one percent; 1 without bias."""
         log_dimensions = np.log(self.dimensions)
         gains = np.gradient(log_dimensions, np.log(self.expected))
         return float(np.interp(np.log(raw), np.log(self.expected), gains))
@@ -89,9 +77,7 @@ class Calibration:
         return float(relative) * self.gain(raw)
 
 
-def calibrate(
-    estimator: DistanceEstimator, n_points: int, k: int, *, family: Family = "ball", seed: int = 0
-) -> Calibration:
+def calibrate(estimator: Estimator, n_points: int, k: int, *, family: Family = "ball", seed: int = 0) -> Calibration:
     """Tabulate what an estimator reads on clouds of `n_points` points, dimension by dimension from 1 to 1,024.
 
     Takes half a second to two seconds; made once in a process. The number of points is rounded to two
@@ -100,23 +86,29 @@ def calibrate(
     random numbers, so that the curve is smooth.
 
     Args:
-        estimator: reads the graph's distances alone (TwoNN, MLE, Gride, MOM, MADA, MiND, not kNN or TLE).
-        n_points: in the cloud whose estimate is to be corrected, near-duplicates not counted.
-        k: neighbours that the estimator reads.
-        family: "ball" or "gaussian".
-        seed: of the simulation.
+        estimator: one that reads the graph's distances alone (TwoNN, MLE, Gride, MOM, MADA, MiND, not kNN or TLE).
+        n_points: number of points in the cloud whose estimate is to be corrected, without near-duplicates.
+        k: number of neighbors that the estimator reads.
+        family: shape of the simulated clouds, "ball" or "gaussian".
+        seed: seed of the simulation.
 
     Raises:
-        InputError: for an unknown family, where k is not smaller than the number of points, or for an estimator that
-            reads which points are neighbours.
+        InputError: if the family is unknown, k is not smaller than the number of points, or the estimator's bias
+            cannot be simulated from distances.
     """
-    _check_family(family)
+    if family not in FAMILIES:
+        raise InputError(f"unknown family {family!r}; families are {', '.join(FAMILIES)}")
+    if not estimator.can_be_corrected:
+        raise InputError(
+            f"{estimator.name} is corrected already, or reads more than distances, such as which points are "
+            "neighbors, so its bias cannot be simulated; choose one like twonn, gride, mle, mom, mada or mind_ml"
+        )
     check_sizes(n_points, k)
     return _calibrate(estimator, rounded_number(n_points, k), k, family, seed)
 
 
-def correct(
-    estimator: DistanceEstimator,
+def correct_bias(
+    estimator: Estimator,
     value: float,
     ci_low: float,
     ci_high: float,
@@ -127,7 +119,7 @@ def correct(
     family: Family = "ball",
     seed: int = 0,
 ) -> tuple[float, float, float]:
-    """An estimate and its interval, freed of the finite-sample bias.
+    """Correct an estimate and its interval for the finite-sample bias.
 
     The value is looked up in the family's calibration. The interval's ends are looked up as well, and then moved out,
     on a logarithmic scale: each side's reach is sqrt(r^2 + (1.96 e)^2) + s, where r is what the sampling error alone
@@ -138,23 +130,23 @@ def correct(
     spheres none, and where the curves of ball and Gaussian happen to cross, those of cube and sphere do not.
 
     Args:
-        estimator: as for `calibrate`.
-        value: what it read.
+        estimator: one that reads the graph's distances alone, as `calibrate` takes.
+        value: its estimate.
         ci_low: lower end of the interval of its sampling error.
         ci_high: upper end.
-        n_points: in the cloud.
-        k: neighbours the estimator read.
-        n_features: of the points: no dimension can be larger.
+        n_points: number of points in the cloud.
+        k: number of neighbors that the estimator read.
+        n_features: number of features of the points; no dimension can be larger.
         family: the shape that the value is looked up for: "ball", because the estimators assume points that are
             uniform around each point.
-        seed: of the simulation.
+        seed: seed of the simulation.
 
     Returns:
         The corrected dimension, the lower and the upper end of its interval; NaN where the value is.
 
     Example:
-        >>> from gelora_viz.dimension.formulas import ESTIMATORS
-        >>> value, low, high = correct(ESTIMATORS["twonn"], 40.6, 39.0, 42.2, n_points=2500, k=2, n_features=100)
+        >>> from gelora_viz.dimension import ESTIMATORS
+        >>> value, low, high = correct_bias(ESTIMATORS["twonn"], 40.6, 39.0, 42.2, n_points=2500, k=2, n_features=100)
         >>> 65 < value < 71 and low < 62 and high > 74
         True
     """
@@ -175,7 +167,7 @@ def correct(
 
 
 def largest_distance(one: Calibration, other: Calibration, dimension: float) -> float:
-    """The largest difference of what two calibrations make of one estimate, in logarithms, up to this dimension."""
+    """Compute the largest log ratio between two calibrations' corrections of one estimate, up to this dimension."""
     log_dimensions = np.log(one.dimensions)
     dimension = max(dimension, float(one.dimensions[0]))  # below, both are proportional to the estimate
     up_to = np.append(one.dimensions[one.dimensions < dimension], dimension)
@@ -191,19 +183,14 @@ def _log_ratio(larger: float, smaller: float) -> float:
     return float(np.log(larger / smaller)) if smaller > 0 else float("inf")
 
 
-def _check_family(family: str) -> None:
-    if family not in FAMILIES:
-        raise InputError(f"unknown family {family!r}; families are {', '.join(FAMILIES)}")
-
-
 def check_sizes(n_points: int, k: int) -> None:
-    """Raise `InputError` unless every one of the points has k neighbours."""
-    if not 1 <= k < n_points:
-        raise InputError(f"{n_points} points have no {k} nearest neighbours; k must lie between 1 and {n_points - 1}")
+    """Raise `InputError` unless both are whole numbers, and 1 <= k < n_points."""
+    if not check_whole(k, "k") < check_whole(n_points, "n_points"):
+        raise InputError(f"{n_points} points have no {k} nearest neighbors; k must lie between 1 and {n_points - 1}")
 
 
 def rounded_number(n_points: int, k: int) -> int:
-    """Two significant digits, but always more than k."""
+    """Round to two significant digits, but always more than k."""
     step = 10 ** max(len(str(n_points)) - 2, 0)
     return max(round(n_points / step) * step, k + 1)
 
@@ -212,9 +199,10 @@ def rounded_number(n_points: int, k: int) -> int:
 
 
 @lru_cache(maxsize=256)
-def _calibrate(estimator: DistanceEstimator, n_points: int, k: int, family: Family, seed: int) -> Calibration:
+def _calibrate(estimator: Estimator, n_points: int, k: int, family: Family, seed: int) -> Calibration:
     def read(distances: np.ndarray) -> np.ndarray:
-        return np.array([estimator.compute(_SimulatedCloud(distances))])
+        unknown = np.empty((len(distances), 0), dtype=np.int32)  # which points they lead to is not simulated
+        return np.array([estimator.formula(NeighborGraph(distances, unknown, np.arange(len(distances)), 0))])
 
     return tabulate([estimator.name], read, n_points, k, family, seed)[0]
 
@@ -227,7 +215,7 @@ def tabulate(
     family: Family,
     seed: int,
 ) -> list[Calibration]:
-    """A calibration for each of the numbers that `read` makes of distances (n_points, k)."""
+    """Tabulate a calibration for each of the numbers that `read` computes from distances (n_points, k)."""
     n_queries = min(max(_N_DISTANCES // k, _FEWEST_QUERIES), _MOST_QUERIES, _MOST_CLOUDS * n_points)
     size = min(n_points, n_queries // _FEWEST_CLOUDS)
     log_shares = smallest_shares(n_points, k, n_queries // size * size, seed)
@@ -245,25 +233,3 @@ def tabulate(
         end = falls[0] + 1 if len(falls) else len(curve)
         calibrations.append(Calibration(name, n_points, k, family, DIMENSIONS[:end], curve[:end], error[:end]))
     return calibrations
-
-
-@dataclass(frozen=True, eq=False)
-class _SimulatedCloud:
-    """What an estimator of distances reads of a `NeighborGraph`; which points they lead to was never simulated."""
-
-    distances: np.ndarray
-
-    @property
-    def n_points(self) -> int:
-        return len(self.distances)
-
-    @property
-    def k(self) -> int:
-        return self.distances.shape[1]
-
-    @property
-    def indices(self) -> np.ndarray:
-        raise InputError(
-            "this estimator reads which points are neighbours, not only how far away they are, so its bias cannot be "
-            "simulated from distances; choose one like twonn, gride, mle, mom, mada or mind_ml"
-        )

@@ -1,4 +1,4 @@
-"""The exact nearest-neighbour graph of a cloud of points, audited for near-duplicates: what estimators stand on."""
+"""The exact nearest-neighbor graph of a cloud of points, without near-duplicates."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from typing import Any
 import numpy as np
 import torch
 
-from gelora_viz._checks import resolve_device
-from gelora_viz.dimension.kernels import pick_own_side
-from gelora_viz.dimension.search import nearest
+from gelora_viz._checks import check_whole, resolve_device
+from gelora_viz.dimension._kernels import pick_own_side
+from gelora_viz.dimension._search import nearest
 from gelora_viz.errors import InputError
 
 NEAR_DUPLICATE = 1e-3
-"""Two points closer than this fraction of the median nearest-neighbour distance count as one.
+"""Two points closer than this fraction of the median nearest-neighbor distance count as one.
 
 Measured on 10,000 sentences: two exact duplicates turn scikit-dimension's MLE into 0; with this rule up to 10 %
 duplicates change it by about 1 %.
 """
 _INT64 = (np.iinfo(np.int64).min, np.iinfo(np.int64).max)
 _ROWS = 4096
-"""Rows of one block where all points are read once."""
+"""Rows checksummed at a time."""
 
 
 class GraphTooSmallError(InputError):
-    """A graph has too few neighbours to be halved; one with more may do."""
+    """A graph has too few neighbors to be split into halves; a wider one may have enough."""
 
 
 @dataclass(frozen=True, eq=False)
 class NeighborGraph:
-    """The k nearest neighbours of each point, near-duplicates dropped.
+    """The k nearest neighbors of each point, near-duplicates dropped.
 
     Attributes:
         distances: (n_points, k) Euclidean, float64, ascending, the point itself excluded.
@@ -51,30 +51,30 @@ class NeighborGraph:
 
     @property
     def k(self) -> int:
-        """Number of neighbours of each point."""
+        """Number of neighbors of each point."""
         return self.distances.shape[1]
 
     def nearest(self, k: int) -> NeighborGraph:
-        """The same points with only their k nearest neighbours."""
-        if not 1 <= k <= self.k:
-            raise InputError(f"the graph has {self.k} neighbours a point, not {k}; build it with a larger k")
+        """Keep only the k nearest neighbors of each point."""
+        if check_whole(k, "k") > self.k:
+            raise InputError(f"the graph has {self.k} neighbors a point, not {k}; build it with a larger k")
         return NeighborGraph(self.distances[:, :k], self.indices[:, :k], self.kept, self.n_duplicates)
 
     def halves(self, side: np.ndarray, k: int) -> tuple[NeighborGraph, NeighborGraph]:
-        """The graphs of two halves of the points, each as if the other half had never been there.
+        """Split into the graphs of two halves of the points, each as if the other half did not exist.
 
-        Exact as long as every point has k neighbours on its own side, and cheap: no distance is computed.
+        Exact as long as every point has k neighbors on its own side, and cheap: no distance is computed.
 
         Args:
             side: (n_points,) false for the first half, true for the second.
-            k: neighbours wanted of each point; about half of the graph's own k minus what chance takes.
+            k: neighbors wanted of each point; about half of the graph's own k minus what chance takes.
 
         Raises:
-            InputError: if a point has fewer than k of its neighbours on its own side.
+            InputError: if a point has fewer than k of its neighbors on its own side.
         """
         distances, indices = np.empty((self.n_points, k)), np.empty((self.n_points, k), dtype=self.indices.dtype)
         if not pick_own_side(self.distances, self.indices, side, distances, indices):
-            raise GraphTooSmallError(f"a graph of {self.k} neighbours is too small to find {k} within each half")
+            raise GraphTooSmallError(f"a graph of {self.k} neighbors is too small to find {k} within each half")
         renumbered = (np.where(side, np.cumsum(side), np.cumsum(~side)) - 1).astype(np.int32)
         first, second = (
             NeighborGraph(distances[half], renumbered[indices[half]], self.kept[half], self.n_duplicates)
@@ -84,23 +84,23 @@ class NeighborGraph:
 
 
 def neighbor_graph(x: Any, k: int, *, device: str | None = None) -> NeighborGraph:  # noqa: ANN401 - array or tensor
-    """The exact k-nearest-neighbour graph of a cloud of points.
+    """Build the exact k-nearest-neighbor graph of a cloud of points.
 
-    Points are centred first, so that a large offset in some coordinate (the "massive activations" of large models)
-    costs no precision; candidates come from float32 matrix products, their distances are recomputed from the
-    coordinates in float64, and points whose neighbours rounding could have hidden are searched again. Beside the
+    Points are centered first, so that a large offset in some coordinate (the "massive activations" of large models)
+    costs no precision. Candidates come from float32 matrix products, their distances are recomputed from the
+    coordinates in float64, and points whose neighbors rounding could have hidden are searched again. Besides the
     points, memory holds one copy of them in float32, and n_points x k distances. Near-duplicates (closer than 1e-3
-    times the median nearest-neighbour distance) are dropped but for the first, and counted.
+    times the median nearest-neighbor distance) are dropped but for the first, and counted.
 
     Args:
-        x: (n_points, n_features) array or tensor.
-        k: neighbours of each point, at least 1.
+        x: points, an array or tensor of shape (n_points, n_features).
+        k: number of neighbors of each point, at least 1.
         device: None or "cpu" for the CPU; a torch device such as "cuda" for blocked products and top-k there, in
-            smaller blocks where memory runs out. Apple's "mps" knows no float64, so that the CPU searches for it.
+            smaller blocks where memory runs out. Apple's "mps" has no float64, so the CPU is used instead.
 
     Raises:
-        InputError: for NaN or infinite values, for points that are all equal, where k is not smaller than the
-            number of distinct points, or where the accelerator's memory does not hold the points.
+        InputError: if values are NaN or infinite, all points are equal, k is not smaller than the number of distinct
+            points, or the points do not fit into the accelerator's memory.
 
     Example:
         >>> graph = neighbor_graph(np.array([[0.0], [1.0], [3.0], [3.0]]), k=1)
@@ -111,16 +111,13 @@ def neighbor_graph(x: Any, k: int, *, device: str | None = None) -> NeighborGrap
 
 
 def build_graph(x: Any, k: int, *, at_least: int, device: str | None = None) -> NeighborGraph:  # noqa: ANN401
-    """As `neighbor_graph`, but content with fewer than `k` neighbours, down to `at_least`, where points are few."""
+    """Build a graph like `neighbor_graph`, of fewer than `k` neighbors, down to `at_least`, if points are few."""
     points = as_array(x)
-    if points.ndim != 2:
-        raise InputError(f"points have shape {points.shape}; give (n_points, n_features)")
-    if at_least < 1:
-        raise InputError(f"k is {at_least}; it must be at least 1")
+    check_whole(at_least, "k")
     check_finite(points)
     where = resolve_device(device)
     if where.type == "mps":
-        where = resolve_device("cpu")  # Apple's devices know no float64
+        where = resolve_device("cpu")  # Apple's devices have no float64
     kept = _first_of_equal_rows(points)
     while True:
         if len(kept) == 1:
@@ -129,7 +126,7 @@ def build_graph(x: Any, k: int, *, at_least: int, device: str | None = None) -> 
             )
         if at_least >= len(kept):
             raise InputError(
-                f"k = {at_least} neighbours need more than {len(kept)} distinct points ({len(points)} given); "
+                f"k = {at_least} neighbors need more than {len(kept)} distinct points ({len(points)} given); "
                 "give more texts or a smaller k"
             )
         distinct = points if len(kept) == len(points) else points[kept]
@@ -141,16 +138,18 @@ def build_graph(x: Any, k: int, *, at_least: int, device: str | None = None) -> 
 
 
 def as_array(x: Any) -> np.ndarray:  # noqa: ANN401 - array or tensor
-    """Contiguous float32 or float64, without a copy where it is that already."""
+    """Convert points to contiguous float32 or float64, without a copy if possible; they must be a table."""
     array = x.detach().cpu() if isinstance(x, torch.Tensor) else np.asarray(x)
     if isinstance(array, torch.Tensor):
-        # numpy knows no bfloat16.
+        # numpy has no bfloat16.
         array = array.numpy() if array.dtype == torch.float64 else array.float().numpy()
+    if array.ndim != 2:
+        raise InputError(f"points have shape {array.shape}; give (n_points, n_features)")
     return np.ascontiguousarray(array, dtype=np.float32 if array.dtype in (np.float16, np.float32) else np.float64)
 
 
 def check_finite(points: np.ndarray, *, name: str = "the points") -> None:
-    """Raise `InputError` with the number of rows that hold NaN or an infinity."""
+    """Raise `InputError` if rows contain NaN or infinity, with their number."""
     finite = np.isfinite(points).all(axis=1)
     if not finite.all():
         raise InputError(
@@ -160,7 +159,7 @@ def check_finite(points: np.ndarray, *, name: str = "the points") -> None:
 
 
 def _first_of_equal_rows(points: np.ndarray) -> np.ndarray:
-    """Rows that equal no earlier row, in order, found by checksums of their bits."""
+    """Find the rows that equal no earlier row, by checksums of their bits."""
     bits = np.int32 if points.dtype == np.float32 else np.int64
     weights = np.random.default_rng(0).integers(*_INT64, size=points.shape[1], dtype=np.int64)
     checksums = np.empty(len(points), dtype=np.int64)
@@ -174,7 +173,7 @@ def _first_of_equal_rows(points: np.ndarray) -> np.ndarray:
 
 
 def _later_twins(distances: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    """True for each point within the near-duplicate radius of an earlier point that stays."""
+    """Mark each point within the near-duplicate radius of an earlier point that stays."""
     close = distances < NEAR_DUPLICATE * np.median(distances[:, 0])
     twins = np.zeros(len(indices), dtype=bool)
     for row in np.flatnonzero(close.any(axis=1)):

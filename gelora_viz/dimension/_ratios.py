@@ -1,6 +1,6 @@
-"""Estimators that read the graph's distances alone: ratios of the distances to a point's nearest neighbours.
+"""Estimators that read the graph's distances alone: ratios of the distances to a point's nearest neighbors.
 
-Each takes a `NeighborGraph` with exactly the neighbours it reads and gives a number. Those that average over points
+Each takes a `NeighborGraph` with exactly the neighbors it reads and gives a number. Those that average over points
 have a function `local_...` beside them, (n_points,) estimates around each point.
 """
 
@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import brentq
 
-from gelora_viz.dimension.graph import NeighborGraph
-from gelora_viz.dimension.kernels import thinned_over_whole
+from gelora_viz.dimension._graph import NeighborGraph
+from gelora_viz.dimension._kernels import thinned_over_whole
 from gelora_viz.errors import InputError
 
 TWONN_DISCARDED = 0.1
@@ -44,7 +44,7 @@ def twonn_ml(graph: NeighborGraph) -> float:
 
 
 def gride(graph: NeighborGraph) -> float:
-    """Gride: maximum likelihood from the ratio of the k-th to the (k/2)-th neighbour's distance.
+    """Gride: maximum likelihood from the ratio of the k-th to the (k/2)-th neighbor's distance.
 
     With k = 2 it is TwoNN; every doubling of k doubles the scale, so Gride over k = 2, 4, 8, ... shows how the
     dimension changes with scale. Denti, Doimo, Laio & Mira 2022, doi:10.1038/s41598-022-20991-1.
@@ -54,7 +54,7 @@ def gride(graph: NeighborGraph) -> float:
 
 
 def mind_ml(graph: NeighborGraph) -> float:
-    """MiND_MLk: maximum likelihood from the ratio of the nearest to the k-th neighbour's distance, over real d.
+    """MiND_MLk: maximum likelihood from the ratio of the nearest to the k-th neighbor's distance, over real d.
 
     Rozza, Lombardi, Ceruti, Casiraghi & Campadelli 2012, doi:10.1007/s10994-012-5294-7, whose k
     is one less. Has no upper limit on d (scikit-dimension stops at 10 unless told).
@@ -87,10 +87,10 @@ def _log_ratios(graph: NeighborGraph, n1: int, n2: int) -> np.ndarray:
 
 
 def _positive(spread: float) -> float:
-    """Refuse points whose neighbours are all equally far away: on a grid, ratios of distances say nothing."""
+    """Refuse points whose neighbors are all equally far away: on a grid, ratios of distances say nothing."""
     if spread <= 0:
         raise InputError(
-            "every point's neighbours are equally far away, as on a grid, so ratios of distances say nothing"
+            "every point's neighbors are equally far away, as on a grid, so ratios of distances say nothing"
         )
     return spread
 
@@ -99,7 +99,7 @@ def _positive(spread: float) -> float:
 
 
 def mle(graph: NeighborGraph) -> float:
-    """Levina-Bickel maximum likelihood over k neighbours, points combined by their harmonic mean.
+    """Levina-Bickel maximum likelihood over k neighbors, points combined by their harmonic mean.
 
     Levina & Bickel 2004 (NIPS 17), equation 8, with k - 1; MacKay & Ghahramani 2005 for averaging the inverses.
     """
@@ -108,7 +108,7 @@ def mle(graph: NeighborGraph) -> float:
 
 
 def mle_levina_bickel(graph: NeighborGraph) -> float:
-    """Levina-Bickel maximum likelihood over k neighbours, the plain mean over points as first published.
+    """Levina-Bickel maximum likelihood over k neighbors, the plain mean over points as first published.
 
     Reads higher than `mle` by a factor of about (k - 1) / (k - 2). Levina & Bickel 2004 (NIPS 17), equations 8 and 9.
     """
@@ -116,12 +116,12 @@ def mle_levina_bickel(graph: NeighborGraph) -> float:
 
 
 def local_mle(graph: NeighborGraph) -> np.ndarray:
-    """(k - 1) / sum_j log(r_k / r_j) around each point."""
+    """Maximum likelihood around each point: (k - 1) / sum_j log(r_k / r_j)."""
     return (graph.k - 1) / _each_positive(np.log(graph.distances[:, -1:] / graph.distances[:, :-1]).sum(axis=1))
 
 
 def mom(graph: NeighborGraph) -> float:
-    """Method of moments: m / (r_k - m) around each point, m the mean distance to k neighbours; mean over points.
+    """Method of moments: m / (r_k - m) around each point, m the mean distance to k neighbors; mean over points.
 
     Amsaleg et al. 2018, doi:10.1007/s10618-018-0578-6, with the first moment.
     """
@@ -129,7 +129,7 @@ def mom(graph: NeighborGraph) -> float:
 
 
 def local_mom(graph: NeighborGraph) -> np.ndarray:
-    """M / (r_k - m) around each point."""
+    """Method of moments around each point: m / (r_k - m)."""
     mean = graph.distances.mean(axis=1)
     return mean / _each_positive(graph.distances[:, -1] - mean)
 
@@ -143,26 +143,26 @@ def mada(graph: NeighborGraph) -> float:
 
 
 def local_mada(graph: NeighborGraph) -> np.ndarray:
-    """Log 2 / log(r_k / r_(k/2)) around each point."""
+    """Manifold-adaptive dimension around each point: log 2 / log(r_k / r_(k/2))."""
     return np.log(2) / _each_positive(_log_ratios(graph, graph.k // 2, graph.k))
 
 
 def _each_positive(spreads: np.ndarray) -> np.ndarray:
-    """Refuse where some point's neighbours are all equally far away: its estimate would be infinite."""
+    """Refuse points whose neighbors are all equally far away: their estimates would be infinite."""
     n_tied = int((spreads <= 0).sum())
     if n_tied:
         raise InputError(
-            f"{n_tied} of {len(spreads)} points have neighbours that are all equally far away, as on a grid, so "
+            f"{n_tied} of {len(spreads)} points have neighbors that are all equally far away, as on a grid, so "
             "their estimate is infinite; choose twonn_ml or mle, which average the inverses"
         )
     return spreads
 
 
 def knn(graph: NeighborGraph) -> float:
-    """How distances to near neighbours grow as points are left out: log 2 / log(mean at n / 2 over mean at n).
+    """kNN: growth of the distances to near neighbors as points are left out, log 2 / log(mean at n / 2 over at n).
 
-    The length of the k-nearest-neighbour graph grows like n^(1 - 1/d). The graph is thinned by half eight times, with
-    a fixed seed, and read at two neighbours; needs about ten times as many. Costa & Hero 2004,
+    The length of the k-nearest-neighbor graph grows like n^(1 - 1/d). The graph is thinned by half eight times, with
+    a fixed seed, and read at two neighbors; needs about ten times as many. Costa & Hero 2004,
     doi:10.1109/TSP.2004.831130, with two sizes; scikit-dimension's KNN fits samples of three to
     six points by default and is not comparable.
     """

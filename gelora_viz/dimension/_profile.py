@@ -1,4 +1,4 @@
-"""The result: the intrinsic dimension of every layer, with intervals that respect the pairing of layers."""
+"""The result: the intrinsic dimension of every layer, and paired intervals for differences between layers."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from gelora_viz._results import frame_html, frame_to_records, read_json, records_to_frame, write_json
-from gelora_viz.dimension.tidy import TidyEstimates
+from gelora_viz._results import frame_to_records, read_json, records_to_frame, write_json
+from gelora_viz.dimension._intervals import interval, split_half_error
+from gelora_viz.dimension._tidy import TidyEstimates
 from gelora_viz.errors import InputError
 
 _KIND = "dimension profile"
-COLUMNS = [
+PROFILE_COLUMNS = [
     "layer", "stack", "depth", "estimator", "dimension", "std_error", "ci_low", "ci_high", "n_points", "n_dropped",
 ]  # fmt: skip
 CORRECTED_COLUMNS = ["corrected", "corrected_low", "corrected_high"]
-"""Further columns where the bias correction was asked for."""
+"""Further columns of a profile with correct=True."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class DimensionProfile(TidyEstimates):
-    """Intrinsic dimension by layer and estimator.
+    """The intrinsic dimension of each layer by each estimator.
 
     Attributes:
         frame: one row per layer and estimator: layer, stack ("" or "encoder" / "decoder"), depth (0 = embeddings),
@@ -35,9 +35,9 @@ class DimensionProfile(TidyEstimates):
         half_gaps: (layer, estimator) -> (n_splits,) estimates from one half of the texts minus those from the other
             half, the same random halves in every layer; standard errors, also of differences between layers, come
             from them.
-        pooling: how texts became points.
-        confidence: of the intervals, 0.95 by default.
-        settings: k, seed, number of splits, and what the capture was made from.
+        pooling: pooling of the captured hidden states, such as "mean"; "given" for points from elsewhere.
+        confidence: level of the intervals, between 0 and 1.
+        settings: k, seed, number of splits, and the settings of the capture.
     """
 
     frame: pd.DataFrame
@@ -47,13 +47,13 @@ class DimensionProfile(TidyEstimates):
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def of(self, estimator: str) -> pd.DataFrame:
-        """The rows of one estimator, by stack and depth; raises `InputError` for one that was not asked for."""
+        """Select the rows of one estimator; raises `InputError` if the profile does not have it."""
         if estimator not in self.estimators:
             raise InputError(f"the profile has no estimates of {estimator!r}; it has {', '.join(self.estimators)}")
         return self.frame[self.frame["estimator"] == estimator].reset_index(drop=True)
 
     def differences(self, estimator: str = "twonn") -> pd.DataFrame:
-        """How the dimension changes from each layer to the next: what GeLoRA's rule reads.
+        """Compute how the dimension changes from each layer to the next, which GeLoRA's rule reads.
 
         The same texts stand behind both layers, so their errors are correlated; the interval comes from the paired
         halves of the texts, not from adding two variances.
@@ -69,14 +69,8 @@ class DimensionProfile(TidyEstimates):
             for before, after in zip(
                 ordered.iloc[:-1].itertuples(index=False), ordered.iloc[1:].itertuples(index=False), strict=True
             ):
-                gaps_after = self.half_gaps[str(after.layer), estimator]
-                gaps_before = self.half_gaps[str(before.layer), estimator]
-                # Wide layers have fewer splits, the first of the same ones.
-                n_splits = min(len(gaps_after), len(gaps_before))
-                paired = gaps_after[:n_splits] - gaps_before[:n_splits]
                 difference = float(after.dimension - before.dimension)
-                std_error = split_half_error(paired)
-                low, high = interval(difference, std_error, len(paired), self.confidence)
+                gaps_before, gaps_after = (self.half_gaps[str(each.layer), estimator] for each in (before, after))
                 rows.append(
                     {
                         "layer": after.layer,
@@ -85,16 +79,44 @@ class DimensionProfile(TidyEstimates):
                         "dimension_in": before.dimension,
                         "dimension_out": after.dimension,
                         "difference": difference,
-                        "std_error": std_error,
-                        "ci_low": low,
-                        "ci_high": high,
-                        "within_noise": not (low > 0 or high < 0),  # also where the interval is unknown
+                        **_paired_interval(difference, gaps_before, gaps_after, self.confidence),
                     }
                 )
         return pd.DataFrame(rows)
 
+    def changes_since(self, earlier: DimensionProfile, estimator: str = "twonn") -> pd.DataFrame:
+        """Compute how far the dimension of each layer has moved since an earlier profile of the same texts.
+
+        The interval of a change comes from the paired halves, as that of a difference between layers does.
+
+        Args:
+            earlier: profile of the same texts earlier in training, made with the same options.
+            estimator: name of an estimator that both profiles have.
+
+        Returns:
+            One row per layer: layer, stack, depth, dimension_before, dimension, change (dimension -
+            dimension_before), std_error, ci_low, ci_high, within_noise (whether the interval holds 0, or is unknown).
+        """
+        before = earlier.of(estimator).set_index("layer")["dimension"]
+        rows = []
+        for row in self.of(estimator).itertuples(index=False):
+            change = float(row.dimension - before[row.layer])
+            gaps_before, gaps_after = (each.half_gaps[str(row.layer), estimator] for each in (earlier, self))
+            rows.append(
+                {
+                    "layer": row.layer,
+                    "stack": row.stack,
+                    "depth": row.depth,
+                    "dimension_before": float(before[row.layer]),
+                    "dimension": float(row.dimension),
+                    "change": change,
+                    **_paired_interval(change, gaps_before, gaps_after, self.confidence),
+                }
+            )
+        return pd.DataFrame(rows)
+
     def to_dict(self) -> dict[str, Any]:
-        """The content as JSON-able values, for this file and for histories."""
+        """Convert to values that JSON can hold, for `save` and for histories."""
         half_gaps = [
             {"layer": layer, "estimator": estimator, "gaps": gaps}
             for (layer, estimator), gaps in self.half_gaps.items()
@@ -109,7 +131,7 @@ class DimensionProfile(TidyEstimates):
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> DimensionProfile:
-        """The inverse of `to_dict`."""
+        """Rebuild a profile from what `to_dict` returned."""
         return cls(
             frame=records_to_frame(content["estimates"], _columns_of(content["estimates"])),
             half_gaps={
@@ -130,28 +152,17 @@ class DimensionProfile(TidyEstimates):
         """Read what `save` wrote; raises `StudyError` where it is missing or of another version."""
         return cls.from_dict(read_json(path, _KIND))
 
-    def __repr__(self) -> str:
-        return f"DimensionProfile({len(self.layers)} layers, pooling {self.pooling!r}, {', '.join(self.estimators)})"
-
-    def _repr_html_(self) -> str:
-        return frame_html(self.frame, caption=repr(self))
-
 
 def _columns_of(records: Sequence[Mapping[str, Any]]) -> list[str]:
-    return [*COLUMNS, *(name for name in CORRECTED_COLUMNS if records and name in records[0])]
+    return [*PROFILE_COLUMNS, *(name for name in CORRECTED_COLUMNS if records and name in records[0])]
 
 
-def split_half_error(gaps: np.ndarray) -> float:
-    """Standard error of an estimate from (n_splits,) gaps between the estimates of two random halves of the texts.
-
-    The halves share no text, so a gap has twice the variance of an estimate from half the texts, which is four times
-    the variance of the estimate from all of them. A jackknife would not do: on nearest-neighbour estimates it counts
-    the interplay of points several times and was measured 1.4 to 1.7 times too wide.
-    """
-    return float(np.sqrt(np.square(gaps).mean()) / 2)
-
-
-def interval(value: float, std_error: float, n_splits: int, confidence: float) -> tuple[float, float]:
-    """Two-sided interval with Student's t of n_splits degrees of freedom."""
-    reach = float(stats.t.ppf(0.5 + confidence / 2, n_splits)) * std_error
-    return value - reach, value + reach
+def _paired_interval(
+    change: float, gaps_before: np.ndarray, gaps_after: np.ndarray, confidence: float
+) -> dict[str, float | bool]:
+    """Compute the standard error and interval of a change, from the gaps between the same halves before and after."""
+    n_splits = min(len(gaps_before), len(gaps_after))  # wide layers have fewer splits, the first of the same ones
+    std_error = split_half_error(gaps_after[:n_splits] - gaps_before[:n_splits])
+    low, high = interval(change, std_error, n_splits, confidence)
+    within_noise = not (low > 0 or high < 0)  # also where the interval is unknown
+    return {"std_error": std_error, "ci_low": low, "ci_high": high, "within_noise": within_noise}

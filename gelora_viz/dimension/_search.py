@@ -1,4 +1,4 @@
-"""Exact nearest neighbours: a matrix product over all pairs, a heap for each point, distances again in float64.
+"""Exact nearest neighbors: candidates from a float32 matrix product, their distances recomputed in float64.
 
 On the CPU the matrix product is the floor. Distances are symmetric, so each block of it serves the rows and, turned,
 the columns, and only half of the product is ever computed.
@@ -17,14 +17,14 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from gelora_viz.dimension.kernels import keep_nearest_in_columns, keep_nearest_in_rows, write_distances
+from gelora_viz.dimension._kernels import keep_nearest_in_columns, keep_nearest_in_rows, write_distances
 from gelora_viz.errors import InputError
 
 logger = logging.getLogger("gelora_viz")
 
 _FEWEST_SPARE = 4
 _SPARE_SHARE = 0.1
-"""Neighbours found beyond k before distances are recomputed, so that rounding seldom calls for a second look."""
+"""Extra candidates beyond k, so that rounding rarely makes a second search necessary."""
 _BLOCK = 1024
 """Rows and columns of one block of products: 4 MB, what stays in a core's cache."""
 ROUNDING = 4 * float(np.finfo(np.float32).eps)
@@ -39,31 +39,31 @@ _SMALLEST_PRODUCT_BYTES = 8 * 2**20
 
 
 def nearest(points: np.ndarray, k: int, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
-    """Distances and indices (n_points, k) of the k nearest other points, ascending.
+    """Find the k nearest other points of each point: distances and indices (n_points, k), ascending.
 
-    Candidates come from float32 products of the centred points; the distances of the candidates are recomputed from
-    coordinate differences in float64. Where rounding of the products could have hidden a neighbour, that point is
+    Candidates come from float32 products of the centered points; the distances of the candidates are recomputed from
+    coordinate differences in float64. Where rounding of the products could have hidden a neighbor, that point is
     searched again among all in float64, so the result is exact; for points that crowd together far from the others
     this second look costs more than the search. Of equally far candidates at the k-th place, any may be taken.
 
     Args:
         points: (n_points, n_features) float32 or float64, distinct.
-        k: fewer than n_points.
+        k: number of neighbors, less than n_points.
         device: a CPU or CUDA device.
 
     Raises:
         InputError: if the accelerator's memory does not hold the points and one small block.
     """
     n_candidates = min(k + max(_FEWEST_SPARE, round(_SPARE_SHARE * k)), len(points) - 1)
-    centred, unit = centred_in_single(points)
+    centered, unit = centered_in_single(points)
     if device.type == "cpu":
-        candidates, furthest = _candidates(centred, n_candidates)
+        candidates, furthest = _candidates(centered, n_candidates)
         distances = exact_distances(points, np.arange(len(points)), candidates)
     else:
-        candidates, furthest, distances = _search_on(device, points, centred, n_candidates)
+        candidates, furthest, distances = _search_on(device, points, centered, n_candidates)
     distances, indices = _sorted(distances, candidates, k)
     if n_candidates < len(points) - 1:
-        norms = np.sqrt(np.einsum("ij,ij->i", centred, centred, dtype=np.float64))
+        norms = np.sqrt(np.einsum("ij,ij->i", centered, centered, dtype=np.float64))
         reach = distances[:, -1] / unit
         error = ROUNDING * np.sqrt(points.shape[1]) * (norms + reach) ** 2
         sure = reach**2 <= furthest + norms**2 - error
@@ -75,8 +75,8 @@ def nearest(points: np.ndarray, k: int, device: torch.device) -> tuple[np.ndarra
     return distances, indices
 
 
-def centred_in_single(points: np.ndarray) -> tuple[np.ndarray, float]:
-    """The points minus their mean in float32, and the power of two that they were divided by.
+def centered_in_single(points: np.ndarray) -> tuple[np.ndarray, float]:
+    """Center the points and scale them by a power of two, in float32; returns them and that power.
 
     A large offset in some coordinate would cost the products precision, and squares of very large or very small
     coordinates would leave the range of float32.
@@ -85,20 +85,20 @@ def centred_in_single(points: np.ndarray) -> tuple[np.ndarray, float]:
     blocks = [slice(start, start + _BLOCK) for start in range(0, len(points), _BLOCK)]
     largest = max(float(np.abs(points[block] - mean).max()) for block in blocks)
     unit = float(2.0 ** np.floor(np.log2(largest)))
-    centred = np.empty(points.shape, dtype=np.float32)
+    centered = np.empty(points.shape, dtype=np.float32)
     for block in blocks:
-        centred[block] = (points[block] - mean) / unit
-    return centred, unit
+        centered[block] = (points[block] - mean) / unit
+    return centered, unit
 
 
 def _sorted(distances: np.ndarray, indices: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k nearest, ascending; `indices` are ascending already, so that a stable sort orders equal distances."""
+    """Sort and keep the k nearest; `indices` are ascending already, so that a stable sort orders equal distances."""
     order = np.argsort(distances, axis=1, kind="stable")[:, :k]
     return np.take_along_axis(distances, order, axis=1), np.take_along_axis(indices, order, axis=1)
 
 
 def _search_in_double(points: np.ndarray, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Distances and indices (n_rows, k) of some points, from differences to every other point."""
+    """Search some points again, by differences to every other point: distances and indices (n_rows, k)."""
     every = np.broadcast_to(np.arange(len(points), dtype=np.int32), (len(rows), len(points)))
     distances = exact_distances(points, rows, every)
     distances[np.arange(len(rows)), rows] = np.inf
@@ -109,10 +109,10 @@ def _search_in_double(points: np.ndarray, rows: np.ndarray, k: int) -> tuple[np.
 # On the CPU
 
 
-def _candidates(centred: np.ndarray, n_candidates: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices (n_points, n_candidates), ascending, and the largest |y|^2 - 2xy among them."""
-    n_points = len(centred)
-    squares = np.einsum("ij,ij->i", centred, centred)
+def _candidates(centered: np.ndarray, n_candidates: int) -> tuple[np.ndarray, np.ndarray]:
+    """Find candidates on the CPU: indices (n_points, n_candidates), ascending, and their largest |y|^2 - 2xy."""
+    n_points = len(centered)
+    squares = np.einsum("ij,ij->i", centered, centered)
     heaps = np.full((n_points, n_candidates), np.inf, dtype=np.float32)
     indices = np.zeros((n_points, n_candidates), dtype=np.int32)
     blocks = [slice(start, min(start + _BLOCK, n_points)) for start in range(0, n_points, _BLOCK)]
@@ -121,9 +121,9 @@ def _candidates(centred: np.ndarray, n_candidates: int) -> tuple[np.ndarray, np.
     def one_pair(pair: tuple[int, int]) -> None:
         one, other = pair
         rows, columns = blocks[one], blocks[other]
-        products = centred[rows] @ centred[columns].T
+        products = centered[rows] @ centered[columns].T
         if one == other:
-            np.fill_diagonal(products, -np.inf)  # no point is its own neighbour
+            np.fill_diagonal(products, -np.inf)  # no point is its own neighbor
         with locks[one]:
             keep_nearest_in_rows(products, squares[columns], columns.start, heaps[rows], indices[rows])
         if one != other:
@@ -140,7 +140,7 @@ def _candidates(centred: np.ndarray, n_candidates: int) -> tuple[np.ndarray, np.
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Matrix products and eigenvalues on one thread each, for work that runs on several threads of its own.
+    """Limit BLAS to one thread, for work that runs on several threads of its own.
 
     The number of threads belongs to the process: one at a time sets it, and sets it back.
     """
@@ -149,7 +149,7 @@ def one_blas_thread() -> Iterator[None]:
 
 
 def on_threads(work: Callable[[slice], None], n_points: int) -> None:
-    """Call `work` with one share of the points after the other, as many at a time as torch has threads."""
+    """Call `work` on shares of the points, as many at a time as torch has threads."""
     n_threads = torch.get_num_threads()
     share = -(-n_points // (4 * n_threads))
     shares = [slice(start, start + share) for start in range(0, n_points, share)]
@@ -158,7 +158,7 @@ def on_threads(work: Callable[[slice], None], n_points: int) -> None:
 
 
 def exact_distances(points: np.ndarray, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Distances (n_rows, n_others) of some points to others of theirs, from coordinate differences in float64."""
+    """Compute distances (n_rows, n_others) of some points to others, from coordinate differences in float64."""
     out = np.empty(others.shape)
     on_threads(lambda share: write_distances(points, rows[share], others[share], out[share]), len(rows))
     return out
@@ -168,14 +168,14 @@ def exact_distances(points: np.ndarray, rows: np.ndarray, others: np.ndarray) ->
 
 
 def _search_on(
-    device: torch.device, points: np.ndarray, centred: np.ndarray, n_candidates: int
+    device: torch.device, points: np.ndarray, centered: np.ndarray, n_candidates: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Candidates (ascending), their largest |y|^2 - 2xy, exact distances; smaller blocks where memory runs out."""
+    """Find candidates (ascending), their largest |y|^2 - 2xy and distances; smaller blocks if memory runs out."""
     block_bytes = _PRODUCT_BYTES
     while True:
         try:
             with _full_precision():
-                return _search_blocks(device, points, centred, n_candidates, block_bytes)
+                return _search_blocks(device, points, centered, n_candidates, block_bytes)
         except torch.OutOfMemoryError as error:
             if block_bytes <= _SMALLEST_PRODUCT_BYTES:
                 raise InputError(
@@ -183,14 +183,14 @@ def _search_on(
                     "search on the CPU (device=None), or give fewer points"
                 ) from error
         block_bytes //= 4
-        logger.warning("out of memory on %s: neighbour search with blocks of %d MB", device, block_bytes // 2**20)
+        logger.warning("out of memory on %s: neighbor search with blocks of %d MB", device, block_bytes // 2**20)
         if device.type == "cuda":
             torch.cuda.empty_cache()
 
 
 @contextmanager
 def _full_precision() -> Iterator[None]:
-    """Matrix products in whole float32, also where the user allows TF32: its 10 bits would lose neighbours."""
+    """Use full float32 even where the user allows TF32, whose 10 bits would lose neighbors."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
@@ -200,9 +200,9 @@ def _full_precision() -> Iterator[None]:
 
 
 def _search_blocks(
-    device: torch.device, points: np.ndarray, centred: np.ndarray, n_candidates: int, block_bytes: int
+    device: torch.device, points: np.ndarray, centered: np.ndarray, n_candidates: int, block_bytes: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    x = torch.as_tensor(centred, device=device)
+    x = torch.as_tensor(centered, device=device)
     exact = torch.as_tensor(points, device=device)
     squares = x.square().sum(dim=1)
     n_rows = max(1, block_bytes // (4 * len(x)))
@@ -220,7 +220,7 @@ def _search_blocks(
 
 
 def _differences(x: torch.Tensor, rows: torch.Tensor, candidates: torch.Tensor, block_bytes: int) -> torch.Tensor:
-    """Distances (n_rows, n_candidates) in float64, a few rows at a time."""
+    """Compute distances (n_rows, n_candidates) in float64, a few rows at a time."""
     n_rows = max(1, block_bytes // (16 * candidates.shape[1] * x.shape[1]))
     parts = [
         (x[near].double() - x[own][:, None].double()).square().sum(dim=2).sqrt()

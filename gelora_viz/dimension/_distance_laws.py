@@ -1,6 +1,6 @@
-"""The law of distances in a ball and in a Gaussian: how large a share of the cloud lies within a radius of a point.
+"""The distribution of distances in a ball and in a Gaussian: the share of the cloud within a radius of a point.
 
-Around a query point at distance rho from the centre, the distances to all other points are independent draws from
+Around a query point at distance rho from the center, the distances to all other points are independent draws from
 one law. In a ball, its distribution function is the share of the ball that a ball around the query holds; for a
 Gaussian it is that of the noncentral chi-square. So the k nearest of n - 1 points need no cloud and no search: they
 are the smallest of n - 1 uniform numbers, mapped through the inverse of the distribution function.
@@ -17,19 +17,19 @@ from scipy import special
 
 Family = Literal["ball", "gaussian"]
 FAMILIES: tuple[Family, ...] = ("ball", "gaussian")
-"""Shapes of clouds for which the bias is computed: an even one with an edge, and an uneven one without."""
+"""Shapes of clouds for which the bias is computed: one of even density with an edge, one of uneven without."""
 DIMENSIONS = np.geomspace(1, 1024, 45)
 """The grid of true dimensions, each 17 % above the last; in between, tables are linear in logarithms."""
 
 _N_QUERY_RADII = 64
-"""Equally likely distances of a query from the centre; twice as many change none by more than 0.11 %."""
+"""Equally likely distances of a query from the center; twice as many change none by more than 0.11 %."""
 _N_TABLE = 128
 _LEAST_SHARE, _LARGEST_SHARE = 1e-12, 0.999
 """Shares of a cloud between which the law of distances is tabulated; n_points times queries simulated stay above."""
 
 
 def smallest_shares(n_points: int, k: int, n_queries: int, seed: int) -> np.ndarray:
-    """(n_queries, k) logarithms of the k smallest of n_points - 1 uniform numbers: ratios of waiting times."""
+    """Draw logarithms (n_queries, k) of the k smallest of n_points - 1 uniform numbers: ratios of waiting times."""
     generator = np.random.default_rng(seed)
     waiting = np.cumsum(generator.standard_exponential((n_queries, k)), axis=1)
     remaining = generator.standard_gamma(n_points - k, size=(n_queries, 1))
@@ -37,7 +37,7 @@ def smallest_shares(n_points: int, k: int, n_queries: int, seed: int) -> np.ndar
 
 
 def distances_within(log_shares: np.ndarray, dimension: float, family: Family) -> np.ndarray:
-    """(n_queries, k) distances at which balls around the queries hold these shares of the cloud."""
+    """Compute (n_queries, k) distances at which balls around the queries hold these shares of the cloud."""
     log_radii, table = law_of_distances(dimension, family)
     log_distances = np.empty_like(log_shares)
     for at in range(_N_QUERY_RADII):
@@ -48,7 +48,7 @@ def distances_within(log_shares: np.ndarray, dimension: float, family: Family) -
 
 @lru_cache(maxsize=len(FAMILIES) * len(DIMENSIONS))
 def law_of_distances(dimension: float, family: Family) -> tuple[np.ndarray, np.ndarray]:
-    """(n_query_radii, n_table) log radius around each query, and log share of the cloud within it."""
+    """Tabulate log radii around each query and log shares of the cloud within, both (n_query_radii, n_table)."""
     log_share = _log_share_of_ball if family == "ball" else _log_share_of_gaussian
     quantiles = (np.arange(_N_QUERY_RADII) + 0.5) / _N_QUERY_RADII
     if family == "ball":
@@ -74,7 +74,7 @@ def _solve(
     shortest: float,
     longest: float,
 ) -> np.ndarray:
-    """(n_query_radii,) log radius at which each query's ball holds the share, by bisection."""
+    """Find the (n_query_radii,) log radius at which each query's ball holds the share, by bisection."""
     low, high = np.full_like(query_radii, shortest), np.full_like(query_radii, longest)
     for _ in range(25):
         middle = (low + high) / 2
@@ -84,24 +84,24 @@ def _solve(
 
 
 def _log_share_of_ball(log_radius: np.ndarray, query_radius: np.ndarray, dimension: float) -> np.ndarray:
-    """Log share of the unit ball that a ball around a point of it holds: two caps on either side of a plane."""
+    """Compute the log share of the unit ball that a ball around one of its points holds: two caps, one plane."""
     radius = np.exp(log_radius)
     from_query = (query_radius**2 + radius**2 - 1) / (2 * query_radius * radius)
-    from_centre = (query_radius**2 - radius**2 + 1) / (2 * query_radius)
+    from_center = (query_radius**2 - radius**2 + 1) / (2 * query_radius)
     with np.errstate(divide="ignore"):
         own_cap = dimension * log_radius + np.log(_cap(from_query, dimension))
-        other_cap = np.log(_cap(from_centre, dimension))
+        other_cap = np.log(_cap(from_center, dimension))
     caps = np.logaddexp(own_cap, other_cap)
     return np.select([radius <= 1 - query_radius, radius >= 1 + query_radius], [dimension * log_radius, 0.0], caps)
 
 
 def _cap(height: np.ndarray, dimension: float) -> np.ndarray:
-    """Share of a unit ball beyond a plane at this signed distance from its centre."""
+    """Compute the share of a unit ball beyond a plane at this signed distance from its center."""
     half = 0.5 * special.betainc((dimension + 1) / 2, 0.5, np.clip(1 - height**2, 0.0, 1.0))
     return np.where(height >= 0, half, 1 - half)
 
 
 def _log_share_of_gaussian(log_radius: np.ndarray, query_radius: np.ndarray, dimension: float) -> np.ndarray:
-    """Log share of a standard Gaussian within a radius of a point: noncentral chi-square."""
+    """Compute the log share of a standard Gaussian within a radius of a point: noncentral chi-square."""
     with np.errstate(divide="ignore"):
         return np.log(special.chndtr(np.exp(2 * log_radius), dimension, query_radius**2))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pandas as pd
 
+from gelora_viz._results import frame_html
+
 
 class TidyEstimates:
-    """A base of results; the frame is a field of theirs."""
+    """A base of results, whose fields these are."""
 
     frame: pd.DataFrame
+    pooling: str
 
     @property
     def estimators(self) -> list[str]:
@@ -19,3 +22,10 @@ class TidyEstimates:
     def layers(self) -> list[str]:
         """Names of the layers, embeddings first."""
         return list(dict.fromkeys(self.frame["layer"]))
+
+    def __repr__(self) -> str:
+        estimators = ", ".join(self.estimators)
+        return f"{type(self).__name__}({len(self.layers)} layers, pooling {self.pooling!r}, {estimators})"
+
+    def _repr_html_(self) -> str:
+        return frame_html(self.frame, caption=repr(self))

@@ -1,4 +1,4 @@
-"""The loops over points and neighbours, compiled by numba; each takes a share of the points and needs no lock."""
+"""Loops over points and neighbors, compiled by numba; each works on a share of the points and releases the GIL."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numba
 import numpy as np
 
 _FAST = {"reassoc", "contract"}
-"""Sums in any order, so that they use the processor's vectors; nothing else of fast mathematics."""
+"""Sums in any order, so that they vectorize; no other fast-math option."""
 
 
 def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:  # noqa: ANN401 - numba's own
-    """Compile without Python's lock, and keep what was compiled where there is a folder to keep it in."""
+    """Compile without the GIL, and cache on disk if there is a writable folder."""
 
     def compile_loop(loop: Callable[..., Any]) -> Callable[..., Any]:
         try:
@@ -28,7 +28,7 @@ def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., An
 def keep_nearest_in_rows(
     products: np.ndarray, squares: np.ndarray, first: int, heaps: np.ndarray, indices: np.ndarray
 ) -> None:
-    """Offer each row the block's columns as neighbours, numbered from `first`."""
+    """Update each row's heap with the block's columns as neighbors, numbered from `first`."""
     for row in range(products.shape[0]):
         worst = heaps[row, 0]
         for column in range(products.shape[1]):
@@ -42,7 +42,7 @@ def keep_nearest_in_rows(
 def keep_nearest_in_columns(
     products: np.ndarray, squares: np.ndarray, first: int, heaps: np.ndarray, indices: np.ndarray
 ) -> None:
-    """Offer each column the block's rows as neighbours, numbered from `first`; along rows, as they lie in memory."""
+    """Update each column's heap with the block's rows as neighbors, numbered from `first`, in memory order."""
     worst = heaps[:, 0].copy()
     for row in range(products.shape[0]):
         square = squares[row]
@@ -55,7 +55,7 @@ def keep_nearest_in_columns(
 
 @_compiled()
 def _replace_worst(heap: np.ndarray, members: np.ndarray, value: float, member: int) -> None:
-    """Put a value in the place of a max-heap's largest."""
+    """Replace the largest value of a max-heap."""
     size = heap.shape[0]
     at = 0
     while True:
@@ -75,7 +75,7 @@ def _replace_worst(heap: np.ndarray, members: np.ndarray, value: float, member: 
 
 @_compiled(fastmath=_FAST)
 def write_distances(points: np.ndarray, rows: np.ndarray, others: np.ndarray, out: np.ndarray) -> None:
-    """Euclidean distances of some rows to others, from coordinate differences in float64."""
+    """Write Euclidean distances of some rows to others, from coordinate differences in float64."""
     for at in range(len(rows)):
         own = points[rows[at]]
         for column in range(others.shape[1]):
@@ -95,7 +95,7 @@ def pick_own_side(
     picked_distances: np.ndarray,
     picked_indices: np.ndarray,
 ) -> bool:
-    """The first neighbours on each point's own side; false where some point has too few of them."""
+    """Write each point's first neighbors on its own side; return false if some point has too few of them."""
     for row in range(distances.shape[0]):
         found = 0
         for column in range(distances.shape[1]):
@@ -112,9 +112,9 @@ def pick_own_side(
 
 @_compiled()
 def thinned_over_whole(distances: np.ndarray, indices: np.ndarray, side: np.ndarray, n_neighbors: int) -> float:
-    """Length of the edges to two neighbours where half of the points are gone, over that of the whole graph.
+    """Divide the length of the edges to two neighbors, after half of the points are removed, by that before.
 
-    One point in 50,000 has fewer than two of its twenty neighbours left, and is left out of both.
+    One point in 50,000 has fewer than two of its twenty neighbors left, and is left out of both.
     """
     thinned = whole = 0.0
     for row in range(distances.shape[0]):
@@ -134,9 +134,9 @@ def thinned_over_whole(distances: np.ndarray, indices: np.ndarray, side: np.ndar
 
 @_compiled(fastmath=_FAST)
 def write_skewness(points: np.ndarray, indices: np.ndarray, out: np.ndarray) -> None:
-    """Sum of the areas that pairs of neighbours span with their centre, over the sum of products of their lengths."""
+    """Write the areas that pairs of neighbors span with their center, over the products of their lengths."""
     k, n_features = indices.shape[1], points.shape[1]
-    centred = np.empty((k, n_features))
+    centered = np.empty((k, n_features))
     lengths = np.empty(k)
     for at in range(indices.shape[0]):
         for feature in range(n_features):
@@ -145,18 +145,18 @@ def write_skewness(points: np.ndarray, indices: np.ndarray, out: np.ndarray) -> 
                 mean += points[indices[at, j], feature]
             mean /= k
             for j in range(k):
-                centred[j, feature] = points[indices[at, j], feature] - mean
+                centered[j, feature] = points[indices[at, j], feature] - mean
         for j in range(k):
             total = 0.0
             for feature in range(n_features):
-                total += centred[j, feature] * centred[j, feature]
+                total += centered[j, feature] * centered[j, feature]
             lengths[j] = total
         area = weight = 0.0
         for i in range(k):
             for j in range(i + 1, k):
                 product = 0.0
                 for feature in range(n_features):
-                    product += centred[i, feature] * centred[j, feature]
+                    product += centered[i, feature] * centered[j, feature]
                 both = lengths[i] * lengths[j]
                 area += np.sqrt(abs(both - product * product))
                 weight += np.sqrt(both)
@@ -167,7 +167,7 @@ def write_skewness(points: np.ndarray, indices: np.ndarray, out: np.ndarray) -> 
 def write_tight_estimates(
     points: np.ndarray, distances: np.ndarray, indices: np.ndarray, out: np.ndarray, epsilon: float
 ) -> None:
-    """The paper's sums over pairs (i, j) of neighbours; u is a distance to the centre, v between the two."""
+    """Write the paper's sums over pairs (i, j) of neighbors; u is a distance to the center, v between the two."""
     k, n_features = indices.shape[1], points.shape[1]
     for at in range(indices.shape[0]):
         r = distances[at, k - 1]
@@ -199,7 +199,7 @@ def write_tight_estimates(
 
 @_compiled()
 def _tight(u_i: float, u_j: float, squared: float, r: float) -> float:
-    """Distance of j from i, scaled to the ball through i that touches the neighbourhood's sphere from within."""
+    """Distance of j from i, scaled to the ball through i that touches the neighborhood's sphere from within."""
     gap = r * r - u_i * u_i
     b = u_i * u_i + squared - u_j * u_j
     if gap <= 1e-12 * r * r:

@@ -1,4 +1,4 @@
-"""All scales at once: a dimension fitted to the neighbours from the nearest to the 33rd, corrected for its bias."""
+"""All scales at once: a dimension fitted to the neighbors from the nearest to the 33rd, corrected for its bias."""
 
 from __future__ import annotations
 
@@ -9,30 +9,31 @@ from itertools import pairwise
 import numpy as np
 from scipy import special, stats
 
-from gelora_viz.dimension.calibration import Calibration, check_sizes, largest_distance, rounded_number, tabulate
-from gelora_viz.dimension.distance_laws import FAMILIES, Family
-from gelora_viz.dimension.graph import NeighborGraph
+from gelora_viz._checks import check_confidence
+from gelora_viz.dimension._calibration import Calibration, check_sizes, largest_distance, rounded_number, tabulate
+from gelora_viz.dimension._distance_laws import FAMILIES, Family
+from gelora_viz.dimension._graph import NeighborGraph
 from gelora_viz.errors import InputError
 
 SCALE_NEIGHBORS = 33
-"""Neighbours for `calibrated_dimension`: five shells, from the nearest neighbour to the 33rd. What other numbers do
+"""Neighbors for `calibrated_dimension`: five shells, from the nearest neighbor to the 33rd. What other numbers do
 is measured in benchmarks/results/bias_correction.txt."""
 
 # What `calibrated_dimension` assumes before it sees the data. Not blind: that the dimension is extrapolated to scale
-# 0, the number of neighbours and the odds of a slope were settled with scikit-dimension's BenchmarkManifolds in view
+# 0, the number of neighbors and the odds of a slope were settled with scikit-dimension's BenchmarkManifolds in view
 # (some thirty settings were tried; with even odds their cubes of 17 to 24 dimensions passed for curved, at a mean
 # error of 1.19 instead of 0.53), so the figures on them are those of a development set.
 _FAMILY_MEAN, _FAMILY_SPREAD = 0.5, 0.5
 """Position of a cloud between ball (0) and Gaussian (1): each lies one standard deviation from the middle."""
 _SLOPE_SPREAD = 0.3
-"""Standard deviation of what bending and uneven density do to the logarithmic dimension at the nearest neighbour."""
+"""Standard deviation of what bending and uneven density do to the logarithmic dimension at the nearest neighbor."""
 _SLOPE_ODDS = 1 / 20
 """Odds that they do anything: strong evidence, a Bayes factor of 20, brings them level (Kass & Raftery 1995)."""
 _NEXT_TERM = 0.5
 """Standard deviation of what the square of the scale leaves out, as a share of the extrapolation from the nearest
-neighbour to scale 0: an expansion cut after one term."""
+neighbor to scale 0: an expansion cut after one term."""
 _SHARED_NEIGHBORS = 2.0
-"""Variance of a shell's estimate over that of independent points: two points share neighbours. Measured 1 to 2, on
+"""Variance of a shell's estimate over that of independent points: two points share neighbors. Measured 1 to 2, on
 balls and Gaussians of 2 to 70 dimensions."""
 _SHAPE_ERROR = 0.01
 """Error of a real cloud's logarithmic dimension at one scale that no mixture of ball and Gaussian describes."""
@@ -48,11 +49,11 @@ class ScaleFit:
     Attributes:
         dimension: the fitted dimension; the number of features (inf where not given) for estimates beyond those of
             the largest dimension in the tables, and then with an unknown error (NaN).
-        std_error: of its logarithm: sampling, the shape of the cloud, and whether and how the dimension changes with
-            scale.
+        std_error: standard error of its logarithm, from sampling, the shape of the cloud, and whether and how the
+            dimension changes with scale.
         slope_probability: how sure it is that the dimension changes with scale beyond the finite-sample bias, as on a
             curved sheet or under an uneven density; `dimension` is then that at scale 0.
-        n_shells: how many shells of neighbours were used; the largest are left out where they do not fit.
+        n_shells: how many shells of neighbors were used; the largest are left out where they do not fit.
         shells: (n_shells,) dimension at each scale corrected for a uniform ball, smallest scale first.
     """
 
@@ -63,41 +64,41 @@ class ScaleFit:
     shells: tuple[float, ...]
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
-        """Two-sided, symmetric in the logarithm."""
+        """Compute the two-sided interval, symmetric in the logarithm."""
         if not np.isfinite(self.std_error):
             return float("nan"), float("nan")
-        reach = float(stats.norm.ppf(0.5 + confidence / 2)) * self.std_error
+        reach = float(stats.norm.ppf(0.5 + check_confidence(confidence) / 2)) * self.std_error
         return self.dimension * float(np.exp(-reach)), self.dimension * float(np.exp(reach))
 
 
 def calibrated_dimension(graph: NeighborGraph, n_features: int | None = None, *, seed: int = 0) -> float:
-    """The dimension at scale 0, from the distances at all scales at once, corrected for the number of points.
+    """Estimate the dimension at scale 0, from the distances at all scales, corrected for the number of points.
 
     See `fit_scales`. As a function of a graph it gives split-half intervals as any estimator does: each half is
     calibrated for its own number of points. `ScaleFit.interval` needs no halves, and also covers the unknown shape.
 
     Args:
-        graph: with all the neighbours to read; `SCALE_NEIGHBORS` is best.
-        n_features: of the points, an upper limit.
-        seed: of the simulation.
+        graph: neighbor graph, read with all its neighbors; `SCALE_NEIGHBORS` of them are best.
+        n_features: number of features of the points, an upper limit.
+        seed: seed of the simulation.
 
     Raises:
-        InputError: for fewer than 3 neighbours, or where every point's neighbours are equally far away.
+        InputError: if there are fewer than 3 neighbors, or every point's neighbors are equally far away.
     """
     return fit_scales(graph, n_features, seed=seed).dimension
 
 
 def interval_of_fit(graph: NeighborGraph, n_features: int, confidence: float) -> tuple[float, float, float, float]:
-    """The fitted dimension, its standard error, and the ends of its interval, which also covers the unknown shape."""
+    """Fit all scales: dimension, standard error and ends of an interval that also covers the unknown shape."""
     fit = fit_scales(graph, n_features)
     low, high = fit.interval(confidence)
     return fit.dimension, fit.dimension * fit.std_error, low, min(high, float(n_features))
 
 
 def fit_scales(graph: NeighborGraph, n_features: int | None = None, *, seed: int = 0) -> ScaleFit:
-    r"""Fit one dimension to the neighbours at every scale.
+    r"""Fit one dimension to the neighbors at every scale.
 
-    Neighbours are read in shells j = 1, 2-3, 4-7, 8-15, ... Where points are uniform around each point, the steps
+    Neighbors are read in shells j = 1, 2-3, 4-7, 8-15, ... Where points are uniform around each point, the steps
     j log(r_(j+1) / r_j) are independent and exponential with mean 1 / d for every j, so each shell has its own
     maximum-likelihood estimate, independent of the others. Each is corrected as by `calibrate`, for a ball and for a
     Gaussian, and the logarithms b_s and g_s of the results are fitted by
@@ -109,21 +110,21 @@ def fit_scales(graph: NeighborGraph, n_features: int | None = None, *, seed: int
     with the square of the scale (the expansion behind GeoMLE: Gomtsyan et al. 2019, arXiv:1904.06151): either 0, or,
     with odds 1 to 20 before the data speak, normal around 0 with standard deviation 0.3. The two answers are
     averaged by their posterior probabilities. Errors are independent: the sampling variance of independent points,
-    doubled because neighbours share neighbours, and 1 % for other shapes. An extrapolation is trusted to half of its
+    doubled because neighbors share neighbors, and 1 % for other shapes. An extrapolation is trusted to half of its
     length. Cubes and spheres, beyond ball and Gaussian, are allowed for in the standard error by half the largest
     distance between those two at the smallest scale. While residuals fit worse than 1 in 100, the largest shell is
     left out, down to two: far from scale 0, a spiral meets its next turn.
 
     Args:
-        graph: as for `calibrated_dimension`.
-        n_features: an upper limit.
-        seed: of the simulation.
+        graph: neighbor graph, read with all its neighbors; `SCALE_NEIGHBORS` of them are best.
+        n_features: number of features of the points, an upper limit.
+        seed: seed of the simulation.
 
     Raises:
-        InputError: as `calibrated_dimension`.
+        InputError: if there are fewer than 3 neighbors, or every point's neighbors are equally far away.
     """
     if len(_shell_edges(graph.k)) <= _FEWEST_SHELLS:
-        raise InputError(f"the graph has {graph.k} neighbours; a fit to several scales needs at least 3")
+        raise InputError(f"the graph has {graph.k} neighbors; a fit to several scales needs at least 3")
     check_sizes(graph.n_points, graph.k)
     estimates = _shell_estimates(graph.distances)
     tables = {
@@ -158,7 +159,7 @@ def fit_scales(graph: NeighborGraph, n_features: int | None = None, *, seed: int
 def _fit(
     log_ball: np.ndarray, to_gaussian: np.ndarray, squared_scales: np.ndarray, variances: np.ndarray
 ) -> tuple[float, float, float, int]:
-    """Log dimension, its standard error, the probability of a slope, the number of shells used."""
+    """Fit log dimension, its standard error, the probability of a slope, and the number of shells used."""
     for n_used in range(len(log_ball), _FEWEST_SHELLS - 1, -1):
         shape, scale = to_gaussian[:n_used], squared_scales[:n_used]
         observed = log_ball[:n_used] + _FAMILY_MEAN * shape
@@ -187,7 +188,7 @@ class _WeightedMean:
 
 
 def _weighted_mean(observed: np.ndarray, covariance: np.ndarray) -> _WeightedMean:
-    """The common mean of correlated observations; its evidence, up to a constant, under a flat prior."""
+    """Average correlated observations; the evidence is up to a constant, under a flat prior."""
     inverse = np.linalg.inv(covariance)
     weight = inverse.sum()
     mean = inverse.sum(axis=0) @ observed / weight
@@ -199,7 +200,7 @@ def _weighted_mean(observed: np.ndarray, covariance: np.ndarray) -> _WeightedMea
 
 
 def _shell_edges(k: int) -> list[int]:
-    """1, 2, 4, 8, ... and k; the last shell is never less than half as wide as the doubling asks."""
+    """List the edges 1, 2, 4, 8, ... and k; the last shell is at least half as wide as doubling makes it."""
     edges = [1]
     while edges[-1] * 3 <= k:
         edges.append(edges[-1] * 2)
@@ -211,17 +212,17 @@ def _shells(values: np.ndarray, edges: list[int]) -> np.ndarray:
 
 
 def _shell_estimates(distances: np.ndarray) -> np.ndarray:
-    """(n_shells,) maximum-likelihood dimension of each shell of neighbours, from distances (n_points, k)."""
+    """Estimate the (n_shells,) maximum-likelihood dimension of each shell, from distances (n_points, k)."""
     k = distances.shape[1]
     steps = np.diff(np.log(distances), axis=1).mean(axis=0) * np.arange(1, k)
     spreads = _shells(steps, _shell_edges(k))
     if not (spreads > 0).all():
-        raise InputError("every point's neighbours are equally far away at some scale, as on a grid")
+        raise InputError("every point's neighbors are equally far away at some scale, as on a grid")
     return 1 / spreads
 
 
 def _squared_scales(distances: np.ndarray) -> np.ndarray:
-    """(n_shells,) squared geometric mean distance of each shell's neighbours, 1 for the first."""
+    """Compute the (n_shells,) squared geometric mean distance of each shell's neighbors, 1 for the first."""
     mean_logs = np.log(distances).mean(axis=0)
     edges = _shell_edges(len(mean_logs))
     scales = np.array([mean_logs[low - 1 : high].mean() for low, high in pairwise(edges)])
@@ -231,5 +232,5 @@ def _squared_scales(distances: np.ndarray) -> np.ndarray:
 @lru_cache(maxsize=64)
 def _calibrate_shells(n_points: int, k: int, family: Family, seed: int) -> list[Calibration]:
     edges = _shell_edges(k)
-    names = [f"neighbours {low} to {high}" for low, high in pairwise(edges)]
+    names = [f"neighbors {low} to {high}" for low, high in pairwise(edges)]
     return tabulate(names, _shell_estimates, n_points, k, family, seed)

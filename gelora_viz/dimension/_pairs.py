@@ -1,4 +1,4 @@
-"""Estimators that look at all pairs of points: as dear as another neighbour search, or more."""
+"""Estimators that look at all pairs of points: as expensive as another neighbor search, or more."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from itertools import combinations_with_replacement
 import numpy as np
 from scipy.special import lambertw
 
-from gelora_viz.dimension.graph import NeighborGraph
-from gelora_viz.dimension.search import ROUNDING, centred_in_single, exact_distances
+from gelora_viz.dimension._graph import NeighborGraph
+from gelora_viz.dimension._search import ROUNDING, centered_in_single, exact_distances
 from gelora_viz.errors import InputError
 
 _BLOCK = 1024
@@ -17,18 +17,18 @@ _FISHER_CONDITION = 10.0
 _FISHER_MARGINS = np.arange(0.6, 1.0, 0.02)
 """Margins alpha at which separability is measured, as in the reference implementation."""
 _FISHER_CHOSEN = 0.9
-"""Of the largest margin at which some point is not separable: where FisherS reads its estimate."""
+"""FisherS reads its estimate at this fraction of the largest margin at which some point is not separable."""
 
 
 def corrint(graph: NeighborGraph, points: np.ndarray) -> float:
     """Correlation dimension between two radii: slope of log C(r) on log r, C the share of pairs closer than r.
 
-    The radii are the median distances to the (k/2)-th and k-th neighbour. Grassberger & Procaccia 1983,
+    The radii are the median distances to the (k/2)-th and k-th neighbor. Grassberger & Procaccia 1983,
     doi:10.1016/0167-2789(83)90298-1; radii as in scikit-dimension.
     """
     radii = np.median(graph.distances[:, [graph.k // 2 - 1, graph.k - 1]], axis=0)
     if radii[0] == radii[1]:
-        raise InputError("the median distances to the (k/2)-th and k-th neighbour are equal; choose a larger k")
+        raise InputError("the median distances to the (k/2)-th and k-th neighbor are equal; choose a larger k")
     inner, outer = _pairs_within(points, radii)
     if inner == 0:
         raise InputError(f"no two points are closer than {radii[0]:g}; choose a larger k")
@@ -36,11 +36,11 @@ def corrint(graph: NeighborGraph, points: np.ndarray) -> float:
 
 
 def _pairs_within(points: np.ndarray, radii: np.ndarray) -> np.ndarray:
-    """How many pairs of points are strictly closer than each radius; exact, half of the matrix product.
+    """Count the pairs of points strictly closer than each radius, exactly, from half of the matrix product.
 
     Where rounding of the product could have moved a pair across a radius, coordinates decide.
     """
-    single, unit = centred_in_single(points)
+    single, unit = centered_in_single(points)
     squares = np.einsum("ij,ij->i", single, single)
     norms, rounding = np.sqrt(squares), ROUNDING * np.sqrt(points.shape[1])
     counts = np.zeros(len(radii), dtype=np.int64)
@@ -61,7 +61,7 @@ def _pairs_within(points: np.ndarray, radii: np.ndarray) -> np.ndarray:
     return counts
 
 
-def fishers(_graph: NeighborGraph, points: np.ndarray) -> float:
+def fishers(points: np.ndarray) -> float:
     """FisherS: the dimension of the sphere on which points are as often linearly inseparable as these.
 
     NaN where every point is separable at every margin, as in high dimensions with few points. Albergante, Bac &
@@ -87,9 +87,9 @@ def fishers(_graph: NeighborGraph, points: np.ndarray) -> float:
 
 
 def _on_sphere(points: np.ndarray) -> np.ndarray:
-    """Points on their main principal directions, whitened, each point then scaled to length 1."""
-    centred = points - points.mean(axis=0, dtype=np.float64)
-    variances, directions = np.linalg.eigh(centred.T @ centred)
+    """Project points onto their main principal directions, whiten them, and scale each to length 1."""
+    centered = points - points.mean(axis=0, dtype=np.float64)
+    variances, directions = np.linalg.eigh(centered.T @ centered)
     main = variances > variances[-1] / _FISHER_CONDITION
-    kept = centred @ (directions[:, main] / np.sqrt(variances[main]))
+    kept = centered @ (directions[:, main] / np.sqrt(variances[main]))
     return kept / np.linalg.norm(kept, axis=1, keepdims=True)

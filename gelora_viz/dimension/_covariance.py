@@ -10,19 +10,21 @@ import numpy as np
 RATIO_VARIANCE = 0.95
 """Share of the variance that "ratio" keeps. (scikit-dimension's default of 0.05 keeps 5 %.)"""
 _FAN_SIGNAL, _FAN_GAP, _FAN_VARIANCE = 0.95, 10.0, 0.8
-"""The constants of Fan et al. 2010: variance that is signal, a large gap, and the variance that is enough."""
+"""Constants of Fan et al. 2010: share of variance that is signal, a large gap, share of variance to explain."""
 
+N_SPLITS_EXPENSIVE = 6
+"""Splits where each one costs as much as a search: coordinates are read, or a covariance of over 1,024 features."""
+_WIDE = 1024
 _ROWS = 8192
 
 
-def eigenvalues_of(points: np.ndarray) -> np.ndarray:
-    """Covariance eigenvalues, descending, of points (n_points, n_features); at most n_points - 1 of them."""
-    moment, total = moments(points, points.mean(axis=0, dtype=np.float64))
-    return eigenvalues(moment, total, len(points))
+def affordable_splits(n_splits: int, n_features: int) -> int:
+    """Count the splits for which eigenvalues of both halves are affordable."""
+    return n_splits if n_features <= _WIDE else min(n_splits, N_SPLITS_EXPENSIVE)
 
 
 def moments(points: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sum of x x^T and sum of x over points about this mean, in float64, a block of rows at a time."""
+    """Sum x x^T and x over points about this mean, in float64, a block of rows at a time."""
     n_features = points.shape[1]
     moment, total = np.zeros((n_features, n_features)), np.zeros(n_features)
     for start in range(0, len(points), _ROWS):
@@ -33,7 +35,7 @@ def moments(points: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def eigenvalues(moment: np.ndarray, total: np.ndarray, n_points: int) -> np.ndarray:
-    """Of the covariance of points with this second moment (sum of x x^T) and this sum; n - 1 at most are not 0."""
+    """Compute covariance eigenvalues, at most n - 1, from the sums of x x^T and of x over the points."""
     mean = total / n_points
     values = np.linalg.eigvalsh(moment / n_points - np.outer(mean, mean))[::-1]
     return np.clip(values[: n_points - 1], 0.0, None)
@@ -68,7 +70,7 @@ def lpca_ratio(eigenvalues: np.ndarray) -> float:
 
 
 def lpca_fan(eigenvalues: np.ndarray) -> float:
-    """The first direction after which a gap exceeds 10, or 80 % of the variance above the noise is explained.
+    """Fewest directions before a gap that exceeds 10, or that explain 80 % of the variance above the noise.
 
     Noise is the mean eigenvalue beyond the first 95 % of the variance. Fan, Gu, Qiao & Zhang 2010, arXiv:1002.2050.
     """

@@ -1,0 +1,60 @@
+"""Checks of points and arguments, made before any neighbor is searched."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from gelora_viz._checks import check_whole
+from gelora_viz.activations import Activations
+from gelora_viz.dimension._estimator import Estimator, most_neighbors
+from gelora_viz.dimension._graph import as_array, check_finite
+from gelora_viz.errors import InputError
+
+DEFAULT_K = 20
+"""Neighbors of MLE, as in scikit-dimension."""
+_FEWEST_TEXTS = 10
+"""With fewer texts, splits into halves repeat each other and show nothing."""
+_FEW_TEXTS = 50
+
+
+@contextmanager
+def naming_layer(layer: str) -> Iterator[None]:
+    """Name the layer in errors about its points."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"layer {layer!r}: {error}") from error
+
+
+def check_enough_points(n_points: int, n_texts: int, chosen: Sequence[Estimator], k: int) -> None:
+    """Raise `InputError` where there are too few points or texts, or k is not a whole number of at least 3."""
+    check_whole(k, "k", at_least=3)  # fewer are too few for MLE and the like
+    needed = most_neighbors(chosen, k)
+    enough = 2 * needed + 3  # each half needs more points than neighbors
+    if n_points < enough:
+        raise InputError(
+            f"{n_points} points are too few for {needed} neighbors with an interval; give at least {enough} texts, "
+            "or a smaller k"
+        )
+    if n_texts < _FEWEST_TEXTS:
+        raise InputError(f"{n_texts} texts are too few for an interval; give at least {_FEWEST_TEXTS}")
+
+
+def check_points(activations: Activations, chosen: Sequence[Estimator], k: int) -> None:
+    """Refuse what can be refused before the first graph is built; warn where there are few texts."""
+    n_points, n_texts = activations.n_points, activations.provenance["text"].nunique()
+    check_enough_points(n_points, n_texts, chosen, k)
+    for layer in activations:
+        points = as_array(activations[layer])
+        check_finite(points, name=f"the points of layer {layer!r}")
+        if (points == points[0]).all():
+            raise InputError(
+                f"all {n_points} points of layer {layer!r} are equal, so they have no dimension; check the texts"
+            )
+    if n_texts < _FEW_TEXTS:
+        warnings.warn(
+            f"only {n_texts} texts: intervals are wide and only roughly right; give a few hundred texts",
+            stacklevel=3,
+        )
