@@ -27,37 +27,26 @@ from gelora_viz import (
     launch,
     load_model,
     load_texts,
+    plots,
 )
 from gelora_viz.errors import SourceError
-from gelora_viz.plots import (
-    Drawing,
-    Panel,
-    Series,
-    describe_comparison,
-    describe_dimensions,
-    describe_estimators,
-    describe_rank_growth,
-    describe_rank_profile,
-    describe_scaling,
-    save_paper_figure,
-)
-from gelora_viz.plots.description import style_number
+from gelora_viz.plots import Drawing, Series, Subplot, style_number
 
 PICTURES = Path(__file__).parent / "pictures"
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 
 
-def describe_costs() -> Drawing:
-    """Seconds of the graph and of the whole analysis, one panel for each quantity that grows."""
+def draw_costs() -> Drawing:
+    """Seconds of the graph and of the whole analysis, one subplot for each quantity that grows."""
     table = pd.read_csv(RESULTS / "cost_profile.csv", comment="#")
-    panels = []
+    subplots = []
     for axis, rows in table.groupby("axis", sort=False):
         positions = tuple(math.log2(value) for value in rows["value"])
-        panels.append(
-            Panel(
+        subplots.append(
+            Subplot(
                 title="",
                 x_label=str(axis).capitalize(),
-                y_label="Seconds" if len(panels) % 2 == 0 else "",
+                y_label="Seconds" if len(subplots) % 2 == 0 else "",
                 series=tuple(
                     Series("line", positions, tuple(rows[column]), label, style_number(index))
                     for index, (column, label) in enumerate(
@@ -69,16 +58,16 @@ def describe_costs() -> Drawing:
                 log_y=True,
             )
         )
-    return Drawing("What an analysis costs as it grows", tuple(panels), columns=2)
+    return Drawing("What an analysis costs as it grows", tuple(subplots), columns=2)
 
 
-def describe_ablation() -> Drawing:
+def draw_ablation() -> Drawing:
     """Accuracy and effective rank against trained parameters: means over seeds, whiskers from worst to best."""
     table = pd.read_csv(RESULTS / "genlora_ablation.csv", comment="#")
     table = table[table["chosen"]]
     kinds = {"LoRA": "lora-", "GenLoRA, fixed grid": "grid-", "GenLoRA, own RBFs": "full-"}
     ticks = [10_000.0, 20_000.0, 40_000.0, 80_000.0]
-    panels = []
+    subplots = []
     for column, label in (("accuracy", "Accuracy"), ("entropy_rank", "Mean effective rank")):
         series = []
         for index, (kind, prefix) in enumerate(kinds.items()):
@@ -96,8 +85,8 @@ def describe_ablation() -> Drawing:
                     details=tuple(str(method) for method in found.index),
                 )
             )
-        panels.append(
-            Panel(
+        subplots.append(
+            Subplot(
                 title="",
                 x_label="Trained parameters",
                 y_label=label,
@@ -107,10 +96,10 @@ def describe_ablation() -> Drawing:
                 y_from_zero=column == "entropy_rank",
             )
         )
-    return Drawing("GenLoRA in our reconstruction, and LoRA", tuple(panels), columns=2)
+    return Drawing("GenLoRA in our reconstruction, and LoRA", tuple(subplots), columns=2)
 
 
-def describe_decoder() -> Drawing | None:
+def draw_decoder() -> Drawing | None:
     """SmolLM2-135M on 300 texts, last tokens and token clouds; None where it has not been fetched."""
     try:
         model, tokenizer, _ = load_model("smollm2")
@@ -121,23 +110,25 @@ def describe_decoder() -> Drawing | None:
     profiles = {}
     for pooling in ("last", "tokens"):
         profiles[pooling] = estimate_dimension(capture(model, tokenizer, texts, pooling=pooling), ["twonn", "mle"])
-    return describe_dimensions(profiles)
+    return plots.dimensions(profiles)
 
 
-def describe_all_estimators() -> Drawing:
+def draw_all_estimators() -> Drawing:
     """All estimators that need no further package, on the mean-pooled texts of notebook 02."""
     model, tokenizer, _ = load_model("minilm")
     texts = load_texts("icd10cm", max_texts=1500, seed=0).texts("train")
-    return describe_estimators(estimate_dimension(capture(model, tokenizer, texts, pooling="mean", seed=0), "all"))
+    return plots.estimator_heatmap(
+        estimate_dimension(capture(model, tokenizer, texts, pooling="mean", seed=0), "all")
+    )
 
 
-def describe_growth() -> Drawing:
+def draw_growth() -> Drawing:
     """Effective ranks of LoRA r = 8 over a training of 150 steps on the default task, seed 0."""
     adapter = LoraConfig(r=8, lora_alpha=16, target_modules=["query", "value"])
     with tempfile.TemporaryDirectory() as folder:
         run = launch(RunSpec("growth", adapter, steps=150, spectra_every=10), run_dir=Path(folder) / "growth").wait()
         run.result()  # says why, where it failed
-        return describe_rank_growth(SpectrumHistory.load(run.path / "spectra.json"))
+        return plots.rank_growth(SpectrumHistory.load(run.path / "spectra.json"))
 
 
 def of_study(folder: str) -> dict[str, Callable[[], Drawing | None]]:
@@ -146,26 +137,24 @@ def of_study(folder: str) -> dict[str, Callable[[], Drawing | None]]:
 
     def rank_profile() -> Drawing:
         spectrum = next(result.spectrum for result in study.results() if result.spec.name == "gelora")
-        return describe_rank_profile(
+        return plots.rank_profile(
             study.profiles()["tokens"], study.plan("gelora"), spectrum, estimators=["twonn", "mle"]
         )
 
     return {
         "rank_profile": rank_profile,
-        "dimensions": lambda: describe_dimensions(study.profiles()),
-        "scaling": lambda: describe_scaling(
-            dimension_scaling(Activations.load(study.path / "activations" / "tokens"))
-        ),
-        "comparison": lambda: describe_comparison(study.tabulate_results()),
+        "dimensions": lambda: plots.dimensions(study.profiles()),
+        "scaling": lambda: plots.scaling(dimension_scaling(Activations.load(study.path / "activations" / "tokens"))),
+        "comparison": lambda: plots.comparison(study.tabulate_results()),
     }
 
 
 OTHERS: dict[str, Callable[[], Drawing | None]] = {
-    "cost": describe_costs,
-    "estimators": describe_all_estimators,
-    "genlora_ablation": describe_ablation,
-    "rank_growth": describe_growth,
-    "smollm2": describe_decoder,
+    "cost": draw_costs,
+    "estimators": draw_all_estimators,
+    "genlora_ablation": draw_ablation,
+    "rank_growth": draw_growth,
+    "smollm2": draw_decoder,
 }
 """Name -> what draws it, from benchmarks/results or from a run of its own; None where something is not here."""
 
@@ -180,7 +169,7 @@ def main(*words: str) -> None:
     for name in chosen:
         found = drawing[name]()
         if found is not None:
-            save_paper_figure(found, PICTURES / f"{name}.png", venue="icml2026", width="text")
+            found.save(PICTURES / f"{name}.png", venue="icml2026", width="text")
 
 
 if __name__ == "__main__":

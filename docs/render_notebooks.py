@@ -22,16 +22,18 @@ from nbconvert import MarkdownExporter
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 PAGES = Path(__file__).parent / "notebooks"
 STATIC = """
-import gelora_viz.plots
-import gelora_viz.study.report  # whose page stays interactive
-from gelora_viz.widgets import Panel, Snapshot
+from gelora_viz.plots import Drawing
+from gelora_viz.widgets import Panel
 
 def show_snapshot(panel, **_):
     if hasattr(panel, "wait"):
         panel.wait()
     return {"text/html": panel.snapshot()._repr_html_(), "text/plain": repr(panel)}
 
-gelora_viz.plots.to_plotly = Snapshot
+def show_drawing(drawing, **_):
+    return {"text/html": drawing.to_svg(), "text/plain": repr(drawing)}
+
+Drawing._repr_mimebundle_ = show_drawing
 Panel._repr_mimebundle_ = show_snapshot
 """
 TIMEOUT = 1200

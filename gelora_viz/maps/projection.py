@@ -17,7 +17,6 @@ from safetensors.numpy import save
 from gelora_viz._results import write_bytes
 from gelora_viz._version import __version__
 from gelora_viz.errors import StudyError
-from gelora_viz.plots import describe_umap, to_svg
 
 _KIND = "projection"
 _SCHEMA_VERSION = 1
@@ -81,7 +80,9 @@ class Projection:
         return f"Projection({self.layer!r}: {len(self.frame):,} points, {self.n_components} components)"
 
     def _repr_html_(self) -> str:
-        return to_svg(describe_umap(self))
+        from gelora_viz.plots import umap  # a later room, only when the map is looked at
+
+        return umap(self).to_svg()
 
 
 def make_frame(coordinates: np.ndarray, points: np.ndarray, texts: Any, tokens: Any) -> pd.DataFrame:  # noqa: ANN401

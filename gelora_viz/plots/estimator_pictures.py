@@ -1,4 +1,4 @@
-"""A picture of many estimators at once: a table of coloured cells, estimator by layer."""
+"""A picture of many estimators at once: a table of colored cells, estimator by layer."""
 
 from __future__ import annotations
 
@@ -9,44 +9,50 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gelora_viz.plots.description import Cells, Drawing, Panel
+from gelora_viz.dimension import DimensionProfile
+from gelora_viz.plots.arguments import check_kind
+from gelora_viz.plots.drawing import Drawing, Subplot
 from gelora_viz.plots.frames import floats, require_columns
 from gelora_viz.plots.layer_pictures import PROFILE_COLUMNS, depth_axis, stack_name
 from gelora_viz.plots.looks import estimator_title
-from gelora_viz.plots.results import Profile
+from gelora_viz.plots.marks import Cells
 
 CAPTION = (
-    "Intrinsic dimension by estimator and layer, with two digits. Colours are on a logarithmic scale. The estimator "
-    "that reads lowest stands at the top. Rows whose colours change alike agree on the layers, whatever their "
+    "Intrinsic dimension by estimator and layer, with two digits. Colors are on a logarithmic scale. The estimator "
+    "with the lowest values is at the top. Rows whose colors change alike agree on the layers, whatever their "
     "values. Intervals are not drawn."
 )
 
 
-def describe_estimators(profile: Profile) -> Drawing:
-    """How far estimators agree, layer by layer: a heat map that has room for all of them, and for 96 layers.
+def estimator_heatmap(profile: DimensionProfile) -> Drawing:
+    """How far any number of estimators agree, layer by layer: a heat map with room for all of them and for 96 layers.
 
     One column per depth (0 the embeddings, i the output of block i), one row per estimator, in the order of their
-    median over all layers. An encoder-decoder model has one panel per stack. Lines with intervals, for a few
-    estimators, are `describe_dimensions`.
+    median over all layers. An encoder-decoder model has one subplot per stack. For lines with intervals of a few
+    estimators, see `dimensions`.
 
     Args:
-        profile: the dimension profile.
+        profile: dimensions by any number of estimators, such as with `estimators="all"`.
+
+    Returns:
+        The drawing.
 
     Raises:
-        InputError: if the profile lacks a column or has no rows.
+        InputError: if this is no dimension profile, or one without rows.
     """
+    check_kind(profile, DimensionProfile, "estimator_heatmap")
     frame = profile.frame
     require_columns(frame, PROFILE_COLUMNS, "dimension profile")
     frame = frame.assign(dimension=frame["dimension"].where(frame["dimension"] > 0))  # a logarithm knows no zero
     order = list(frame.groupby("estimator", sort=False)["dimension"].median().sort_values(kind="stable").index)
     low, high = _ends(frame["dimension"])
     stacks = list(frame["stack"].unique())
-    panels = []
+    subplots = []
     for stack in stacks:
         of_stack = frame[frame["stack"] == stack]
         cells = _cells(of_stack, order, low, high)
-        panels.append(
-            Panel(
+        subplots.append(
+            Subplot(
                 title=stack_name(stack) if len(stacks) > 1 else "",
                 y_label="",
                 series=(),
@@ -56,9 +62,9 @@ def describe_estimators(profile: Profile) -> Drawing:
         )
     return Drawing(
         "Intrinsic dimension by estimator and layer",
-        tuple(panels),
+        tuple(subplots),
         f"Pooling: {profile.pooling}, {_say_points(frame['n_points'])} points a layer. {CAPTION}",
-        columns=len(panels),
+        columns=len(subplots),
     )
 
 
@@ -90,7 +96,7 @@ def _say_points(counts: pd.Series) -> str:
 
 
 def _ends(values: pd.Series) -> tuple[float, float]:
-    """The ends of the scale of colours; a scale has to have a length."""
+    """The ends of the color scale, which differ even where all values are equal."""
     known = values[np.isfinite(values)]
     low, high = (float(known.min()), float(known.max())) if len(known) else (1.0, 1.0)
     return (low, high) if high > low else (low / 2, low * 2)

@@ -22,5 +22,5 @@ def require_columns(frame: pd.DataFrame, columns: Iterable[str], what: str) -> N
 
 
 def floats(values: Iterable[float | None]) -> tuple[float, ...]:
-    """A column as a series holds it; None, as a column of unknown values has it once saved and loaded, is NaN."""
+    """Values as a series holds them; None, which stands for an unknown value in a loaded frame, becomes NaN."""
     return tuple(math.nan if value is None else float(value) for value in values)

@@ -6,17 +6,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gelora_viz.errors import InputError
-from gelora_viz.plots.description import GREY, LEVEL, MARKERS, VERMILLION, Drawing, Panel, Series, Style
+from gelora_viz.plots.arguments import check_kind
+from gelora_viz.plots.drawing import Drawing, Subplot
 from gelora_viz.plots.frames import floats, require_columns
 from gelora_viz.plots.layer_pictures import depth_axis, stack_name
 from gelora_viz.plots.looks import estimator_title, interval_caption
+from gelora_viz.plots.marks import GREY, LEVEL, MARKERS, VERMILLION, Series, Style
 from gelora_viz.plots.spectrum_pictures import DEPTH_STYLES, columns_for, kinds_of_matrices, spread
+from gelora_viz.spectra import DimensionHistory, SpectrumHistory
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from gelora_viz.plots.results import DepthHistory, Tabled
-
 
 THIRDS = ("Early layers", "Middle layers", "Late layers")
 ASSIGNED_STYLE = Style(GREY, "dot", "x")
@@ -25,46 +25,50 @@ STEP_COLORS = ("#9ecae1", "#6baed6", "#4292c6", "#2171b5", "#08306b")
 MOST_STEPS = len(STEP_COLORS)
 NO_CHANGE_STYLE = Style(GREY, marker=LEVEL)
 FARTHEST_LEVEL = 2.5
-"""An assigned rank further above the highest effective rank than this would press the lines flat."""
+"""Beyond this multiple of the highest effective rank, a level at the assigned rank would flatten the lines."""
 
 
-def describe_rank_growth(history: Tabled) -> Drawing:
-    """How the effective rank of the updates grew over the steps of a training.
+def rank_growth(history: SpectrumHistory) -> Drawing:
+    """How the effective rank of the updates grew over the steps of a training, one subplot per kind of matrix.
 
-    One panel per kind of matrix (query, value ...). Each line is the mean entropy rank of a third of the layers,
-    its band runs from the smallest to the largest; of fewer than three layers there is one line. The assigned rank is
-    in the panel's title, and drawn as a level where it is not far above everything else. In the first steps an update
-    is small and goes in many directions, so its rank may start high and fall; the frame's norm says how much it is.
+    Each line is the mean entropy rank of a third of the layers, its band runs from the smallest to the largest; fewer
+    than three layers have one line. The assigned rank is in the subplot's title, and drawn as a level where it is not
+    far above everything else. In the first steps an update is small and goes in many directions, so its rank may
+    start high and fall; the frame's norm says how large it is.
 
     Args:
-        history: a `SpectrumHistory`.
+        history: spectra of an adapter's updates by step.
+
+    Returns:
+        The drawing.
 
     Raises:
-        InputError: if nothing was recorded, or the frame lacks a column.
+        InputError: if this is no `SpectrumHistory`, or nothing was recorded.
 
     References:
         Roy and Vetterli 2007, The effective rank: the exponential of the entropy of the singular values' shares.
     """
+    check_kind(history, SpectrumHistory, "rank_growth")
     frame = history.frame
     require_columns(frame, ("step", "module", "rank", "entropy_rank"), "spectrum history")
     kinds = kinds_of_matrices(dict.fromkeys(frame["module"]))
     columns = columns_for(len(kinds))
-    panels = [
-        _growth_panel(frame, kind, modules, first=place % columns == 0)
+    subplots = [
+        _growth_subplot(frame, kind, modules, first=place % columns == 0)
         for place, (kind, modules) in enumerate(kinds.items())
     ]
-    highest = max(high for panel in panels for series in panel.series for high in series.high or ())
-    panels = [replace(panel, y_range=(0.0, 1.06 * highest or 1.0)) for panel in panels]
+    highest = max(high for subplot in subplots for series in subplot.series for high in series.high or ())
+    subplots = [replace(subplot, y_range=(0.0, 1.06 * highest or 1.0)) for subplot in subplots]
     return Drawing(
         "Effective rank over training",
-        tuple(panels),
+        tuple(subplots),
         "Entropy ranks: lines are means over layers, bands run from the smallest to the largest.",
         columns=columns,
         shared_x=True,
     )
 
 
-def describe_dimension_history(history: DepthHistory, estimator: str = "twonn") -> Drawing:
+def dimension_history(history: DimensionHistory, estimator: str = "twonn") -> Drawing:
     """How the intrinsic dimension of the hidden states moved while a model trained.
 
     Above, the dimension over depth, one line per recorded step from light to dark; of more than five steps the first,
@@ -72,12 +76,16 @@ def describe_dimension_history(history: DepthHistory, estimator: str = "twonn") 
     paired, because the same texts stand behind both, and so is narrower than the bands above suggest.
 
     Args:
-        history: a `DimensionHistory`.
+        history: dimension profiles by step.
         estimator: one of those recorded.
 
+    Returns:
+        The drawing.
+
     Raises:
-        InputError: if nothing was recorded, or not by this estimator, or the frame lacks a column.
+        InputError: if this is no `DimensionHistory`, or nothing was recorded, or not by this estimator.
     """
+    check_kind(history, DimensionHistory, "dimension_history")
     frame = history.frame
     columns = ("step", "layer", "stack", "depth", "estimator", "dimension", "ci_low", "ci_high")
     require_columns(frame, columns, "dimension history")
@@ -89,15 +97,15 @@ def describe_dimension_history(history: DepthHistory, estimator: str = "twonn") 
     steps = spread(recorded, MOST_STEPS)
     stacks = list(dict.fromkeys(frame["stack"]))
     upper = [
-        _depth_panel(frame[frame["stack"] == stack], steps, estimator, first=place == 0, n_columns=len(stacks))
+        _depth_subplot(frame[frame["stack"] == stack], steps, estimator, first=place == 0, n_columns=len(stacks))
         for place, stack in enumerate(stacks)
     ]
-    lower: list[Panel] = []
+    lower: list[Subplot] = []
     if len(recorded) > 1:
         changes = history.changes(estimator)
         changes = changes[changes["step"] == recorded[-1]]
         lower = [
-            _change_panel(changes[changes["stack"] == stack], recorded, first=place == 0, n_columns=len(stacks))
+            _change_subplot(changes[changes["stack"] == stack], recorded, first=place == 0, n_columns=len(stacks))
             for place, stack in enumerate(stacks)
         ]
     return Drawing(
@@ -110,7 +118,7 @@ def describe_dimension_history(history: DepthHistory, estimator: str = "twonn") 
     )
 
 
-def _growth_panel(frame: pd.DataFrame, kind: str, modules: list[str], *, first: bool) -> Panel:
+def _growth_subplot(frame: pd.DataFrame, kind: str, modules: list[str], *, first: bool) -> Subplot:
     rows = frame[frame["module"].isin(modules)]
     assigned = rows["rank"].astype(float)
     known = bool(assigned.notna().any())
@@ -127,7 +135,7 @@ def _growth_panel(frame: pd.DataFrame, kind: str, modules: list[str], *, first: 
     else:
         for label, style, part in zip(THIRDS, DEPTH_STYLES, _thirds(modules), strict=True):
             series.append(_over_steps(rows[rows["module"].isin(part)], "entropy_rank", label, style))
-    return Panel(
+    return Subplot(
         title=f"{kind} (rank {ranks})" if known else kind,
         x_label="Step",
         y_label="Effective rank" if first else "",
@@ -154,7 +162,7 @@ def _over_steps(rows: pd.DataFrame, column: str, label: str, style: Style) -> Se
     )
 
 
-def _depth_panel(frame: pd.DataFrame, steps: list[int], estimator: str, *, first: bool, n_columns: int) -> Panel:
+def _depth_subplot(frame: pd.DataFrame, steps: list[int], estimator: str, *, first: bool, n_columns: int) -> Subplot:
     """Dimension over depth, one line per step; bands for the first and the last alone, so that they can be seen."""
     series = []
     for number, step in enumerate(steps):
@@ -173,7 +181,7 @@ def _depth_panel(frame: pd.DataFrame, steps: list[int], estimator: str, *, first
             )
         )
     depths = list(frame["depth"])
-    return Panel(
+    return Subplot(
         title=stack_name(frame["stack"].iloc[0]),
         y_label=f"Dimension ({estimator_title(estimator)})" if first else "",
         series=tuple(series),
@@ -182,7 +190,7 @@ def _depth_panel(frame: pd.DataFrame, steps: list[int], estimator: str, *, first
     )
 
 
-def _change_panel(changes: pd.DataFrame, recorded: list[int], *, first: bool, n_columns: int) -> Panel:
+def _change_subplot(changes: pd.DataFrame, recorded: list[int], *, first: bool, n_columns: int) -> Subplot:
     """How far each layer is from where it began, with the level of no change."""
     rows = changes.sort_values("depth")
     depths = list(rows["depth"])
@@ -197,7 +205,7 @@ def _change_panel(changes: pd.DataFrame, recorded: list[int], *, first: bool, n_
         details=tuple(f"{layer}, step {recorded[-1]}" for layer in rows["layer"]),
     )
     none = Series("markers", moved.x, (0.0,) * len(depths), "No change", NO_CHANGE_STYLE, details=moved.details)
-    return Panel(
+    return Subplot(
         title="",
         y_label=f"Change since step {recorded[0]}" if first else "",
         series=(none, moved),
@@ -206,7 +214,7 @@ def _change_panel(changes: pd.DataFrame, recorded: list[int], *, first: bool, n_
 
 
 def _thirds(modules: list[str]) -> list[list[str]]:
-    """Early, middle and late; where they do not divide, the middle has more."""
+    """Early, middle and late; the first and the last third are of one size."""
     ends = len(modules) // 3 + (len(modules) % 3 == 2)
     return [modules[:ends], modules[ends : len(modules) - ends], modules[len(modules) - ends :]]
 

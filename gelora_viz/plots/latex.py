@@ -28,14 +28,14 @@ UNKNOWN = "--"
 
 
 def escape_latex(text: str) -> str:
-    """The same text where LaTeX reads source: nothing in it is a command, a comment or mathematics."""
+    """The text as LaTeX source, in which nothing is a command, a comment or mathematics."""
     return "".join(ESCAPES.get(character, character) for character in text)
 
 
 def latex_table(
     frame: pd.DataFrame, *, caption: str, label: str, bold: Mapping[str, Sequence[bool]] | None = None
 ) -> str:
-    r"""A result frame as a LaTeX table, for a document that loads `booktabs`.
+    r"""A result's frame as a LaTeX table, for a document that loads `booktabs`.
 
     An interval joins its value in one cell, "0.871 [0.852, 0.888]": ci_low and ci_high the column before them (a
     standard error in between stays a column of its own), x_low and x_high the column x. Numbers of a column share
@@ -65,7 +65,9 @@ def latex_table(
         raise InputError(f"label {label!r} has characters that LaTeX would not take; use letters, digits and ':._-'")
     for name, cells in (bold or {}).items():
         if name not in frame or len(cells) != len(frame):
-            raise InputError(f"bold has {len(cells)} cells for {name!r}; give one for each row of a column there is")
+            raise InputError(
+                f"bold has {len(cells)} cells for {name!r}; give one cell per row, for a column of the frame"
+            )
     columns = list(_columns(frame, bold or {}))
     rows = zip(*(cells for _, _, cells in columns), strict=True)
     return "\n".join(
@@ -123,7 +125,7 @@ def _intervals(names: list[str]) -> dict[str, tuple[str, str]]:
 
 
 def _decimals(values: list[object]) -> int:
-    """Three digits or so for the largest number of a column; none where all are whole."""
+    """How many decimals give the largest number of a column about three digits; none where all are whole."""
     sizes = [abs(float(value)) for value in values if isinstance(value, Real) and math.isfinite(value)]
     if not sizes or all(isinstance(value, Integral) for value in values):
         return 0

@@ -7,15 +7,18 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from gelora_viz.dimension import DimensionProfile
 from gelora_viz.errors import InputError
-from gelora_viz.plots.description import GREY, LEVEL, SKY, VERMILLION, Drawing, Panel, Series, Style
+from gelora_viz.plots.arguments import check_kind, check_kinds
+from gelora_viz.plots.drawing import Drawing, Subplot
 from gelora_viz.plots.frames import floats, require_columns
 from gelora_viz.plots.looks import estimator_style, estimator_title, interval_caption
+from gelora_viz.plots.marks import GREY, LEVEL, SKY, VERMILLION, Series, Style
+from gelora_viz.ranks import RankPlan
+from gelora_viz.spectra import UpdateSpectrum
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from gelora_viz.plots.results import Profile, Tabled
 
 
 PROFILE_COLUMNS = ("layer", "stack", "depth", "estimator", "dimension", "ci_low", "ci_high", "n_points")
@@ -33,10 +36,10 @@ WIDE_RATIO = 20.0
 FLOOR_OF_LOG_AXIS = 0.5
 
 
-def describe_rank_profile(
-    profile: Profile,
-    plan: Tabled | None = None,
-    spectrum: Tabled | None = None,
+def rank_profile(
+    profile: DimensionProfile,
+    plan: RankPlan | None = None,
+    spectrum: UpdateSpectrum | None = None,
     *,
     estimators: Sequence[str] | None = None,
 ) -> Drawing:
@@ -44,40 +47,48 @@ def describe_rank_profile(
 
     Above, the intrinsic dimension of the hidden states at every depth (0 the embeddings, i the output of block i)
     with its interval; below, per block, the assigned rank, its lower bound before any budget, and the entropy rank
-    that the trained update reached. Ranks are means over the block's adapted matrices, their whiskers run from the
+    that the trained update reached. Ranks are means over the block's adapted matrices; their whiskers run from the
     smallest to the largest. An encoder-decoder model has one column per stack.
 
     Args:
-        profile: the dimension profile.
-        plan: the rank plan; without it, the bars show the ranks of `spectrum`.
-        spectrum: the spectrum of the trained update.
+        profile: dimensions of the hidden states.
+        plan: ranks made from the profile; without it, the bars show the ranks of `spectrum`.
+        spectrum: the update that was trained with the plan.
         estimators: which of the profile's estimators to show; all of them by default.
 
+    Returns:
+        The drawing.
+
     Raises:
-        InputError: if an estimator is not in the profile, a frame lacks a column, or no matrix of the spectrum is one
-            of the plan's (without a plan: lies in one of the profile's layers).
+        InputError: if an argument is of another kind, an estimator is not in the profile, or no matrix of the
+            spectrum is one of the plan's (without a plan: lies in one of the profile's layers).
 
     References:
         GeLoRA, https://arxiv.org/abs/2412.09250: the rank of block i is at least the rise of the dimension over it.
     """
-    dimensions = _select_estimators(profile.frame, estimators)
-    ranks = _ranks_of_matrices(dimensions, plan, spectrum)
-    stacks = list(dict.fromkeys([*dimensions["stack"], *(() if ranks is None else ranks["stack"])]))
-    log_y = _spans_widely([dimensions])
+    check_kind(profile, DimensionProfile, "rank_profile")
+    if plan is not None:
+        check_kind(plan, RankPlan, "rank_profile")
+    if spectrum is not None:
+        check_kind(spectrum, UpdateSpectrum, "rank_profile")
+    estimates = _select_estimators(profile.frame, estimators)
+    ranks = _ranks_of_matrices(estimates, plan, spectrum)
+    stacks = list(dict.fromkeys([*estimates["stack"], *(() if ranks is None else ranks["stack"])]))
+    log_y = _spans_widely([estimates])
 
     upper, lower = [], []
     for column, stack in enumerate(stacks):
-        of_stack = dimensions[dimensions["stack"] == stack]
+        of_stack = estimates[estimates["stack"] == stack]
         matrices = None if ranks is None else ranks[ranks["stack"] == stack]
         depths = [*of_stack["depth"], *(() if matrices is None else matrices["depth"])]
         first = column == 0
         upper.append(
-            _dimension_panel(
+            _dimension_subplot(
                 of_stack, depths, title=stack_name(stack), first=first, log_y=log_y, n_columns=len(stacks)
             )
         )
         if matrices is not None:
-            lower.append(_rank_panel(matrices, depths, first=first, n_columns=len(stacks)))
+            lower.append(_rank_subplot(matrices, depths, first=first, n_columns=len(stacks)))
 
     caption = f"Pooling: {profile.pooling}. {interval_caption(profile.confidence)}"
     if ranks is not None:
@@ -86,15 +97,19 @@ def describe_rank_profile(
     return Drawing(title, (*upper, *lower), caption, columns=len(stacks), shared_x=True)
 
 
-def describe_dimensions(profiles: Mapping[str, Profile]) -> Drawing:
-    """How estimators and ways of pooling compare: one panel per pooling (and stack), one line per estimator.
+def dimensions(profiles: Mapping[str, DimensionProfile]) -> Drawing:
+    """How estimators and ways of pooling compare: one subplot per pooling (and stack), one line per estimator.
 
     Args:
-        profiles: dimension profiles by the name of their pooling, such as {"mean": ..., "tokens": ...}.
+        profiles: pooling -> dimension profile, such as {"mean": ..., "tokens": ...}.
+
+    Returns:
+        The drawing.
 
     Raises:
-        InputError: if there is no profile, or a frame lacks a column.
+        InputError: if this is no mapping of dimension profiles, or an empty one.
     """
+    check_kinds(profiles, DimensionProfile, "dimensions", "{'mean': profile}")
     if not profiles:
         raise InputError("no profiles to compare; give a mapping such as {'mean': profile}")
     frames = {name: _select_estimators(profile.frame, None) for name, profile in profiles.items()}
@@ -103,23 +118,23 @@ def describe_dimensions(profiles: Mapping[str, Profile]) -> Drawing:
     n_stacks = max(frame["stack"].nunique() for frame in frames.values())
     columns = n_stacks if n_stacks > 1 else min(len(frames), 2)
 
-    panels: list[Panel] = []
+    subplots: list[Subplot] = []
     for name, frame in frames.items():
         for stack in frame["stack"].unique():
             of_stack = frame[frame["stack"] == stack]
-            panels.append(
-                _dimension_panel(
+            subplots.append(
+                _dimension_subplot(
                     of_stack,
                     list(of_stack["depth"]),
                     title=", ".join(part for part in (f"Pooling: {name}", stack_name(stack).lower()) if part),
-                    first=len(panels) % columns == 0,
+                    first=len(subplots) % columns == 0,
                     log_y=log_y,
                     n_columns=columns,
                 )
             )
     confidences = {profile.confidence for profile in profiles.values()}
     caption = interval_caption(confidences.pop()) if len(confidences) == 1 else "Bands are confidence intervals."
-    return Drawing("Intrinsic dimension by estimator", tuple(panels), caption, columns=columns)
+    return Drawing("Intrinsic dimension by estimator", tuple(subplots), caption, columns=columns)
 
 
 def _select_estimators(frame: pd.DataFrame, estimators: Sequence[str] | None) -> pd.DataFrame:
@@ -137,7 +152,9 @@ def _select_estimators(frame: pd.DataFrame, estimators: Sequence[str] | None) ->
     return frame[frame["estimator"].isin(list(estimators))]
 
 
-def _ranks_of_matrices(dimensions: pd.DataFrame, plan: Tabled | None, spectrum: Tabled | None) -> pd.DataFrame | None:
+def _ranks_of_matrices(
+    estimates: pd.DataFrame, plan: RankPlan | None, spectrum: UpdateSpectrum | None
+) -> pd.DataFrame | None:
     """One row per adapted matrix: module, layer, stack, depth, rank; lower_bound and entropy_rank where known."""
     if plan is None and spectrum is None:
         return None
@@ -145,7 +162,7 @@ def _ranks_of_matrices(dimensions: pd.DataFrame, plan: Tabled | None, spectrum: 
         assert spectrum is not None  # noqa: S101 - for the type checker: one of the two is there
         require_columns(spectrum.frame, ("module", "rank", "entropy_rank"), "update spectrum")
         matrices = spectrum.frame[["module", "rank", "entropy_rank"]]
-        return _place_in_layers(matrices, dimensions)
+        return _place_in_layers(matrices, estimates)
     require_columns(plan.frame, ("module", "layer", "stack", "depth", "rank", "lower_bound"), "rank plan")
     matrices = plan.frame[["module", "layer", "stack", "depth", "rank", "lower_bound"]]
     if spectrum is None:
@@ -159,11 +176,11 @@ def _ranks_of_matrices(dimensions: pd.DataFrame, plan: Tabled | None, spectrum: 
     return matrices.merge(spectrum.frame[["module", "entropy_rank"]], on="module", how="left")
 
 
-def _place_in_layers(matrices: pd.DataFrame, dimensions: pd.DataFrame) -> pd.DataFrame:
-    """Give each matrix the layer with the longest module path that leads to it; drop those outside every layer."""
+def _place_in_layers(matrices: pd.DataFrame, estimates: pd.DataFrame) -> pd.DataFrame:
+    """Each matrix with the layer whose module path is the longest that leads to it, without those outside all layers."""
     places = {
         layer: (stack, depth)
-        for layer, stack, depth in dimensions[["layer", "stack", "depth"]].itertuples(index=False)
+        for layer, stack, depth in estimates[["layer", "stack", "depth"]].itertuples(index=False)
     }
     owners = [_owner(module, places) for module in matrices["module"]]
     if not any(owners):
@@ -183,9 +200,9 @@ def _owner(module: str, layers: Iterable[str]) -> str:
     return max((layer for layer in layers if module == layer or module.startswith(f"{layer}.")), key=len, default="")
 
 
-def _dimension_panel(
+def _dimension_subplot(
     frame: pd.DataFrame, depths: Sequence[int], *, title: str, first: bool, log_y: bool, n_columns: int
-) -> Panel:
+) -> Subplot:
     """Intrinsic dimension over depth, one line per estimator."""
     series = []
     # A logarithmic axis knows no zero: an interval that reaches it ends at the lower edge of the picture instead.
@@ -208,7 +225,7 @@ def _dimension_panel(
                 ),
             )
         )
-    return Panel(
+    return Subplot(
         title=title,
         y_label="Intrinsic dimension" if first else "",
         series=tuple(series),
@@ -218,7 +235,7 @@ def _dimension_panel(
     )
 
 
-def _rank_panel(matrices: pd.DataFrame, depths: Sequence[int], *, first: bool, n_columns: int) -> Panel:
+def _rank_subplot(matrices: pd.DataFrame, depths: Sequence[int], *, first: bool, n_columns: int) -> Subplot:
     """Ranks over depth, where known: bars for what was assigned, strokes for its bound, dots for what was used."""
     known = [
         name for name in ("rank", "lower_bound", "entropy_rank") if name in matrices and matrices[name].notna().any()
@@ -231,7 +248,7 @@ def _rank_panel(matrices: pd.DataFrame, depths: Sequence[int], *, first: bool, n
     if "entropy_rank" in known:
         shift = ASIDE if any(other.has_intervals for other in series) else 0.0
         series.append(_over_blocks(matrices, "entropy_rank", "markers", "Effective rank", EFFECTIVE_STYLE, shift))
-    return Panel(
+    return Subplot(
         title="",
         y_label="Rank" if first else "",
         series=tuple(series),
@@ -269,7 +286,7 @@ def _over_blocks(
 
 
 def depth_axis(depths: Sequence[int], n_columns: int = 1) -> dict[str, Any]:
-    """The axis of depth of a panel: its label, ticks and range."""
+    """The axis of depth of a subplot: its label, ticks and range."""
     ticks, labels = depth_ticks(depths, MOST_TICKS // n_columns)
     return {"x_label": DEPTH_LABEL, "x_ticks": ticks, "x_tick_labels": labels, "x_range": depth_range(depths)}
 
@@ -288,16 +305,16 @@ def depth_ticks(depths: Sequence[int], at_most: int) -> tuple[tuple[float, ...],
 
 
 def depth_range(depths: Sequence[int]) -> tuple[float, float]:
-    """The ends of an axis of depth, so that panels line up."""
+    """The ends of an axis of depth, so that subplots line up."""
     return min(depths) - 0.6, max(depths) + 0.6
 
 
 def _spans_widely(frames: Iterable[pd.DataFrame]) -> bool:
-    """Whether the dimensions ask for a logarithmic axis, and are all positive, as it needs."""
-    dimensions = [value for frame in frames for value in floats(frame["dimension"]) if math.isfinite(value)]
-    return bool(dimensions) and min(dimensions) > 0 and max(dimensions) / min(dimensions) > WIDE_RATIO
+    """Whether the dimensions need a logarithmic axis, and can have one: all are positive."""
+    values = [value for frame in frames for value in floats(frame["dimension"]) if math.isfinite(value)]
+    return bool(values) and min(values) > 0 and max(values) / min(values) > WIDE_RATIO
 
 
 def stack_name(stack: str) -> str:
-    """As a heading."""
+    """The stack as a heading."""
     return STACK_NAMES.get(stack, stack)

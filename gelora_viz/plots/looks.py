@@ -1,8 +1,9 @@
-"""What stays the same in every figure: an estimator's name and look, and what a band is."""
+"""What stays the same in every picture: an estimator's name and look, and what a band is."""
 
 from __future__ import annotations
 
-from gelora_viz.plots.description import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, Style, style_number
+from gelora_viz.dimension import ESTIMATORS
+from gelora_viz.plots.marks import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, Style, style_number
 
 ESTIMATOR_STYLES = {
     "twonn": Style(BLUE, "solid", "circle"),
@@ -12,13 +13,16 @@ ESTIMATOR_STYLES = {
     "lpca_maxgap": Style(GREY, "dashdot", "triangle-down"),
     "gride": Style(SKY, "dot", "cross"),
 }
-"""Chosen to be told apart where the default estimators stand together; the others follow in the catalogue's order."""
+"""Chosen so that the default estimators can be told apart; the others follow in the catalog's order."""
 
 
 def estimator_style(name: str, index: int = 0) -> Style:
-    """One look per estimator, whichever of them a figure shows; `index` tells apart names that are not ours."""
-    from gelora_viz.dimension import ESTIMATORS  # here, since it loads torch
+    """The look of an estimator, the same in every picture.
 
+    Args:
+        name: a name in the catalog, or the name of an estimator of your own.
+        index: tells apart estimators of your own in one picture.
+    """
     if name in ESTIMATOR_STYLES:
         return ESTIMATOR_STYLES[name]
     others = [each for each in ESTIMATORS if each not in ESTIMATOR_STYLES]
@@ -27,12 +31,10 @@ def estimator_style(name: str, index: int = 0) -> Style:
 
 
 def estimator_title(name: str) -> str:
-    """As the estimator calls itself; a name of the user's own stands for itself."""
-    from gelora_viz.dimension import ESTIMATORS  # here, since it loads torch
-
+    """The title of an estimator, such as "TwoNN" for "twonn"; the name of one of your own stands for itself."""
     return ESTIMATORS[name].title if name in ESTIMATORS else name
 
 
 def interval_caption(confidence: float) -> str:
-    """What bands are."""
+    """A sentence for a caption that says what bands are."""
     return f"Bands are {100 * confidence:g} % confidence intervals."

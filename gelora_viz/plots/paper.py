@@ -1,4 +1,4 @@
-"""Drawings on paper: a matplotlib figure at the size and in the fonts of a venue, and the file that is handed in.
+"""Drawings on paper: a matplotlib figure at the size and in the fonts of a venue, and the file to submit.
 
 Neither a browser nor pyplot's global state; the same drawing gives the same bytes.
 """
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from gelora_viz._version import __version__
 from gelora_viz.errors import InputError, StudyError
-from gelora_viz.plots.description import BAR_WIDTH, LEVEL
 from gelora_viz.plots.latex import escape_latex
+from gelora_viz.plots.marks import BAR_WIDTH, LEVEL
 from gelora_viz.plots.venue import PLAIN, Width, paper_settings
 
 if TYPE_CHECKING:
@@ -28,20 +28,21 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    from gelora_viz.plots.description import Cells, Drawing, Panel, Series
+    from gelora_viz.plots.drawing import Drawing, Subplot
+    from gelora_viz.plots.marks import Cells, Series
 
 FORMATS = (".pdf", ".pgf", ".svg", ".png")
 POINTS = 72.0  # per inch
-LEAST_HEIGHT, MOST_HEIGHT = 1.05, 1.6  # inches of a panel
+LEAST_HEIGHT, MOST_HEIGHT = 1.05, 1.6  # inches of a subplot
 MAP_HEIGHT = 3.2  # inches of a map at the most
-POSITION_HEIGHT = 0.2  # inches per position of a horizontal panel
+POSITION_HEIGHT = 0.2  # inches per position of a horizontal subplot
 CELL_HEIGHT = 0.155  # inches of a cell: one line of small print
 MOST_RULED = 40  # columns of cells with white between them
 NUMBER_SIZE = 5.0  # points, of the numbers in cells
 MOST_VECTORS = 2000  # points of a series; more of them are drawn as pixels, or a page of a paper would open slowly
 PAGE_PIXELS = 150.0  # per inch, of what a web page shows as pixels
 WHISKERS = "#404040"  # of bars
-_PAGE_INK = "#010203"  # stands for the page's own colour until the SVG is written; nothing else is drawn in it
+_PAGE_INK = "#010203"  # stands for the page's own color until the SVG is written; nothing else is drawn in it
 
 DASHES = {"solid": "-", "dash": (0, (5, 2)), "dashdot": (0, (5, 1.5, 1, 1.5)), "dot": (0, (1, 1.2))}
 MARKERS = {
@@ -55,32 +56,16 @@ MARKERS = {
 }
 
 
-def to_matplotlib(drawing: Drawing, venue: str, width: Width = "column") -> Figure:
-    r"""Draw for paper.
-
-    Title and caption are left to the document's own `\caption`. To a file, use `save_paper_figure`: some of
-    matplotlib's settings, the fonts' format among them, only count while the file is written.
-
-    Args:
-        drawing: what to draw.
-        venue: "plain", one of `venue.PAGES` such as "icml2026", or a bundle of tueplots such as "icml2024".
-        width: "column" or "text", the two widths of a two-column page; a one-column venue has only the latter.
-
-    Raises:
-        InputError: if the venue or the width is unknown, or the venue's sizes need tueplots and it is not installed.
-    """
+def draw_matplotlib(drawing: Drawing, venue: str, width: Width) -> Figure:
+    """What `Drawing.to_matplotlib` returns."""
     import matplotlib as mpl
 
     with mpl.rc_context(paper_settings(venue, width)):
         return _draw(drawing, text=str)
 
 
-def to_svg(drawing: Drawing, width: Width = "text") -> str:
-    """Draw for a web page or a saved notebook: one <svg> element, which needs no script and no library there.
-
-    Text and axes take the colour of the text around them, so that the picture suits a light and a dark page, and text
-    stays text. The title is drawn by nobody; it is what screen readers say.
-    """
+def draw_svg(drawing: Drawing, width: Width) -> str:
+    """What `Drawing.to_svg` returns."""
     import matplotlib as mpl
 
     inked = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
@@ -103,15 +88,8 @@ def to_svg(drawing: Drawing, width: Width = "text") -> str:
     return svg.replace("<svg ", f'<svg role="img" aria-label="{label}" style="max-width: 100%; height: auto" ', 1)
 
 
-def save_drawing(
-    drawing: Drawing, path: str | os.PathLike[str], venue: str, width: Width = "column", about: str = ""
-) -> Path:
-    """Draw and write a file, whole or not at all; the suffix says which format.
-
-    Raises:
-        InputError: as `to_matplotlib`, for another suffix than .pdf, .pgf, .svg and .png, or for .pgf without LaTeX.
-        StudyError: if the file cannot be written.
-    """
+def save_drawing(drawing: Drawing, path: str | os.PathLike[str], venue: str, width: Width, about: str) -> Path:
+    """What `Drawing.save` does."""
     import matplotlib as mpl
 
     target = Path(path)
@@ -145,20 +123,20 @@ def _draw(drawing: Drawing, text: Callable[[str], str]) -> Figure:
         height_ratios=heights,
     )
     handles: dict[str, Line2D | Patch] = {}
-    for row, column, panel in drawing.places():
+    for row, column, subplot in drawing.places():
         axes = grid[row, column]
-        pitch = _pitch(panel, width / drawing.columns)
-        for series in panel.series:
-            handle = _draw_series(axes, panel, series, pitch)
+        pitch = _pitch(subplot, width / drawing.columns)
+        for series in subplot.series:
+            handle = _draw_series(axes, subplot, series, pitch)
             handles.setdefault(series.label, handle)
-        if panel.cells is not None:
-            _draw_cells(axes, panel.cells, text, has_names=column == 0)
-        _set_axes(axes, panel, text)
+        if subplot.cells is not None:
+            _draw_cells(axes, subplot.cells, text, has_names=column == 0)
+        _set_axes(axes, subplot, text)
         if drawing.shared_x:
             lowest = drawing.is_lowest(row, column)
             axes.tick_params(axis="x", labelbottom=lowest)
             axes.set_xlabel(axes.get_xlabel() if lowest else "")
-    for axes in grid.flat[len(drawing.panels) :]:
+    for axes in grid.flat[len(drawing.subplots) :]:
         axes.remove()
     figure.align_ylabels()
     if drawing.cells is not None:
@@ -170,55 +148,55 @@ def _draw(drawing: Drawing, text: Callable[[str], str]) -> Figure:
 
 
 def _row_heights(drawing: Drawing, width: float) -> list[float]:
-    """The height of the panels of each row, in inches."""
+    """The height of the subplots of each row, in inches."""
     return [
-        CELL_HEIGHT * len(panel.cells.rows)
-        if panel.cells is not None
-        else POSITION_HEIGHT * (len(panel.x_ticks) + 0.5)
-        if panel.horizontal
+        CELL_HEIGHT * len(subplot.cells.rows)
+        if subplot.cells is not None
+        else POSITION_HEIGHT * (len(subplot.x_ticks) + 0.5)
+        if subplot.horizontal
         else min(0.9 * width / drawing.columns, MAP_HEIGHT)
-        if panel.is_map
+        if subplot.is_map
         else min(max(0.4 * width / drawing.columns, LEAST_HEIGHT), MOST_HEIGHT)
-        for _, column, panel in drawing.places()
+        for _, column, subplot in drawing.places()
         if column == 0
     ]
 
 
 def _furniture(drawing: Drawing) -> float:
-    """The height of what stands around the panels, in inches: axis labels, tick labels, titles, the legend."""
-    labelled_rows = 1 if drawing.shared_x else drawing.rows
-    titled = any(panel.title or panel.notes_label for panel in drawing.panels)
+    """The height of what stands around the subplots, in inches: axis labels, tick labels, titles, the legend."""
+    labeled_rows = 1 if drawing.shared_x else drawing.rows
+    titled = any(subplot.title or subplot.notes_label for subplot in drawing.subplots)
     legend_lines = len(drawing.labels) / 3 if drawing.has_legend else 0.0
-    return 0.35 * labelled_rows + 0.1 * drawing.rows + 0.2 * titled + 0.13 * legend_lines
+    return 0.35 * labeled_rows + 0.1 * drawing.rows + 0.2 * titled + 0.13 * legend_lines
 
 
-def _pitch(panel: Panel, width: float) -> float:
-    """About how far apart positions stand, in points."""
-    most = max((len(series.x) for series in panel.series), default=1)
+def _pitch(subplot: Subplot, width: float) -> float:
+    """About how far apart positions are, in points."""
+    most = max((len(series.x) for series in subplot.series), default=1)
     return 0.8 * width * POINTS / max(most, 1)
 
 
-def _draw_series(axes: Axes, panel: Panel, series: Series, pitch: float) -> Line2D | Patch:
+def _draw_series(axes: Axes, subplot: Subplot, series: Series, pitch: float) -> Line2D | Patch:
     """Draw one series and return what stands for it in the legend."""
     match series.kind:
         case "line":
-            return _draw_line(axes, panel, series, pitch)
+            return _draw_line(axes, subplot, series, pitch)
         case "bars":
-            return _draw_bars(axes, panel, series)
+            return _draw_bars(axes, subplot, series)
         case "markers" if series.style.marker == LEVEL:
-            return _draw_levels(axes, panel, series)
+            return _draw_levels(axes, subplot, series)
         case "markers":
-            return _draw_markers(axes, panel, series, pitch)
+            return _draw_markers(axes, subplot, series, pitch)
         case "points":
-            return _draw_points(axes, panel, series)
+            return _draw_points(axes, subplot, series)
 
 
-def _draw_line(axes: Axes, panel: Panel, series: Series, pitch: float) -> Line2D:
+def _draw_line(axes: Axes, subplot: Subplot, series: Series, pitch: float) -> Line2D:
     style = series.style
     if series.has_intervals and series.low is not None and series.high is not None:
-        fill = axes.fill_betweenx if panel.horizontal else axes.fill_between
+        fill = axes.fill_betweenx if subplot.horizontal else axes.fill_between
         fill(series.x, series.low, series.high, color=style.color, alpha=0.2, linewidth=0.3)
-    across, upwards = (series.y, series.x) if panel.horizontal else (series.x, series.y)
+    across, upwards = (series.y, series.x) if subplot.horizontal else (series.x, series.y)
     (line,) = axes.plot(
         across,
         upwards,
@@ -235,7 +213,7 @@ def _draw_line(axes: Axes, panel: Panel, series: Series, pitch: float) -> Line2D
     return line
 
 
-def _draw_bars(axes: Axes, panel: Panel, series: Series) -> Patch:
+def _draw_bars(axes: Axes, subplot: Subplot, series: Series) -> Patch:
     from matplotlib.colors import to_rgba
 
     look: dict[str, Any] = {
@@ -244,18 +222,18 @@ def _draw_bars(axes: Axes, panel: Panel, series: Series) -> Patch:
         "linewidth": 0.4,
         "label": series.label,
     }
-    if panel.horizontal:
+    if subplot.horizontal:
         bars = axes.barh(series.x, series.y, height=BAR_WIDTH, **look)
     else:
         bars = axes.bar(series.x, series.y, width=BAR_WIDTH, **look)
-    _draw_whiskers(axes, panel, series, WHISKERS)
+    _draw_whiskers(axes, subplot, series, WHISKERS)
     handle: Patch = bars[0]
     return handle
 
 
-def _draw_markers(axes: Axes, panel: Panel, series: Series, pitch: float) -> Line2D:
-    _draw_whiskers(axes, panel, series, series.style.color)
-    across, upwards = (series.y, series.x) if panel.horizontal else (series.x, series.y)
+def _draw_markers(axes: Axes, subplot: Subplot, series: Series, pitch: float) -> Line2D:
+    _draw_whiskers(axes, subplot, series, series.style.color)
+    across, upwards = (series.y, series.x) if subplot.horizontal else (series.x, series.y)
     (markers,) = axes.plot(
         across,
         upwards,
@@ -270,14 +248,14 @@ def _draw_markers(axes: Axes, panel: Panel, series: Series, pitch: float) -> Lin
     return markers
 
 
-def _draw_points(axes: Axes, panel: Panel, series: Series) -> Line2D:
+def _draw_points(axes: Axes, subplot: Subplot, series: Series) -> Line2D:
     (points,) = axes.plot(
         series.x,
         series.y,
         color=series.style.color,
         linestyle="none",
         marker=MARKERS[series.style.marker],
-        markersize=min(max(60 / math.sqrt(max(panel.n_points, 1)), 0.9), 3.0),
+        markersize=min(max(60 / math.sqrt(max(subplot.n_points, 1)), 0.9), 3.0),
         markeredgewidth=0.0,
         alpha=0.7,
         label=series.label,
@@ -286,10 +264,10 @@ def _draw_points(axes: Axes, panel: Panel, series: Series) -> Line2D:
     return points
 
 
-def _draw_levels(axes: Axes, panel: Panel, series: Series) -> Line2D:
-    _draw_whiskers(axes, panel, series, series.style.color)
+def _draw_levels(axes: Axes, subplot: Subplot, series: Series) -> Line2D:
+    _draw_whiskers(axes, subplot, series, series.style.color)
     positions, values = series.strokes()
-    across, upwards = (values, positions) if panel.horizontal else (positions, values)
+    across, upwards = (values, positions) if subplot.horizontal else (positions, values)
     (strokes,) = axes.plot(
         across,
         upwards,
@@ -326,7 +304,7 @@ def _draw_cells(axes: Axes, cells: Cells, text: Callable[[str], str], *, has_nam
 
 
 def _cell_colors(cells: Cells) -> tuple[Colormap, LogNorm]:
-    """Cividis: read alike with every kind of colour vision, and brighter with every step, for a print in grey."""
+    """Cividis: read alike with every kind of color vision, and brighter with every step, for a print in gray."""
     from matplotlib import colormaps
     from matplotlib.colors import LogNorm
 
@@ -355,8 +333,8 @@ def _number_cells(figure: Figure, drawing: Drawing, grid: np.ndarray, text: Call
 
     FigureCanvasAgg(figure)
     figure.draw_without_rendering()
-    for row, column, panel in drawing.places():
-        if (cells := panel.cells) is None:
+    for row, column, subplot in drawing.places():
+        if (cells := subplot.cells) is None:
             continue
         axes, numbers = grid[row, column], cells.numbers()
         pitch = axes.get_window_extent().width / figure.dpi * POINTS / (len(cells.x) + 0.2)
@@ -372,18 +350,18 @@ def _number_cells(figure: Figure, drawing: Drawing, grid: np.ndarray, text: Call
                 )  # fmt: skip
 
 
-def _draw_whiskers(axes: Axes, panel: Panel, series: Series, color: str) -> None:
+def _draw_whiskers(axes: Axes, subplot: Subplot, series: Series, color: str) -> None:
     """Error bars, where there are intervals."""
     if not series.has_intervals:
         return
     below, above = zip(*series.intervals(), strict=True)
-    across, upwards = (series.y, series.x) if panel.horizontal else (series.x, series.y)
+    across, upwards = (series.y, series.x) if subplot.horizontal else (series.x, series.y)
     lengths = (below, above)
     axes.errorbar(
         across,
         upwards,
-        xerr=lengths if panel.horizontal else None,
-        yerr=None if panel.horizontal else lengths,
+        xerr=lengths if subplot.horizontal else None,
+        yerr=None if subplot.horizontal else lengths,
         fmt="none",
         ecolor=color,
         elinewidth=0.7,
@@ -391,35 +369,35 @@ def _draw_whiskers(axes: Axes, panel: Panel, series: Series, color: str) -> None
     )
 
 
-def _set_axes(axes: Axes, panel: Panel, text: Callable[[str], str]) -> None:
-    """Labels, ticks, ranges and notes of one panel."""
-    positions, values = ("y", "x") if panel.horizontal else ("x", "y")
-    axes.set_title(text(panel.title))
-    axes.set(**{f"{positions}label": text(panel.x_label), f"{values}label": text(panel.y_label)})
-    axes.grid(axis="x" if panel.horizontal else "y", visible=panel.cells is None)
-    if panel.is_map:
+def _set_axes(axes: Axes, subplot: Subplot, text: Callable[[str], str]) -> None:
+    """Labels, ticks, ranges and notes of one subplot."""
+    positions, values = ("y", "x") if subplot.horizontal else ("x", "y")
+    axes.set_title(text(subplot.title))
+    axes.set(**{f"{positions}label": text(subplot.x_label), f"{values}label": text(subplot.y_label)})
+    axes.grid(axis="x" if subplot.horizontal else "y", visible=subplot.cells is None)
+    if subplot.is_map:
         axes.grid(visible=False)
         axes.set(xticks=(), yticks=(), aspect="equal")
         axes.set_adjustable("datalim")
         return
-    if panel.x_ticks:
-        labels = [text(label) for label in panel.x_tick_labels]
-        axes.set(**{f"{positions}ticks": panel.x_ticks, f"{positions}ticklabels": labels})
-    if panel.x_range is not None:
-        axes.set(**{f"{positions}lim": panel.x_range[::-1] if panel.horizontal else panel.x_range})
-    if panel.log_y:
+    if subplot.x_ticks:
+        labels = [text(label) for label in subplot.x_tick_labels]
+        axes.set(**{f"{positions}ticks": subplot.x_ticks, f"{positions}ticklabels": labels})
+    if subplot.x_range is not None:
+        axes.set(**{f"{positions}lim": subplot.x_range[::-1] if subplot.horizontal else subplot.x_range})
+    if subplot.log_y:
         _set_log(axes, values)
-    if panel.y_from_zero:
-        lowest = min((y for series in panel.series for y in series.y if math.isfinite(y)), default=0.0)
+    if subplot.y_from_zero:
+        lowest = min((y for series in subplot.series for y in series.y if math.isfinite(y)), default=0.0)
         axes.set(**{f"{values}lim": (min(lowest, 0.0), None)})
-    if panel.y_range is not None:
-        axes.set(**{f"{values}lim": panel.y_range})
-    if panel.y_whole:
-        axes.locator_params(axis="x" if panel.horizontal else "y", integer=True)
-    if panel.horizontal:
+    if subplot.y_range is not None:
+        axes.set(**{f"{values}lim": subplot.y_range})
+    if subplot.y_whole:
+        axes.locator_params(axis="x" if subplot.horizontal else "y", integer=True)
+    if subplot.horizontal:
         axes.tick_params(axis="y", length=0)
-    if panel.x_notes:
-        _add_notes(axes, panel, text)
+    if subplot.x_notes:
+        _add_notes(axes, subplot, text)
 
 
 def _set_log(axes: Axes, direction: str) -> None:
@@ -433,16 +411,16 @@ def _set_log(axes: Axes, direction: str) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def _add_notes(axes: Axes, panel: Panel, text: Callable[[str], str]) -> None:
-    """Texts at the far side of a horizontal panel, one beside each position, under a heading."""
+def _add_notes(axes: Axes, subplot: Subplot, text: Callable[[str], str]) -> None:
+    """Texts on the far side of a horizontal subplot, one beside each position, under a heading."""
     from matplotlib import rcParams
 
     notes = axes.secondary_yaxis("right")
-    notes.set_yticks(panel.x_ticks, [text(note) for note in panel.x_notes])
+    notes.set_yticks(subplot.x_ticks, [text(note) for note in subplot.x_notes])
     notes.tick_params(length=0)
     notes.spines["right"].set_visible(False)
     axes.annotate(
-        text(panel.notes_label),
+        text(subplot.notes_label),
         (1.0, 1.0),
         xytext=(3.5, 2.0),
         xycoords="axes fraction",
@@ -452,7 +430,7 @@ def _add_notes(axes: Axes, panel: Panel, text: Callable[[str], str]) -> None:
 
 
 def _add_legend(figure: Figure, handles: list[Line2D | Patch], labels: list[str]) -> None:
-    """One legend above the panels, in as many columns as fit the figure's width."""
+    """One legend above the subplots, in as many columns as fit the figure's width."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.lines import Line2D
 
@@ -473,11 +451,11 @@ def _tex_system() -> str:
     for program in ("pdflatex", "xelatex", "lualatex"):
         if shutil.which(program):
             return program
-    raise InputError("PGF figures are measured with LaTeX, and no pdflatex, xelatex or lualatex is here; save a .pdf")
+    raise InputError("PGF figures are measured with LaTeX; install pdflatex, xelatex or lualatex, or save a .pdf")
 
 
 def _metadata(drawing: Drawing, suffix: str, about: str) -> dict[str, Any]:
-    """Who made the file, and no time of making: the same drawing gives the same bytes."""
+    """Which version made the file, but not when: the same drawing gives the same bytes."""
     maker = f"gelora_viz {__version__}"
     match suffix:
         case ".pdf":

@@ -7,19 +7,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from gelora_viz.errors import InputError
-from gelora_viz.plots.description import Drawing, Panel, Series, style_number
+from gelora_viz.plots.arguments import check_kinds
+from gelora_viz.plots.drawing import Drawing, Subplot
 from gelora_viz.plots.frames import floats, require_columns
 from gelora_viz.plots.layer_pictures import BOUND_STYLE, RANK_STYLE, depth_axis, stack_name
-from gelora_viz.plots.results import Tabled
+from gelora_viz.plots.marks import Series, style_number
+from gelora_viz.ranks import RankPlan
 
 _COLUMNS = ("module", "layer", "stack", "depth", "rank", "lower_bound")
 _MOST_COLUMNS = 2
 _MOST_NAMES = 3
-"""Kinds of matrix that a title lists; of more, it names two."""
+"""Kinds of matrix that a title lists; of more, it names the first two."""
 
 
 class _Kind(NamedTuple):
-    """What matrices at the same place of their blocks have in common."""
+    """What matrices at the same place in their blocks have in common."""
 
     stack: str
     name: str
@@ -29,19 +31,23 @@ _Ranks = dict[_Kind, dict[int, float]]
 """Kind -> depth -> rank."""
 
 
-def describe_plans(plans: Mapping[str, Tabled]) -> Drawing:
-    """The ranks of plans for one model: a panel for each kind of matrix, over the blocks.
+def plans(plans: Mapping[str, RankPlan]) -> Drawing:
+    """The ranks of one plan, or of several for the same model: a subplot for each kind of matrix, over the blocks.
 
-    Kinds of matrix are what blocks have alike, such as query and value. Those whose ranks agree in every plan share a
-    panel; the stacks of an encoder-decoder have panels of their own. Several plans are lines, a single one is bars,
-    with strokes at its lower bounds where it has any. A matrix that a plan does not name has rank 0.
+    Kinds of matrix are what blocks have in common, such as query and value. Those whose ranks agree in every plan
+    share a subplot; the stacks of an encoder-decoder have subplots of their own. Several plans are lines, a single
+    one is bars, with strokes at its lower bounds where it has any. A matrix that a plan does not name has rank 0.
 
     Args:
-        plans: rank plans by name.
+        plans: name -> rank plan, such as {"uniform": ..., "gelora": ...}.
+
+    Returns:
+        The drawing.
 
     Raises:
-        InputError: if there is no plan, a frame lacks a column, or plans have no layer in common.
+        InputError: if this is no mapping of rank plans, an empty one, or plans have no layer in common.
     """
+    check_kinds(plans, RankPlan, "plans", "{'gelora': plan}")
     if not plans:
         raise InputError("no plans to draw; give a mapping such as {'gelora': plan}")
     _check_same_model(plans)
@@ -50,20 +56,20 @@ def describe_plans(plans: Mapping[str, Tabled]) -> Drawing:
     groups = _alike(ranks)
     columns = min(len(groups), _MOST_COLUMNS)
     highest = max(_highest(each) for each in (*ranks.values(), bounds))
-    panels = [
-        _panel(ranks, bounds, kinds, highest, first=place % columns == 0, n_columns=columns)
+    subplots = [
+        _subplot(ranks, bounds, kinds, highest, first=place % columns == 0, n_columns=columns)
         for place, kinds in enumerate(groups)
     ]
     return Drawing(
         "Rank by block and kind of matrix",
-        tuple(panels),
+        tuple(subplots),
         "Kinds of matrix whose ranks agree everywhere share a panel. A matrix of rank 0 is not adapted.",
         columns=columns,
-        shared_x=len({panel.x_range for panel in panels}) == 1,
+        shared_x=len({subplot.x_range for subplot in subplots}) == 1,
     )
 
 
-def _check_same_model(plans: Mapping[str, Tabled]) -> None:
+def _check_same_model(plans: Mapping[str, RankPlan]) -> None:
     first_name, first = next(iter(plans.items()))
     for name, plan in plans.items():
         require_columns(plan.frame, _COLUMNS, f"rank plan {name!r}")
@@ -74,8 +80,8 @@ def _check_same_model(plans: Mapping[str, Tabled]) -> None:
             )
 
 
-def _by_kind(plan: Tabled, column: str) -> _Ranks:
-    """A column of the plan by what the matrix is called in its block, and by the block's depth."""
+def _by_kind(plan: RankPlan, column: str) -> _Ranks:
+    """A column of the plan, by kind of matrix and by the depth of its block."""
     found: _Ranks = {}
     for row in plan.frame.to_dict(orient="records"):
         kind = _Kind(row["stack"], str(row["module"]).removeprefix(f"{row['layer']}."))
@@ -89,7 +95,7 @@ def _highest(ranks: _Ranks) -> float:
 
 
 def _alike(ranks: Mapping[str, _Ranks]) -> list[list[_Kind]]:
-    """The kinds of all plans, stack by stack, those together that have the same rank in every block of every plan."""
+    """The kinds of all plans, stack by stack, grouped where they have the same rank in every block of every plan."""
     kinds = list(dict.fromkeys(kind for plan in ranks.values() for kind in plan))
     stacks = list(dict.fromkeys(kind.stack for kind in kinds))
     groups: dict[object, list[_Kind]] = {}
@@ -99,7 +105,7 @@ def _alike(ranks: Mapping[str, _Ranks]) -> list[list[_Kind]]:
     return list(groups.values())
 
 
-def _panel(
+def _subplot(
     ranks: Mapping[str, _Ranks],
     bounds: _Ranks,
     kinds: Sequence[_Kind],
@@ -107,13 +113,13 @@ def _panel(
     *,
     first: bool,
     n_columns: int,
-) -> Panel:
+) -> Subplot:
     """Rank over depth for kinds that look alike."""
     kind = kinds[0]
     depths = sorted({depth for plan in ranks.values() for depth in plan.get(kind, {})})
     every = {each for plan in ranks.values() for each in plan if each.stack == kind.stack}
     names = _short_names(every)
-    return Panel(
+    return Subplot(
         title=_title(stack_name(kind.stack), [names[each] for each in kinds]),
         y_label="Rank" if first else "",
         series=tuple(_series(ranks, bounds, kind, depths)),
@@ -145,7 +151,7 @@ def _series(ranks: Mapping[str, _Ranks], bounds: _Ranks, kind: _Kind, depths: Se
 
 
 def _short_names(kinds: Iterable[_Kind]) -> dict[_Kind, str]:
-    """Each kind of a stack by as many last parts of its name as tell it from the others."""
+    """The shortest ending of each kind's name that tells it from the others of its stack."""
     names = {}
     for kind in kinds:
         parts = kind.name.split(".")

@@ -4,33 +4,38 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
+from gelora_viz.comparison import Comparison
 from gelora_viz.errors import InputError
-from gelora_viz.plots.description import BLUE, GREY, VERMILLION, Drawing, Panel, Series, Style, style_number
+from gelora_viz.plots.arguments import check_kind, check_kinds
+from gelora_viz.plots.drawing import Drawing, Subplot
 from gelora_viz.plots.frames import floats, require_columns
-
-if TYPE_CHECKING:
-    from gelora_viz.comparison import Comparison
+from gelora_viz.plots.marks import BLUE, GREY, VERMILLION, Series, Style, style_number
 
 # From here on, the noise of single steps hides how runs differ.
 NOISY_FROM = 100
 SMOOTHED = 0.04
 
 
-def describe_comparison(results: pd.DataFrame | Comparison) -> Drawing:
-    """The methods side by side, in their order: each score with its interval, and the difference to the baseline.
+def comparison(results: pd.DataFrame | Comparison) -> Drawing:
+    """Methods side by side, in their order: each score with its interval, and the difference to the baseline.
 
     Args:
-        results: a `Comparison`, of which every seed's score is drawn as a cross; or a frame with one row per run:
-            run, n_parameters, accuracy (a fraction) or perplexity, ci_low, ci_high, and for the differences also
-            difference, difference_low, difference_high and verdict.
+        results: a `Comparison`, whose single seeds are drawn as crosses; or a frame as `tabulate_results` gives it,
+            with one row per run: run, n_parameters, accuracy (a fraction) or perplexity, ci_low, ci_high, and for the
+            differences also difference, difference_low, difference_high and verdict.
+
+    Returns:
+        The drawing.
 
     Raises:
-        InputError: if the frame lacks a column or has no rows.
+        InputError: if this is neither, or the frame lacks a column or has no rows.
     """
+    if not isinstance(results, pd.DataFrame):
+        check_kind(results, Comparison, "comparison")
     frame, runs = (results, None) if isinstance(results, pd.DataFrame) else (results.frame, results.runs)
     metric = "perplexity" if "perplexity" in frame else "accuracy"
     require_columns(frame, ("run", "n_parameters", metric, "ci_low", "ci_high"), "comparison")
@@ -58,15 +63,15 @@ def describe_comparison(results: pd.DataFrame | Comparison) -> Drawing:
     )
     differences = _differences(frame, positions, metric)
     if not differences:
-        panel = Panel(
+        subplot = Subplot(
             title="", y_label=metric.capitalize(), series=(*seeds, score), x_tick_labels=names, x_notes=sizes,
             notes_label="Parameters", **shared,
         )  # fmt: skip
-        return Drawing(title, (panel,), caption)
-    left = Panel(
+        return Drawing(title, (subplot,), caption)
+    left = Subplot(
         title="", y_label=metric.capitalize(), series=(*seeds, score), x_tick_labels=names, **shared
     )  # fmt: skip
-    right = Panel(
+    right = Subplot(
         title="", y_label="Difference to the baseline" + (" (%)" if metric == "perplexity" else ""),
         series=differences, x_tick_labels=("",) * len(frame), x_notes=sizes, notes_label="Parameters", **shared,
     )  # fmt: skip
@@ -74,7 +79,7 @@ def describe_comparison(results: pd.DataFrame | Comparison) -> Drawing:
 
 
 def _seeds(frame: pd.DataFrame, runs: pd.DataFrame, metric: str) -> tuple[Series, ...]:
-    """The score of every seed, at its method's place."""
+    """The score of every seed, at the position of its method."""
     require_columns(runs, ("run", "chosen", metric), "table of runs")
     places = {str(name): float(place) for place, name in enumerate(frame["run"])}
     chosen = runs[runs["chosen"].astype(bool) & runs[metric].notna()]
@@ -83,13 +88,13 @@ def _seeds(frame: pd.DataFrame, runs: pd.DataFrame, metric: str) -> tuple[Series
 
 
 def _differences(frame: pd.DataFrame, positions: tuple[float, ...], metric: str) -> tuple[Series, ...]:
-    """Differences with their intervals over a line at nothing; none where the frame has none."""
+    """Differences with their intervals over a line at zero; empty where the frame has none."""
     columns = ("difference", "difference_low", "difference_high")
     if not {*columns} <= {*frame.columns} or not frame["difference"].notna().any():
         return ()
     scale = 100.0 if metric == "perplexity" else 1.0
     value, low, high = (tuple(scale * each for each in floats(frame[column])) for column in columns)
-    ends = (positions[0] - 2.0, positions[-1] + 2.0)  # beyond the panel, whose range is fixed
+    ends = (positions[0] - 2.0, positions[-1] + 2.0)  # beyond the subplot, whose range is fixed
     nothing = Series("line", ends, (0.0, 0.0), label="Baseline", style=Style(GREY, "dot", "x"))
     gaps = Series(
         kind="markers",
@@ -104,29 +109,34 @@ def _differences(frame: pd.DataFrame, positions: tuple[float, ...], metric: str)
     return nothing, gaps
 
 
-def describe_training(metrics: Mapping[str, pd.DataFrame]) -> Drawing:
-    """How the runs learned: loss over steps and, where it was measured, accuracy on the evaluation texts.
+def training(metrics: Mapping[str, pd.DataFrame]) -> Drawing:
+    """How runs learned: the loss over the steps and, where it was measured, the accuracy on the evaluation texts.
 
     Args:
-        metrics: by the run's name, a frame with columns step, loss and eval_accuracy, NaN where not measured.
+        metrics: name of a run -> its `metrics`: a frame with columns step, loss and eval_accuracy, NaN where not
+            measured.
+
+    Returns:
+        The drawing.
 
     Raises:
-        InputError: if there is no run, or a frame lacks a column.
+        InputError: if this is no mapping of frames, an empty one, or a frame lacks a column.
     """
+    check_kinds(metrics, pd.DataFrame, "training", "{'run': run.metrics}")
     if not metrics:
         raise InputError("no runs to draw; give a mapping such as {'run': run.metrics}")
     for name, frame in metrics.items():
         require_columns(frame, ("step", "loss", "eval_accuracy"), f"metrics frame of run {name!r}")
     losses = _curves(metrics, "loss", smoothed=True)
     accuracies = _curves(metrics, "eval_accuracy")
-    panels = [Panel(title="", x_label="Step", y_label="Training loss", series=losses, y_from_zero=True)]
+    subplots = [Subplot(title="", x_label="Step", y_label="Training loss", series=losses, y_from_zero=True)]
     if accuracies:
-        panels.append(Panel(title="", x_label="Step", y_label="Evaluation accuracy", series=accuracies))
+        subplots.append(Subplot(title="", x_label="Step", y_label="Evaluation accuracy", series=accuracies))
     noisy = any(frame["loss"].notna().sum() > NOISY_FROM for frame in metrics.values())
     caption = (
         f"Losses of more than {NOISY_FROM} steps are running means over {SMOOTHED:.0%} of them." if noisy else ""
     )
-    return Drawing("Training", tuple(panels), caption, columns=len(panels))
+    return Drawing("Training", tuple(subplots), caption, columns=len(subplots))
 
 
 def _curves(metrics: Mapping[str, pd.DataFrame], column: str, *, smoothed: bool = False) -> tuple[Series, ...]:
@@ -145,7 +155,7 @@ def _curves(metrics: Mapping[str, pd.DataFrame], column: str, *, smoothed: bool 
 
 
 def _describe_run(row: Mapping[Hashable, Any]) -> str:
-    """A run's name, its size, and what its difference from the baseline is worth, as far as the row knows."""
+    """A run's name, its size, and its difference from the baseline where the row has one."""
     parts = [f"{row['run']}, {row['n_parameters']:,.0f} parameters"]
     difference, low, high = (row.get(name) for name in ("difference", "difference_low", "difference_high"))
     if isinstance(difference, float) and math.isfinite(difference):

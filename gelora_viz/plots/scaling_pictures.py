@@ -1,4 +1,4 @@
-"""Pictures of scale: intrinsic dimension against the number of points and against the size of neighbourhoods."""
+"""Pictures of scale: intrinsic dimension against the number of points and against the size of neighborhoods."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from gelora_viz.dimension import DimensionScaling
 from gelora_viz.errors import InputError
-from gelora_viz.plots.description import Drawing, Panel, Series
+from gelora_viz.plots.arguments import check_kind
+from gelora_viz.plots.drawing import Drawing, Subplot
 from gelora_viz.plots.frames import floats, require_columns
 from gelora_viz.plots.looks import estimator_style, estimator_title, interval_caption
-from gelora_viz.plots.results import Profile
+from gelora_viz.plots.marks import Series
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,40 +22,45 @@ _MOST_LAYERS = 3
 _COLUMNS = ["layer", "estimator", "axis", "n_points", "k", "dimension", "ci_low", "ci_high"]
 
 
-def describe_scaling(scaling: Profile, *, layers: Sequence[str] | None = None) -> Drawing:
-    """Whether a dimension depends on how many points there are, and on how far their neighbours lie.
+def scaling(scaling: DimensionScaling, *, layers: Sequence[str] | None = None) -> Drawing:
+    """Whether a dimension depends on how many points there are, and on how far away their neighbors lie.
 
-    One row per layer: on the left fewer and fewer points are read with the same number of neighbours, on the right
-    all points with more and more neighbours. Both axes are logarithmic, each step a factor of two. Where curves
+    One row per layer: on the left fewer and fewer points are read with the same number of neighbors, on the right
+    all points with more and more neighbors. Both axes are logarithmic, each step a factor of two. Where the curves
     are flat, the dimension means something.
 
     Args:
-        scaling: from `dimension_scaling`; has a frame, a confidence and a pooling, as a profile does.
+        scaling: dimensions by number of points and neighbors.
         layers: which layers to show; by default the first, the middle and the last.
 
+    Returns:
+        The drawing.
+
     Raises:
-        InputError: if a layer is not in the scaling, or the frame lacks a column.
+        InputError: if this is no `DimensionScaling`, or a layer is not in it.
     """
+    check_kind(scaling, DimensionScaling, "scaling")
     frame = scaling.frame
     require_columns(frame, _COLUMNS, "dimension scaling")
     available = list(dict.fromkeys(frame["layer"]))
     shown = _first_middle_last(available) if layers is None else list(layers)
     unknown = [layer for layer in shown if layer not in available]
     if unknown or not shown:
-        raise InputError(f"no layer {unknown[0] if unknown else 'given'!r}; layers are {', '.join(available)}")
-    panels = []
+        wrong = f"no layer {unknown[0]!r}" if unknown else "no layers chosen"
+        raise InputError(f"{wrong}; layers are {', '.join(available)}")
+    subplots = []
     for layer in shown:
         of_layer = frame[frame["layer"] == layer]
         highest = max(floats(of_layer["ci_high"].fillna(of_layer["dimension"])))
-        panels += [
-            _panel(of_layer[of_layer["axis"] == axis], axis, layer, last=layer == shown[-1], highest=highest)
+        subplots += [
+            _subplot(of_layer[of_layer["axis"] == axis], axis, layer, last=layer == shown[-1], highest=highest)
             for axis in ("points", "scale")
         ]
     return Drawing(
         "Intrinsic dimension against number of points and scale",
-        tuple(panels),
-        f"Pooling: {scaling.pooling}. {interval_caption(scaling.confidence)} Left: the same number of neighbours "
-        "among fewer and fewer texts. Right: more and more neighbours among all points.",
+        tuple(subplots),
+        f"Pooling: {scaling.pooling}. {interval_caption(scaling.confidence)} Left: the same number of neighbors "
+        "among fewer and fewer texts. Right: more and more neighbors among all points.",
         columns=2,
     )
 
@@ -64,11 +71,11 @@ def _first_middle_last(layers: list[str]) -> list[str]:
     return [layers[0], layers[len(layers) // 2], layers[-1]]
 
 
-def _panel(steps: pd.DataFrame, axis: str, layer: str, *, last: bool, highest: float) -> Panel:
+def _subplot(steps: pd.DataFrame, axis: str, layer: str, *, last: bool, highest: float) -> Subplot:
     """One layer along one axis; `highest` is the largest value of the layer, so that both axes begin alike."""
     by = "n_points" if axis == "points" else "k"
     ticks = sorted({float(value) for value in steps[by]})
-    return Panel(
+    return Subplot(
         title=layer,
         x_label=("Points" if axis == "points" else "Neighbours read, k") if last else "",
         y_label="Intrinsic dimension" if axis == "points" else "",

@@ -8,12 +8,13 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gelora_viz.plots.description import BAR_WIDTH, LEVEL
+from gelora_viz.plots.marks import BAR_WIDTH, LEVEL
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from gelora_viz.plots.description import Cells, Drawing, Panel, Series
+    from gelora_viz.plots.drawing import Drawing, Subplot
+    from gelora_viz.plots.marks import Cells, Series
 
 # Legible on white and on a dark notebook alike; the page's own background shows through.
 INK = "#777777"
@@ -24,7 +25,7 @@ ROW_HEIGHT = 240  # pixels
 MAP_HEIGHT = 420  # pixels of a map that stands alone; maps side by side are lower
 CAPTION_WIDTH = 95  # letters a line: what a notebook's column shows
 CAPTION_LINE_HEIGHT = 16
-POSITION_HEIGHT = 34  # pixels per position of a horizontal panel
+POSITION_HEIGHT = 34  # pixels per position of a horizontal subplot
 LETTER_WIDTH = 7  # pixels, about
 LEGEND_HEIGHT = 30  # pixels
 FEW_TICKS = 8
@@ -34,58 +35,52 @@ _LOG_TICKS = tuple(digit * 10.0**power for power in range(-3, 7) for digit in (1
 PANEL_WIDTH = 600  # pixels, about: how densely markers stand is known only to the browser
 
 
-def to_plotly(drawing: Drawing) -> go.Figure:
-    """Draw for a notebook or a web page.
-
-    Args:
-        drawing: what to draw.
-
-    Returns:
-        A `plotly.graph_objects.Figure`, as wide as its place on the page, with values and details on hover. Texts are
-        escaped: plotly renders a part of HTML, and names of runs and layers come from outside.
-    """
+def draw_plotly(drawing: Drawing) -> go.Figure:
+    """What `Drawing.to_plotly` returns."""
     from plotly.subplots import make_subplots
 
     figure = make_subplots(
         rows=drawing.rows,
         cols=drawing.columns,
         shared_xaxes=drawing.shared_x,
-        subplot_titles=[_text(panel.title) for panel in drawing.panels],
+        subplot_titles=[_text(subplot.title) for subplot in drawing.subplots],
         vertical_spacing=0.08 if drawing.shared_x else 0.3 / drawing.rows,
         horizontal_spacing=0.12 if drawing.columns > 1 else 0.0,
     )
     named: set[str] = set()
-    for row, column, panel in drawing.places():
-        for series in panel.series:
+    for row, column, subplot in drawing.places():
+        for series in subplot.series:
             place = {"row": row + 1, "col": column + 1}
-            band, trace = _trace(panel, series)
+            band, trace = _trace(subplot, series)
             if band is not None:
                 figure.add_trace(band, **place)
             in_legend = drawing.has_legend and series.label not in named
             named.add(series.label)
             figure.add_trace(trace | {"showlegend": in_legend, "legend": _legend_id(row)}, **place)
-        if panel.cells is not None:
-            figure.add_trace(_cells(panel.cells, drawing.columns, has_names=column == 0), row=row + 1, col=column + 1)
-        _set_axes(figure, drawing, panel, row, column)
+        if subplot.cells is not None:
+            figure.add_trace(
+                _cells(subplot.cells, drawing.columns, has_names=column == 0), row=row + 1, col=column + 1
+            )
+        _set_axes(figure, drawing, subplot, row, column)
     figure.update_layout(_layout(drawing, figure))
     return figure
 
 
-def _trace(panel: Panel, series: Series) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+def _trace(subplot: Subplot, series: Series) -> tuple[dict[str, Any] | None, dict[str, Any]]:
     """The series as a plotly trace, with the band that goes below it when it has one."""
-    positions, values = ("y", "x") if panel.horizontal else ("x", "y")
+    positions, values = ("y", "x") if subplot.horizontal else ("x", "y")
     trace: dict[str, Any] = {
         positions: series.x,
         values: _with_gaps(series.y),
         "name": _text(series.label),
         "legendgroup": _text(series.label),
-        "hovertext": _hover_texts(panel, series),
+        "hovertext": _hover_texts(subplot, series),
         "hoverinfo": "text",
     }
     match series.kind:
         case "bars":
             look = {"color": _fade(series.style.color, 0.55), "line": {"color": series.style.color, "width": 1}}
-            orientation = "h" if panel.horizontal else "v"
+            orientation = "h" if subplot.horizontal else "v"
             trace |= {"type": "bar", "orientation": orientation, "width": BAR_WIDTH, "marker": look}
         case "markers" if series.style.marker == LEVEL:
             across, along = series.strokes()
@@ -94,7 +89,7 @@ def _trace(panel: Panel, series: Series) -> tuple[dict[str, Any] | None, dict[st
             trace |= {"type": "scatter", "mode": "lines", "line": {"color": series.style.color, "width": 3}}
             trace["cliponaxis"] = False
         case "points":
-            trace |= {"type": "scattergl", "mode": "markers", "marker": _small_marker(panel, series)}
+            trace |= {"type": "scattergl", "mode": "markers", "marker": _small_marker(subplot, series)}
         case _:
             trace |= {"type": "scatter", "mode": _mode(series), "marker": _marker(series)}
             trace["line"] = {"color": series.style.color, "dash": series.style.dash, "width": 2}
@@ -107,7 +102,7 @@ def _trace(panel: Panel, series: Series) -> tuple[dict[str, Any] | None, dict[st
 
 
 def _cells(cells: Cells, columns: int, *, has_names: bool) -> dict[str, Any]:
-    """Coloured cells as a plotly trace; plotly writes numbers that stand out from their cell."""
+    """Colored cells as a plotly trace; plotly writes numbers that stand out from their cell."""
     logarithms = [[None if math.isnan(value) else math.log10(value) for value in row] for row in cells.values]
     ticks = [tick for tick in _LOG_TICKS if cells.low <= tick <= cells.high] or [cells.low, cells.high]
     are_wide = len(cells.x) * columns <= MOST_NUMBERED
@@ -172,7 +167,7 @@ def _band(series: Series, positions: str, values: str) -> dict[str, Any]:
 
 
 def _stretches(series: Series) -> Iterable[list[tuple[float, float, float]]]:
-    """Runs of neighbouring points whose interval is known."""
+    """Runs of neighboring points whose interval is known."""
     stretch: list[tuple[float, float, float]] = []
     for x, low, high in zip(series.x, series.low or (), series.high or (), strict=True):
         if math.isfinite(low + high):
@@ -195,8 +190,8 @@ def _marker(series: Series) -> dict[str, Any]:
     return {"symbol": series.style.marker, "size": min(max(0.7 * spacing, 4.0), 8.0), "color": series.style.color}
 
 
-def _small_marker(panel: Panel, series: Series) -> dict[str, Any]:
-    size = min(max(200 / math.sqrt(max(panel.n_points, 1)), 3.0), 7.0)
+def _small_marker(subplot: Subplot, series: Series) -> dict[str, Any]:
+    size = min(max(200 / math.sqrt(max(subplot.n_points, 1)), 3.0), 7.0)
     return {"symbol": series.style.marker, "size": size, "color": series.style.color, "opacity": 0.75}
 
 
@@ -205,12 +200,12 @@ def _with_gaps(values: Sequence[float]) -> list[float | None]:
     return [None if math.isnan(value) else value for value in values]
 
 
-def _hover_texts(panel: Panel, series: Series) -> list[str]:
+def _hover_texts(subplot: Subplot, series: Series) -> list[str]:
     """Where a point is, its value, and its interval; on a map, what it is."""
     if series.kind == "points":
         return [f"{_text(what)}<br><b>{_text(series.label)}</b>" for what in series.details or [""] * len(series.x)]
     texts = []
-    details: Sequence[str] = series.details or tuple(f"{panel.x_label} {x:g}" for x in series.x)
+    details: Sequence[str] = series.details or tuple(f"{subplot.x_label} {x:g}" for x in series.x)
     intervals = zip(series.low or series.y, series.high or series.y, strict=True)
     for where, y, (low, high) in zip(details, series.y, intervals, strict=True):
         interval = f" [{low:.4g}, {high:.4g}]" if math.isfinite(low + high) and low < high else ""
@@ -218,64 +213,64 @@ def _hover_texts(panel: Panel, series: Series) -> list[str]:
     return texts
 
 
-def _set_axes(figure: go.Figure, drawing: Drawing, panel: Panel, row: int, column: int) -> None:
-    """Labels, ticks, ranges and notes of one panel."""
+def _set_axes(figure: go.Figure, drawing: Drawing, subplot: Subplot, row: int, column: int) -> None:
+    """Labels, ticks, ranges and notes of one subplot."""
     place = {"row": row + 1, "col": column + 1}
     plain = {"gridcolor": RULES, "linecolor": RULES, "zeroline": False, "automargin": True}
-    position_axis: dict[str, Any] = plain | {"showgrid": panel.horizontal or not panel.x_ticks}
+    position_axis: dict[str, Any] = plain | {"showgrid": subplot.horizontal or not subplot.x_ticks}
     if drawing.is_lowest(row, column) or not drawing.shared_x:
-        position_axis |= {"title_text": _text(panel.x_label), "showticklabels": True}
-    if panel.x_ticks:
-        position_axis |= {"tickvals": panel.x_ticks, "ticktext": [_text(label) for label in panel.x_tick_labels]}
-    if panel.x_range is not None:
-        position_axis["range"] = panel.x_range[::-1] if panel.horizontal else panel.x_range
-    value_axis: dict[str, Any] = plain | {"title_text": _text(panel.y_label)}
-    if panel.log_y:
+        position_axis |= {"title_text": _text(subplot.x_label), "showticklabels": True}
+    if subplot.x_ticks:
+        position_axis |= {"tickvals": subplot.x_ticks, "ticktext": [_text(label) for label in subplot.x_tick_labels]}
+    if subplot.x_range is not None:
+        position_axis["range"] = subplot.x_range[::-1] if subplot.horizontal else subplot.x_range
+    value_axis: dict[str, Any] = plain | {"title_text": _text(subplot.y_label)}
+    if subplot.log_y:
         value_axis |= {"type": "log", "tickvals": _LOG_TICKS, "ticktext": [f"{tick:g}" for tick in _LOG_TICKS]}
-    if panel.y_from_zero:
+    if subplot.y_from_zero:
         value_axis["rangemode"] = "tozero"
-    if panel.y_whole and _highest(panel) < FEW_TICKS:
+    if subplot.y_whole and _highest(subplot) < FEW_TICKS:
         value_axis["dtick"] = 1  # of larger numbers plotly labels whole ones only
-    if panel.y_range is not None:
-        value_axis["range"] = [math.log10(end) if panel.log_y else end for end in panel.y_range]
-    if panel.cells is not None:
-        names = panel.cells.rows if column == 0 else ()
+    if subplot.y_range is not None:
+        value_axis["range"] = [math.log10(end) if subplot.log_y else end for end in subplot.y_range]
+    if subplot.cells is not None:
+        names = subplot.cells.rows if column == 0 else ()
         value_axis |= {"tickvals": list(range(len(names))), "ticktext": [_text(name) for name in names]}
         value_axis |= {"autorange": "reversed", "showgrid": False, "showticklabels": bool(names)}
-    if panel.is_map:
+    if subplot.is_map:
         for axis in (position_axis, value_axis):
             axis |= {"showgrid": False, "showticklabels": False, "showline": True, "mirror": True}
         axes = figure.get_subplot(row + 1, column + 1)
         value_axis |= {"scaleanchor": axes.xaxis.plotly_name.replace("axis", ""), "scaleratio": 1}
-    across, upwards = (value_axis, position_axis) if panel.horizontal else (position_axis, value_axis)
+    across, upwards = (value_axis, position_axis) if subplot.horizontal else (position_axis, value_axis)
     figure.update_xaxes(across, **place)
     figure.update_yaxes(upwards, **place)
-    if panel.x_notes:
-        _add_notes(figure, panel, place)
+    if subplot.x_notes:
+        _add_notes(figure, subplot, place)
 
 
-def _highest(panel: Panel) -> float:
+def _highest(subplot: Subplot) -> float:
     """How far the axis of values reaches."""
-    if panel.y_range is not None:
-        return panel.y_range[1]
-    return max((y for series in panel.series for y in series.y if math.isfinite(y)), default=0.0)
+    if subplot.y_range is not None:
+        return subplot.y_range[1]
+    return max((y for series in subplot.series for y in series.y if math.isfinite(y)), default=0.0)
 
 
-def _add_notes(figure: go.Figure, panel: Panel, place: dict[str, int]) -> None:
-    """Texts at the far side of a horizontal panel, one beside each position, under a heading."""
+def _add_notes(figure: go.Figure, subplot: Subplot, place: dict[str, int]) -> None:
+    """Texts on the far side of a horizontal subplot, one beside each position, under a heading."""
     beside = {"x": 1.02, "xref": "x domain", "xanchor": "left", "showarrow": False, "align": "left"}
-    for position, note in zip(panel.x_ticks, panel.x_notes, strict=True):
+    for position, note in zip(subplot.x_ticks, subplot.x_notes, strict=True):
         figure.add_annotation(beside | {"y": position, "text": _text(note)}, **place)
-    heading = {"y": 1.0, "yref": "y domain", "yanchor": "bottom", "text": _text(panel.notes_label)}
+    heading = {"y": 1.0, "yref": "y domain", "yanchor": "bottom", "text": _text(subplot.notes_label)}
     figure.add_annotation(beside | heading, **place)
 
 
 def _layout(drawing: Drawing, figure: go.Figure) -> dict[str, Any]:
-    """Size, colours, title, and one legend beside each row of panels, or below where notes stand there."""
+    """Size, colors, title, and one legend beside each row of subplots, or below where notes stand there."""
     longest_note = max(
-        (len(note) for panel in drawing.panels for note in (*panel.x_notes, panel.notes_label)), default=0
+        (len(note) for subplot in drawing.subplots for note in (*subplot.x_notes, subplot.notes_label)), default=0
     )
-    heights = [_panel_height(panel, drawing.columns) for row, column, panel in drawing.places() if column == 0]
+    heights = [_subplot_height(subplot, drawing.columns) for row, column, subplot in drawing.places() if column == 0]
     layout: dict[str, Any] = {
         "template": "none",
         "paper_bgcolor": CLEAR,
@@ -285,7 +280,7 @@ def _layout(drawing: Drawing, figure: go.Figure) -> dict[str, Any]:
         "margin": {
             "l": 60,
             "r": 20 + LETTER_WIDTH * longest_note,
-            "t": 120 if any(panel.title or panel.notes_label for panel in drawing.panels) else 90,
+            "t": 120 if any(subplot.title or subplot.notes_label for subplot in drawing.subplots) else 90,
             "b": 50,
         },
         "hoverlabel": {"namelength": -1},
@@ -309,12 +304,12 @@ def _layout(drawing: Drawing, figure: go.Figure) -> dict[str, Any]:
     return layout
 
 
-def _panel_height(panel: Panel, columns: int) -> float:
-    if panel.cells is not None:
-        return CELL_HEIGHT * len(panel.cells.rows)
-    if panel.is_map:
+def _subplot_height(subplot: Subplot, columns: int) -> float:
+    if subplot.cells is not None:
+        return CELL_HEIGHT * len(subplot.cells.rows)
+    if subplot.is_map:
         return max(ROW_HEIGHT, MAP_HEIGHT / columns)
-    return max(ROW_HEIGHT, POSITION_HEIGHT * len(panel.x_ticks)) if panel.horizontal else ROW_HEIGHT
+    return max(ROW_HEIGHT, POSITION_HEIGHT * len(subplot.x_ticks)) if subplot.horizontal else ROW_HEIGHT
 
 
 def _legend_id(row: int) -> str:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
+from gelora_viz.comparison import Comparison
+from gelora_viz.dimension import DimensionProfile
 from gelora_viz.errors import InputError
-from gelora_viz.plots.description import Drawing, Panel, Series, style_number
+from gelora_viz.plots.arguments import check_kind, check_kinds
+from gelora_viz.plots.drawing import Drawing, Subplot
 from gelora_viz.plots.frames import floats, require_columns
-from gelora_viz.plots.layer_pictures import describe_rank_profile
-from gelora_viz.plots.results import Profile, Tabled
+from gelora_viz.plots.layer_pictures import rank_profile
+from gelora_viz.plots.marks import Series, style_number
 from gelora_viz.plots.spectrum_pictures import columns_for, kinds_of_matrices
-
-if TYPE_CHECKING:
-    from gelora_viz.comparison import Comparison
+from gelora_viz.ranks import RankPlan
+from gelora_viz.spectra import UpdateSpectrum
 
 _UNITS = ((1e9, "B"), (1e6, "M"), (1e3, "k"))
 _MOST_LAYER_TICKS = 8
@@ -24,18 +26,23 @@ _APART = 0.06
 """Powers of ten between marks of nearly the same size."""
 
 
-def describe_score_by_size(results: pd.DataFrame | Comparison) -> Drawing:
+def score_by_size(results: pd.DataFrame | Comparison) -> Drawing:
     """What parameters buy: each method's score with its interval, over the number of parameters its adapter keeps.
 
-    Sizes are on a logarithmic axis. A method that trains none, the frozen probe, stands at the left end, apart.
+    Sizes are on a logarithmic axis. A method that trains none, the frozen probe, stands apart at the left end.
 
     Args:
         results: a `Comparison`, or a frame as `tabulate_results` gives it: run, n_parameters or n_parameters_kept,
             accuracy or perplexity, ci_low, ci_high.
 
+    Returns:
+        The drawing.
+
     Raises:
-        InputError: if the frame lacks a column or has no rows.
+        InputError: if this is neither, or the frame lacks a column or has no rows.
     """
+    if not isinstance(results, pd.DataFrame):
+        check_kind(results, Comparison, "score_by_size")
     frame = results if isinstance(results, pd.DataFrame) else results.frame
     metric = "perplexity" if "perplexity" in frame else "accuracy"
     size = "n_parameters_kept" if "n_parameters_kept" in frame else "n_parameters"
@@ -61,7 +68,7 @@ def describe_score_by_size(results: pd.DataFrame | Comparison) -> Drawing:
         )
         for place, (each, row) in enumerate(zip(sizes, frame.to_dict(orient="records"), strict=True))
     )
-    panel = Panel(
+    subplot = Subplot(
         title="",
         x_label="Adapter parameters",
         y_label=metric.capitalize(),
@@ -71,18 +78,22 @@ def describe_score_by_size(results: pd.DataFrame | Comparison) -> Drawing:
         x_range=((nothing if has_nothing else first) - 0.3, ticks[-1] + 0.3),
     )
     caption = "Whiskers are confidence intervals; methods of nearly the same size are drawn side by side."
-    return Drawing(f"{metric.capitalize()} by adapter size", (panel,), caption)
+    return Drawing(f"{metric.capitalize()} by adapter size", (subplot,), caption)
 
 
-def describe_utilisation(spectra: Mapping[str, Tabled]) -> Drawing:
+def utilisation(spectra: Mapping[str, UpdateSpectrum]) -> Drawing:
     """How much of its assigned rank each update used: entropy rank over rank, by kind of matrix, one line per run.
 
     Args:
-        spectra: `UpdateSpectrum` by the name of its run.
+        spectra: name of a run -> the spectrum of its update.
+
+    Returns:
+        The drawing.
 
     Raises:
-        InputError: if there is none, a frame lacks a column, or no method has ranks.
+        InputError: if this is no mapping of update spectra, an empty one, or no method has ranks.
     """
+    check_kinds(spectra, UpdateSpectrum, "utilisation", "{'gelora': spectrum}")
     if not spectra:
         raise InputError("no spectra to draw; give a mapping such as {'gelora': spectrum}")
     for name, spectrum in spectra.items():
@@ -96,8 +107,8 @@ def describe_utilisation(spectra: Mapping[str, Tabled]) -> Drawing:
         raise InputError("no update has an assigned rank, so none was used; give spectra of LoRA or GenLoRA")
     kinds = kinds_of_matrices(dict.fromkeys(module for used in known.values() for module in used))
     columns = columns_for(len(kinds))
-    panels = tuple(
-        Panel(
+    subplots = tuple(
+        Subplot(
             title=kind,
             x_label="Layer",
             y_label="Share of the rank used" if place % columns == 0 else "",
@@ -119,40 +130,43 @@ def describe_utilisation(spectra: Mapping[str, Tabled]) -> Drawing:
     )
     return Drawing(
         "Share of the rank used",
-        panels,
+        subplots,
         "Entropy rank of each trained update over its assigned rank; an update of rank 1 always uses it whole.",
         columns=columns,
     )
 
 
-def describe_overview(
-    profile: Profile,
-    plan: Tabled,
-    spectrum: Tabled | None,
+def overview(
+    profile: DimensionProfile,
+    plan: RankPlan,
+    spectrum: UpdateSpectrum | None,
     results: pd.DataFrame | Comparison,
     *,
-    estimators: list[str] | None = None,
+    estimators: Sequence[str] | None = None,
 ) -> Drawing:
-    """All on one page: dimension, ranks and effective ranks by layer, what scores they led to, and at what size.
+    """All on one page: dimensions, ranks and effective ranks by layer, what scores they led to, and at what size.
 
     Args:
-        profile: the dimension profile.
-        plan: the rank plan.
-        spectrum: of the update that was trained with it.
-        results: of the methods, as in `describe_score_by_size`.
-        estimators: of the profile; all of them by default.
+        profile: dimensions of the hidden states.
+        plan: ranks made from the profile.
+        spectrum: the update that was trained with the plan; None where there is none.
+        results: scores of the methods, as in `score_by_size`.
+        estimators: which of the profile's estimators to show; all of them by default.
+
+    Returns:
+        The drawing.
 
     Raises:
-        InputError: as `describe_rank_profile` and `describe_score_by_size`.
+        InputError: as `rank_profile` and `score_by_size`.
     """
-    layers = describe_rank_profile(profile, plan, spectrum, estimators=estimators)
-    sizes = describe_score_by_size(results)
+    layers = rank_profile(profile, plan, spectrum, estimators=estimators)
+    sizes = score_by_size(results)
     caption = f"{layers.caption} {sizes.caption}"
-    return Drawing("Overview", (*layers.panels, *sizes.panels), caption, columns=layers.columns)
+    return Drawing("Overview", (*layers.subplots, *sizes.subplots), caption, columns=layers.columns)
 
 
 def _set_apart(places: Sequence[float]) -> list[float]:
-    """Places so near to each other that marks would cover each other, spread evenly around their middle."""
+    """The places; where marks would cover each other, spread evenly around their middle."""
     order = sorted(range(len(places)), key=lambda number: places[number])
     groups: list[list[int]] = []
     for number in order:
@@ -175,7 +189,7 @@ def _layer_ticks(n_layers: int) -> dict[str, Any]:
 
 
 def _count(number: float) -> str:
-    """A power of ten as one reads it: 100, 10k, 1M."""
+    """A power of ten in words: 100, 10k, 1M."""
     for unit, letter in _UNITS:
         if number >= unit:
             return f"{number / unit:g}{letter}"

@@ -1,4 +1,4 @@
-"""The picture of singular values, and how pictures of many matrices are divided into panels."""
+"""The picture of singular values, and how pictures of many matrices are divided into subplots."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gelora_viz.errors import InputError
-from gelora_viz.plots.description import BLUE, GREEN, VERMILLION, Drawing, Panel, Series, Style, style_number
+from gelora_viz.plots.arguments import check_kind
+from gelora_viz.plots.drawing import Drawing, Subplot
 from gelora_viz.plots.frames import floats
+from gelora_viz.plots.marks import BLUE, GREEN, VERMILLION, Series, Style, style_number
+from gelora_viz.spectra import UpdateSpectrum
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from gelora_viz.plots.results import Spectrum
 
 DEPTH_STYLES = (
     Style(BLUE, "solid", "circle"),
@@ -27,24 +28,27 @@ SMALLEST_SHOWN = 1e-3
 """Share of the largest singular value down to which values are drawn; below, they do not count as rank."""
 
 
-def describe_singular_values(spectrum: Spectrum, *, modules: Sequence[str] | None = None) -> Drawing:
+def singular_values(spectrum: UpdateSpectrum, *, modules: Sequence[str] | None = None) -> Drawing:
     """How fast the singular values of updates fall, each over its largest, on a logarithmic axis.
 
     Args:
-        spectrum: an `UpdateSpectrum`.
-        modules: whose updates to show. By default, in one panel per kind of matrix, those of the first, the middle
+        spectrum: the update of a trained adapter.
+        modules: whose updates to show. By default, in one subplot per kind of matrix, those of the first, the middle
             and the last layer.
 
+    Returns:
+        The drawing.
+
     Raises:
-        InputError: if a module is not in the spectrum, or every update shown is zero.
+        InputError: if this is no `UpdateSpectrum`, a module is not in it, or every update shown is zero.
     """
+    check_kind(spectrum, UpdateSpectrum, "singular_values")
     values = spectrum.singular_values
     chosen = list(values) if modules is None else list(modules)
     unknown = [module for module in chosen if module not in values]
     if unknown or not chosen:
-        raise InputError(
-            f"no update of {unknown[0] if unknown else 'any module'!r}; there are {', '.join(list(values)[:12])}"
-        )
+        wrong = f"no update of {unknown[0]!r}" if unknown else "no modules chosen"
+        raise InputError(f"{wrong}; there are {', '.join(list(values)[:12])}")
     if all(values[module].max(initial=0.0) == 0 for module in chosen):
         raise InputError("every update is zero, so there are no singular values to draw; train the adapter first")
     kinds = kinds_of_matrices(chosen)
@@ -59,8 +63,8 @@ def describe_singular_values(spectrum: Spectrum, *, modules: Sequence[str] | Non
             for module, label, style in zip(shown, labels, styles, strict=True)
         )
     lowest = min(y for series in drawn.values() for each in series for y in each.y if math.isfinite(y))
-    panels = tuple(
-        Panel(
+    subplots = tuple(
+        Subplot(
             title=kind,
             x_label="Singular value",
             y_label="Share of the largest" if place % columns == 0 else "",
@@ -73,7 +77,7 @@ def describe_singular_values(spectrum: Spectrum, *, modules: Sequence[str] | Non
     )
     return Drawing(
         "Singular values of the updates",
-        panels,
+        subplots,
         f"Each over its largest, down to {SMALLEST_SHOWN:g}, below which values do not count as rank.",
         columns=columns,
     )
@@ -101,9 +105,9 @@ def kinds_of_matrices(modules: Iterable[str]) -> dict[str, list[str]]:
     return named
 
 
-def columns_for(n_panels: int) -> int:
-    """Panels per row: two where that leaves no gap in a small figure, else three."""
-    return min(n_panels, 2 if n_panels in (2, 4) else 3)
+def columns_for(n_subplots: int) -> int:
+    """Subplots per row: two where that leaves no gap in a small figure, else three."""
+    return min(n_subplots, 2 if n_subplots in (2, 4) else 3)
 
 
 def spread(members: Sequence[Any], at_most: int) -> list[Any]:

@@ -1,4 +1,4 @@
-"""How a venue wants its figures: widths and fonts as matplotlib settings.
+"""How a venue wants its figures: its widths and fonts as matplotlib settings.
 
 tueplots knows most venues; those that it does not know yet have entries here, with the style file that they follow.
 
@@ -22,11 +22,11 @@ class Page:
     """What a venue's style file says about its pages.
 
     Attributes:
-        column: width of a column, in inches; of a page with one column, that of its text.
+        column: width of a column, in inches; with one column per page, the width of the text.
         text: width of the text, in inches.
-        size: of labels, in points: a size or two below the body, as in tueplots.
-        small: of tick labels and legends, in points.
-        style: the file, and its version or the volume it is for.
+        size: font size of labels, in points: a size or two below the body, as in tueplots.
+        small: font size of tick labels and legends, in points.
+        style: the style file, with its version or the volume it is for.
         serif: whether the body is set in Times.
     """
 
@@ -49,7 +49,7 @@ PAGES = {
     "neurips2025": Page(5.5, 5.5, 9, 7, "neurips_2025.sty of 2025-04-02"),
     "neurips2026": Page(5.5, 5.5, 9, 7, "neurips_2026.sty of 2026-01-29"),
 }
-"""Venues that need no tueplots; an entry of its own goes once tueplots has the venue."""
+"""Venues that need no tueplots; an entry is removed once tueplots has its venue."""
 # The faces that stand in for Times, best first; STIX ships with matplotlib, so the last one is always there.
 SERIF = ("Times New Roman", "Times", "Nimbus Roman", "Liberation Serif", "FreeSerif", "STIXGeneral")
 SANS = ("Helvetica", "Arial", "Liberation Sans", "DejaVu Sans")

@@ -10,11 +10,7 @@ import pandas as pd
 from gelora_viz._results import write_text
 from gelora_viz._version import __version__
 from gelora_viz.comparison import BASELINE, BETTER, WORSE, metric_of
-from gelora_viz.errors import InputError
-from gelora_viz.plots import latex_table, save_paper_figure
-from gelora_viz.plots.latex import escape_latex
-from gelora_viz.plots.paper import FORMATS
-from gelora_viz.plots.venue import Width
+from gelora_viz.plots import escape_latex, latex_table
 from gelora_viz.study.findings import Findings
 from gelora_viz.study.pictures import Picture, overview, pictures, say_origin
 
@@ -41,7 +37,7 @@ def write_figures(study: Study, venue: str, *, suffix: str = ".pdf") -> Path:
 
     Args:
         study: whose results are drawn; nothing is computed anew.
-        venue: as in `save_paper_figure`.
+        venue: as in `Drawing.save`.
         suffix: of the figures: .pdf, .pgf, .svg or .png; main.tex shows .pdf and .png.
 
     Returns:
@@ -50,14 +46,12 @@ def write_figures(study: Study, venue: str, *, suffix: str = ".pdf") -> Path:
     Raises:
         InputError: for an unknown venue or suffix, or a study without a profile.
     """
-    if suffix not in FORMATS:
-        raise InputError(f"cannot write figures as {suffix!r}; choose one of {', '.join(FORMATS)}")
     found = Findings.of(study)
     folder = study.path / "figures" / venue
     drawn, about = [*pictures(found), *overview(found)], say_origin(study)
     for each in drawn:
-        width: Width = "text" if each.drawing.columns > 1 else "column"
-        save_paper_figure(each.drawing, folder / f"{each.name}{suffix}", venue, width=width, about=about)
+        side_by_side = each.drawing.columns > 1
+        each.drawing.save(folder / f"{each.name}{suffix}", venue, "text" if side_by_side else "column", about)
     tables = _tables(found)
     for name, source in tables.items():
         write_text(folder / f"table_{name}.tex", source)

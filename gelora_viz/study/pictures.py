@@ -6,21 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gelora_viz import plots
 from gelora_viz.dimension import DimensionProfile
-from gelora_viz.plots import (
-    Drawing,
-    describe_comparison,
-    describe_dimensions,
-    describe_estimators,
-    describe_overview,
-    describe_plans,
-    describe_rank_growth,
-    describe_rank_profile,
-    describe_score_by_size,
-    describe_singular_values,
-    describe_training,
-    describe_utilisation,
-)
 from gelora_viz.ranks import RankPlan
 from gelora_viz.spectra import UpdateSpectrum
 from gelora_viz.study.findings import Findings
@@ -44,7 +31,7 @@ class Picture:
 
     name: str
     title: str
-    drawing: Drawing
+    drawing: plots.Drawing
 
 
 def say_origin(study: Study) -> str:
@@ -55,46 +42,44 @@ def say_origin(study: Study) -> str:
 def pictures(found: Findings) -> Iterator[Picture]:
     """The main picture of every plan (GeLoRA's first), then estimators, runs, and what came of them."""
     for name, plan in _in_order(found.plans):
-        drawing = describe_rank_profile(*_of_plan(found, name), estimators=_shown(found, plan))
+        drawing = plots.rank_profile(*_of_plan(found, name), estimators=_shown(found, plan))
         yield Picture(f"rank_profile_{name}", f"Dimension, assigned and effective rank: {name}", drawing)
     if len(found.plans) > 1:
-        yield Picture("plans", "Ranks of all plans, by kind of matrix", describe_plans(found.plans))
+        yield Picture("plans", "Ranks of all plans, by kind of matrix", plots.plans(found.plans))
     if not found.plans:
         for pooling, profile in found.profiles.items():
-            yield Picture(
-                f"rank_profile_{pooling}", f"Intrinsic dimension: {pooling}", describe_rank_profile(profile)
-            )
-    yield Picture("dimensions", "Estimators and poolings compared", describe_dimensions(found.profiles))
+            yield Picture(f"rank_profile_{pooling}", f"Intrinsic dimension: {pooling}", plots.rank_profile(profile))
+    yield Picture("dimensions", "Estimators and poolings compared", plots.dimensions(found.profiles))
     for pooling, profile in found.profiles.items():
         if len(profile.estimators) > 1:
-            drawing = describe_estimators(profile)
+            drawing = plots.estimator_heatmap(profile)
             yield Picture(f"estimators_{pooling}", f"Where estimators agree: {pooling}", drawing)
     if found.comparison is not None:
-        yield Picture("comparison", "Accuracy of the runs", describe_comparison(found.comparison))
+        yield Picture("comparison", "Accuracy of the runs", plots.comparison(found.comparison))
         curves = {name: frame for name, frame in found.metrics.items() if len(frame)}
-        yield Picture("training", "Training", describe_training(curves))
-        yield Picture("score_by_size", "What parameters buy", describe_score_by_size(found.comparison))
+        yield Picture("training", "Training", plots.training(curves))
+        yield Picture("score_by_size", "What parameters buy", plots.score_by_size(found.comparison))
     spectra = {each.spec.name: each.spectrum for each in found.results if each.spectrum is not None}
     if any(each.frame["utilisation"].notna().any() for each in spectra.values()):
-        yield Picture("utilisation", "Share of the rank used", describe_utilisation(spectra))
+        yield Picture("utilisation", "Share of the rank used", plots.utilisation(spectra))
     for name, spectrum in spectra.items():
         if any(values.max(initial=0.0) > 0 for values in spectrum.singular_values.values()):
-            drawing = describe_singular_values(spectrum)
+            drawing = plots.singular_values(spectrum)
             yield Picture(f"singular_values_{name}", f"How fast singular values fall: {name}", drawing)
     for name, history in found.histories.items():
         if len(history.steps) > 1:
-            drawing = describe_rank_growth(history)
+            drawing = plots.rank_growth(history)
             yield Picture(f"rank_growth_{name}", f"Effective rank over training: {name}", drawing)
     for name, compared in found.comparisons.items():
-        yield Picture(f"comparison_{name}", f"Over seeds: {name}", describe_comparison(compared))
-        yield Picture(f"score_by_size_{name}", f"What parameters buy: {name}", describe_score_by_size(compared))
+        yield Picture(f"comparison_{name}", f"Over seeds: {name}", plots.comparison(compared))
+        yield Picture(f"score_by_size_{name}", f"What parameters buy: {name}", plots.score_by_size(compared))
 
 
 def overview(found: Findings) -> Iterator[Picture]:
     """All on one page, of the first plan and the runs, where there are both."""
     if found.plans and found.comparison is not None:
         name, plan = _in_order(found.plans)[0]
-        drawing = describe_overview(*_of_plan(found, name), found.comparison, estimators=_shown(found, plan))
+        drawing = plots.overview(*_of_plan(found, name), found.comparison, estimators=_shown(found, plan))
         yield Picture("overview", f"Overview: {name}", drawing)
 
 

@@ -15,7 +15,6 @@ from gelora_viz._results import format_cell, frame_to_records, write_json, write
 from gelora_viz._version import __version__
 from gelora_viz.comparison import difference_in_words, metric_of, shorten_comparison
 from gelora_viz.dimension import ESTIMATORS, DimensionProfile
-from gelora_viz.plots import save_paper_figure, to_plotly
 from gelora_viz.study.caveats import caveats
 from gelora_viz.study.findings import Findings
 from gelora_viz.study.pictures import Picture, pictures, say_origin
@@ -41,9 +40,7 @@ def write_report(study: Study) -> Path:
     drawn, about = list(pictures(found)), say_origin(study)
     for picture in drawn:
         for suffix in (".pdf", ".png"):
-            save_paper_figure(
-                picture.drawing, study.path / "figures" / f"{picture.name}{suffix}", venue=_VENUE, about=about
-            )
+            picture.drawing.save(study.path / "figures" / f"{picture.name}{suffix}", venue=_VENUE, about=about)
     page = _page(study, found, tables, drawn)
     return write_text(study.path / "report.html", page)
 
@@ -96,9 +93,9 @@ def _page(
 
 def _interactive(picture: Picture, *, first: bool) -> Markup:
     """The figure as a div; plotly's own code is embedded once, with the first."""
-    figure = to_plotly(picture.drawing)
+    figure = picture.drawing.to_plotly()
     figure.update_layout(title=None, margin={"t": 40, "b": 70})  # the page has its own heading and caption
-    # plotly escapes nothing itself; to_plotly has escaped every text that may come from data.
+    # plotly escapes nothing itself; `to_plotly` has escaped every text that may come from data.
     return Markup(  # noqa: S704
         figure.to_html(
             full_html=False, include_plotlyjs=first, div_id=f"figure-{picture.name}",

@@ -607,7 +607,7 @@ class Study:
         """Write every figure and table for a paper, with a main.tex that shows them, into figures/<venue>/.
 
         Args:
-            venue: as in `plots.save_paper_figure`.
+            venue: as in `plots.Drawing.save`.
             suffix: .pdf, .pgf, .svg or .png.
         """
         from gelora_viz.study.figures import write_figures

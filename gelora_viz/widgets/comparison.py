@@ -15,12 +15,11 @@ from typing import Any
 import pandas as pd
 import traitlets
 
+from gelora_viz import plots
 from gelora_viz._checks import did_you_mean
 from gelora_viz.comparison import Comparison as Compared
 from gelora_viz.comparison import difference_in_words, metric_of, tabulate_results
 from gelora_viz.errors import InputError
-from gelora_viz.plots import Drawing, describe_comparison
-from gelora_viz.plots.description import style_number
 from gelora_viz.runs import RunResult
 from gelora_viz.spectra import UpdateSpectrum
 from gelora_viz.widgets.panel import Panel, read_module, read_style
@@ -111,9 +110,9 @@ class Comparison(Panel):
         self._show()
         self.observe(self._on_choice, names=["first", "second"])
 
-    def describe(self) -> Drawing:
+    def describe(self) -> plots.Drawing:
         """The scores and differences, as `plots.comparison` has them."""
-        return describe_comparison(self.compared)
+        return plots.comparison(self.compared)
 
     def _begin_with(self, names: Sequence[str]) -> tuple[str, str]:
         """The baseline and the best of the others, of those that have ranks."""
@@ -193,7 +192,7 @@ class Comparison(Panel):
 
 
 def _method(number: int, row: Mapping[Any, Any], metric: str) -> dict[str, Any]:
-    style = style_number(number)
+    style = plots.style_number(number)
     score, low, high = (_finite(row[name]) for name in (metric, "ci_low", "ci_high"))
     size = _finite(row["n_parameters"])
     form = ".3f" if metric == "accuracy" else ".4g"

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from gelora_viz.plots.looks import estimator_style, estimator_title
+from gelora_viz.plots import estimator_style, estimator_title
 
 if TYPE_CHECKING:
     from gelora_viz.dimension import DimensionProfile

@@ -16,7 +16,7 @@ import traitlets
 
 from gelora_viz.activations import Activations
 from gelora_viz.errors import GeloraVizError, InputError
-from gelora_viz.plots import Drawing, describe_overview
+from gelora_viz.plots import Drawing, overview
 from gelora_viz.runs import FROZEN, FULL
 from gelora_viz.spectra import UpdateSpectrum
 from gelora_viz.widgets.comparison import Comparison
@@ -182,9 +182,7 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no ty
         if comparison is None:
             return ranks.snapshot()
         shown = [ranks.estimator]
-        return Snapshot(
-            describe_overview(ranks.profile, ranks.plan, ranks.spectrum, comparison.compared, estimators=shown)
-        )
+        return Snapshot(overview(ranks.profile, ranks.plan, ranks.spectrum, comparison.compared, estimators=shown))
 
     def refresh(self) -> None:
         """Bring all sections up to what is in the study's folder."""

@@ -17,18 +17,16 @@ from scipy.linalg import orthogonal_procrustes
 
 from gelora_viz._checks import did_you_mean
 from gelora_viz.errors import InputError
-from gelora_viz.plots import Drawing, describe_rank_profile
-from gelora_viz.plots.looks import estimator_title
-from gelora_viz.plots.map_pictures import (
-    CIVIDIS,
-    OTHER,
-    choose_classes,
-    class_style,
-    classes_of_points,
-    describe_classes,
-    describe_umap,
-    describe_values,
-    value_range,
+from gelora_viz.plots import (
+    Drawing,
+    class_styles,
+    color_scale,
+    estimator_title,
+    name_classes,
+    rank_profile,
+    umap,
+    umap_of_classes,
+    umap_of_values,
 )
 from gelora_viz.widgets.curve import describe_curve
 from gelora_viz.widgets.map_maker import MapMaker, Wish
@@ -146,7 +144,7 @@ class Explorer(Panel):
         if estimator is None:
             estimator = "twonn" if "twonn" in profile.estimators else profile.estimators[0]
         rows = profile.of(estimator)
-        self._labels = None if labels is None else classes_of_points(activations.provenance, labels)
+        self._labels = None if labels is None else name_classes(activations.provenance, labels)
         colorings = dict(_COLORINGS)
         if self._labels is None:
             del colorings["label"]
@@ -195,15 +193,15 @@ class Explorer(Panel):
         """The map in its colours; before the first map, the curve."""
         with self._lock:
             if self._projection is None:
-                return describe_rank_profile(self.profile, estimators=[self.estimator])
+                return rank_profile(self.profile, estimators=[self.estimator])
             layer = self._projection.layer
             match self.shown["color_by"]:
                 case "nothing":
-                    return describe_umap(self._projection)
+                    return umap(self._projection)
                 case "dimension":
-                    return describe_values({layer: self._projection}, {layer: self._maker.local_of(layer)})
+                    return umap_of_values({layer: self._projection}, {layer: self._maker.local_of(layer)})
                 case _:
-                    return describe_classes({layer: self._projection}, {layer: self._classes})
+                    return umap_of_classes({layer: self._projection}, {layer: self._classes})
 
     def send_map(self) -> None:
         """Send the map that is shown to the page."""
@@ -309,24 +307,23 @@ class Explorer(Panel):
             return np.zeros(len(frame)), {"title": "", "entries": []}
         if color_by == "dimension":
             values = self._maker.local_of(projection.layer)
-            low, high = value_range(values)
+            low, high, colors = color_scale(values)
             title = "Local dimension (MLE, 20 neighbours, smoothed)"
-            scale = {"title": title, "low": low, "high": high, "colors": list(CIVIDIS)}
+            scale = {"title": title, "low": low, "high": high, "colors": list(colors)}
             return np.clip(255 * (values - low) / (high - low), 0, 255).round(), scale
         self._classes = self._name_classes(projection, color_by)
-        chosen = choose_classes(self._classes)
-        place = {name: index for index, name in enumerate(chosen)}
-        indices = np.array([place.get(name, len(chosen) - 1) for name in self._classes])
-        counts = np.bincount(indices, minlength=len(chosen))
+        styles = class_styles(self._classes)
+        last = len(styles) - 1
+        place = {name: index for index, name in enumerate(styles)}
+        indices = np.array([place.get(name, last) for name in self._classes])
+        counts = np.bincount(indices, minlength=len(styles))
+        n_others = len(set(self._classes)) - last  # classes without a look of their own share the last one
         entries = []
-        for index, name in enumerate(chosen):
-            style = class_style(index, name)
-            said, left = _cut(name, 60)
-            if name == OTHER and len(set(self._classes)) > len(chosen):
-                entries.append(
-                    [f"{len(set(self._classes)) - len(chosen) + 1} others", style.color, "dot", int(counts[index])]
-                )
+        for index, (name, style) in enumerate(styles.items()):
+            if index == last and n_others > 1:
+                entries.append([f"{n_others} others", style.color, "dot", int(counts[index])])
             else:
+                said, left = _cut(name, 60)
                 entries.append([said + "…" * bool(left), style.color, style.marker, int(counts[index])])
         return indices, {"title": _COLORINGS[color_by], "entries": entries}
 

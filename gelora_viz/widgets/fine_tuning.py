@@ -14,8 +14,7 @@ import traitlets
 from peft import PeftConfig
 
 from gelora_viz.errors import InputError
-from gelora_viz.plots import Drawing, describe_training
-from gelora_viz.plots.description import style_number
+from gelora_viz.plots import Drawing, style_number, training
 from gelora_viz.ranks import RankPlan
 from gelora_viz.runs import CAUSAL_LM, CLASSIFICATION, ENDED, FROZEN, FULL, RunFolder, attach, usual_learning_rate
 from gelora_viz.widgets.panel import Panel, read_module, read_style
@@ -244,7 +243,7 @@ class FineTuning(Panel):
         frames = {name: frame for name, frame in frames.items() if len(frame)}
         if not frames:
             raise InputError("no run that is drawn has logged anything yet; start one, and wait for its first steps")
-        return describe_training(frames)
+        return training(frames)
 
     # What the page sends and what the thread finds out meet here, one after the other.
 

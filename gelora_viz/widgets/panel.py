@@ -13,14 +13,9 @@ import anywidget
 import traitlets
 
 from gelora_viz.errors import GeloraVizError
-from gelora_viz.plots import Drawing
-from gelora_viz.plots.description import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION
+from gelora_viz.plots import PALETTE, Drawing
 from gelora_viz.widgets.snapshot import Snapshot
 
-_COLOR_NAMES = {
-    "blue": BLUE, "vermillion": VERMILLION, "green": GREEN, "orange": ORANGE, "purple": PURPLE, "sky": SKY,
-    "grey": GREY,
-}  # fmt: skip
 _log = logging.getLogger("gelora_viz")
 
 
@@ -40,7 +35,7 @@ def read_style(name: str | None = None) -> str:
     All panels of a notebook share one page, so the own file's rules are narrowed to its panel: two files may give the
     same name to different things.
     """
-    palette = "".join(f" --gv-{color}: {value};" for color, value in _COLOR_NAMES.items())
+    palette = "".join(f" --gv-{color}: {value};" for color, value in PALETTE.items())
     shared = f".gelora-viz {{{palette} }}\n{_read('panel.css')}"
     if name is None:
         return shared
@@ -81,7 +76,7 @@ class Panel(anywidget.AnyWidget):
     """Whether what changes at the moment was asked for on the page, and not by Python."""
 
     def describe(self) -> Drawing:
-        """The panel's picture, for both renderers of `gelora_viz.plots`."""
+        """The panel's picture, as `gelora_viz.plots` draws it."""
         raise NotImplementedError
 
     def snapshot(self) -> Snapshot:

@@ -15,8 +15,7 @@ import traitlets
 
 from gelora_viz._checks import did_you_mean
 from gelora_viz.errors import InputError
-from gelora_viz.plots import Drawing, describe_rank_profile
-from gelora_viz.plots.looks import estimator_title
+from gelora_viz.plots import Drawing, estimator_title, rank_profile
 from gelora_viz.ranks import STRATEGIES, Matrix, RankPlan, allocate_ranks, find_matrices
 from gelora_viz.widgets.curve import describe_curve, without_nan
 from gelora_viz.widgets.panel import Panel, read_module, read_style
@@ -217,7 +216,7 @@ class RankBudget(Panel):
 
     def describe(self) -> Drawing:
         """The panel's picture: as `plots.rank_profile`, with one estimator."""
-        return describe_rank_profile(self.profile, self._plan, self.spectrum, estimators=[self.estimator])
+        return rank_profile(self.profile, self._plan, self.spectrum, estimators=[self.estimator])
 
     def _on_change(self, _: Any) -> None:  # noqa: ANN401 - traitlets' change
         """A control has moved, on the page or from Python."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gelora_viz.plots import Drawing, to_svg
+from gelora_viz.plots import Drawing
 
 
 @dataclass(frozen=True)
@@ -15,8 +15,8 @@ class Snapshot:
     page's theme.
 
     Attributes:
-        drawing: what is in it; `plots.save_paper_figure(snapshot.drawing, path)` makes a paper figure of it, and
-            `plots.to_plotly(snapshot.drawing)` one to explore.
+        drawing: what is in it; `snapshot.drawing.save(path)` makes a paper figure of it, and `snapshot.drawing` at
+            the end of a cell is one to explore.
     """
 
     drawing: Drawing
@@ -25,4 +25,4 @@ class Snapshot:
         return f"Snapshot({self.drawing.title!r})"
 
     def _repr_html_(self) -> str:
-        return to_svg(self.drawing)
+        return self.drawing.to_svg()

@@ -121,13 +121,13 @@ def widths_of_pictures(page):
 
 
 def test_a_hostile_figure_label_stays_text(browser_page, tmp_path):
-    from gelora_viz.plots import describe_rank_profile, to_plotly
+    from gelora_viz.plots import rank_profile
 
     points = np.random.default_rng(0).normal(size=(200, 6))
     cloud = Activations.from_arrays({NASTY: points, "block": 2 * points})
     profile = estimate_dimension(cloud, ["twonn"], progress=False)
     page = tmp_path / "figure.html"
-    to_plotly(describe_rank_profile(profile)).write_html(page, include_plotlyjs=True)
+    rank_profile(profile).to_plotly().write_html(page, include_plotlyjs=True)
     browser_page.goto(page.as_uri())
     browser_page.wait_for_function("() => document.querySelectorAll('.js-plotly-plot .main-svg').length > 0")
     browser_page.mouse.move(300, 300)

@@ -157,7 +157,7 @@ def test_a_notebook_shows_a_picture_whose_texts_are_escaped():
     root = ET.fromstring(shown)  # noqa: S314 - made here
     assert NASTY in root.get("aria-label")
     assert "<script" not in shown
-    assert "neighbours" in root.get("aria-label")
+    assert "neighbors" in root.get("aria-label")
 
 
 def test_umap_that_is_not_installed_is_named_with_its_extra(monkeypatch):

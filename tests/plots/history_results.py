@@ -1,14 +1,13 @@
 """Histories of short trainings, with the numbers of a real one: all-MiniLM-L6-v2 with LoRA on ICD-10-CM diagnoses."""
 
+from dataclasses import replace
 from functools import cache
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 from plot_results import MATRICES, make_profile
 
-from gelora_viz import DimensionHistory
-from gelora_viz.dimension import DimensionProfile
+from gelora_viz import DimensionHistory, DimensionProfile, SpectrumHistory, UpdateSpectrum
 
 STEPS = (0, 10, 50, 100, 150)
 TWONN = {0: [7.4, 7.8, 7.9, 7.7, 7.6, 7.2, 6.1], 150: [7.4, 7.8, 7.7, 7.1, 6.8, 6.2, 4.1]}
@@ -16,15 +15,24 @@ TWONN = {0: [7.4, 7.8, 7.9, 7.7, 7.6, 7.2, 6.1], 150: [7.4, 7.8, 7.7, 7.1, 6.8, 
 
 def make_rank_history(n_blocks=6, matrices=MATRICES, rank=8, steps=STEPS, prefix="encoder.layer"):
     """Effective ranks that rise with depth and steps; the second kind of matrix has unequal ranks."""
-    rows = []
+    spectra = {}
     for step in steps:
+        rows = []
         for block in range(n_blocks):
             for place, matrix in enumerate(matrices):
                 given = rank + (block % 3 if place == 1 else 0)
                 reached = given * (0.3 + 0.5 * block / n_blocks) * (1 - np.exp(-step / 50))
                 module = f"{prefix}.{block}.{matrix}"
-                rows.append({"step": step, "module": module, "rank": float(given), "entropy_rank": reached})
-    return SimpleNamespace(frame=pd.DataFrame(rows))
+                rows.append({"module": module, "rank": float(given), "entropy_rank": reached})
+        spectra[step] = UpdateSpectrum(pd.DataFrame(rows), singular_values={}, method="lora")
+    return SpectrumHistory(spectra)
+
+
+def with_rank(history, rank_at):
+    """The same history, in which every matrix has the rank `rank_at(step)`."""
+    return SpectrumHistory(
+        {step: replace(each, frame=each.frame.assign(rank=rank_at(step))) for step, each in history.spectra.items()}
+    )
 
 
 def make_dimension_history(steps=STEPS, n_blocks=6, stacks=("",)):
@@ -48,13 +56,12 @@ def make_dimension_history(steps=STEPS, n_blocks=6, stacks=("",)):
 
 def make_singular_values(n_blocks=6, matrices=MATRICES, rank=8):
     """Values that fall by powers, faster in later blocks; the last of them are too small to count."""
-    return SimpleNamespace(
-        singular_values={
-            f"encoder.layer.{block}.{matrix}": 3.0 * (0.7 - 0.06 * block) ** np.arange(rank)
-            for block in range(n_blocks)
-            for matrix in matrices
-        }
-    )
+    values = {
+        f"encoder.layer.{block}.{matrix}": 3.0 * (0.7 - 0.06 * block) ** np.arange(rank)
+        for block in range(n_blocks)
+        for matrix in matrices
+    }
+    return UpdateSpectrum(pd.DataFrame(), values, method="lora")
 
 
 @cache
@@ -64,11 +71,11 @@ def history_drawings():
 
     names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     return {
-        "rank growth": plots.describe_rank_growth(make_rank_history()),
-        "rank growth, 96 layers": plots.describe_rank_growth(make_rank_history(96, names)),
-        "dimension history": plots.describe_dimension_history(make_dimension_history()),
-        "dimension history, two stacks": plots.describe_dimension_history(
+        "rank growth": plots.rank_growth(make_rank_history()),
+        "rank growth, 96 layers": plots.rank_growth(make_rank_history(96, names)),
+        "dimension history": plots.dimension_history(make_dimension_history()),
+        "dimension history, two stacks": plots.dimension_history(
             make_dimension_history(stacks=("encoder", "decoder"))
         ),
-        "singular values": plots.describe_singular_values(make_singular_values()),
+        "singular values": plots.singular_values(make_singular_values()),
     }

@@ -1,13 +1,14 @@
 """Small results with the numbers of a real study: all-MiniLM-L6-v2 on ICD-10-CM diagnoses."""
 
 from functools import cache
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 
 from gelora_viz import plots
-from gelora_viz.dimension import ESTIMATORS
+from gelora_viz.dimension import ESTIMATORS, DimensionProfile
+from gelora_viz.ranks import RankPlan
+from gelora_viz.spectra import UpdateSpectrum
 
 NAN = float("nan")
 
@@ -82,15 +83,15 @@ def spectrum_rows(plan_frame, effective):
 
 def make_profile(dimensions=None, *, pooling="mean", rows=None):
     frame = pd.DataFrame(rows if rows is not None else profile_rows(dimensions or MEAN_POOLED))
-    return SimpleNamespace(frame=frame, confidence=0.95, pooling=pooling)
+    return DimensionProfile(frame, half_gaps={}, pooling=pooling)
 
 
 def make_plan(ranks=RANKS, *, rows=None):
-    return SimpleNamespace(frame=pd.DataFrame(rows if rows is not None else plan_rows(ranks)), name="gelora")
+    return RankPlan(pd.DataFrame(rows if rows is not None else plan_rows(ranks)), strategy="gelora")
 
 
 def make_spectrum(plan, effective=EFFECTIVE):
-    return SimpleNamespace(frame=pd.DataFrame(spectrum_rows(plan.frame, effective)))
+    return UpdateSpectrum(pd.DataFrame(spectrum_rows(plan.frame, effective)), singular_values={}, method="lora")
 
 
 def make_deep(n_blocks):
@@ -164,19 +165,19 @@ def make_metrics(runs=("gelora", "lora-r8"), n_steps=200):
 def drawings():
     """Every picture, by name."""
     return {
-        "main": plots.describe_rank_profile(*make_deep(6)),
-        "24 layers": plots.describe_rank_profile(*make_deep(24)),
-        "96 layers": plots.describe_rank_profile(*make_deep(96)),
-        "encoder-decoder": plots.describe_rank_profile(*make_encoder_decoder()),
-        "dimensions": plots.describe_dimensions({"mean": make_profile(), "tokens": make_profile(TOKENS)}),
-        "estimators": plots.describe_estimators(make_many_estimators()),
-        "estimators of 96 layers": plots.describe_estimators(make_many_estimators(96)),
-        "estimators of two stacks": plots.describe_estimators(make_many_estimators(12, ("encoder", "decoder"))),
-        "plans": plots.describe_plans({"gelora": make_plan(), "uniform": make_plan([4] * 6)}),
-        "one plan": plots.describe_plans({"gelora": make_plan()}),
-        "comparison": plots.describe_comparison(make_comparison()),
-        "training": plots.describe_training(make_metrics()),
-        "score by size": plots.describe_score_by_size(make_comparison()),
-        "utilisation": plots.describe_utilisation({"gelora": make_deep(6)[2], "uniform": make_deep(6)[2]}),
-        "overview": plots.describe_overview(*make_deep(6), make_comparison()),
+        "main": plots.rank_profile(*make_deep(6)),
+        "24 layers": plots.rank_profile(*make_deep(24)),
+        "96 layers": plots.rank_profile(*make_deep(96)),
+        "encoder-decoder": plots.rank_profile(*make_encoder_decoder()),
+        "dimensions": plots.dimensions({"mean": make_profile(), "tokens": make_profile(TOKENS)}),
+        "estimators": plots.estimator_heatmap(make_many_estimators()),
+        "estimators of 96 layers": plots.estimator_heatmap(make_many_estimators(96)),
+        "estimators of two stacks": plots.estimator_heatmap(make_many_estimators(12, ("encoder", "decoder"))),
+        "plans": plots.plans({"gelora": make_plan(), "uniform": make_plan([4] * 6)}),
+        "one plan": plots.plans({"gelora": make_plan()}),
+        "comparison": plots.comparison(make_comparison()),
+        "training": plots.training(make_metrics()),
+        "score by size": plots.score_by_size(make_comparison()),
+        "utilisation": plots.utilisation({"gelora": make_deep(6)[2], "uniform": make_deep(6)[2]}),
+        "overview": plots.overview(*make_deep(6), make_comparison()),
     }

@@ -16,8 +16,8 @@ from plot_results import drawings, make_comparison, make_deep, make_encoder_deco
 
 from gelora_viz import plots
 from gelora_viz.errors import InputError, StudyError
-from gelora_viz.plots import Panel, Series, Style
-from gelora_viz.plots.description import LEVEL
+from gelora_viz.plots import Series, Style, Subplot
+from gelora_viz.plots.marks import LEVEL
 from gelora_viz.plots.venue import PAGES, paper_settings
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -25,38 +25,38 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 @pytest.fixture
 def main_picture(profile, plan, spectrum):
-    return plots.describe_rank_profile(profile, plan, spectrum)
+    return plots.rank_profile(profile, plan, spectrum)
 
 
 @pytest.mark.parametrize("name", drawings())
 def test_every_series_of_every_picture_is_an_artist_with_its_values(name):
     drawing = drawings()[name]
-    figure = plots.to_matplotlib(drawing, "plain", "text")
-    for axes, panel in zip(figure.axes, drawing.panels, strict=False):
+    figure = drawing.to_matplotlib("plain", "text")
+    for axes, subplot in zip(figure.axes, drawing.subplots, strict=False):
         lines = {line.get_label(): line for line in axes.lines}
         bars = {
             container.get_label(): [bar.get_height() for bar in container]
             for container in axes.containers
             if isinstance(container, BarContainer)
         }
-        for series in panel.series:
+        for series in subplot.series:
             if series.kind == "bars":
                 drawn = bars[series.label]
             else:
                 line = lines[series.label]
-                drawn = line.get_xdata() if panel.horizontal else line.get_ydata()
+                drawn = line.get_xdata() if subplot.horizontal else line.get_ydata()
             assert set(series.y) <= set(drawn)
 
 
 @pytest.mark.parametrize("name", drawings())
 def test_every_picture_is_drawn_without_a_warning(name, tmp_path):
-    path = plots.save_paper_figure(drawings()[name], tmp_path / "figure.pdf")
+    path = drawings()[name].save(tmp_path / "figure.pdf")
     assert path.stat().st_size > 5_000
 
 
 @pytest.mark.parametrize("venue", ["icml2024", "neurips2024", "plain"])
 def test_fonts_are_truetype_never_type_3(main_picture, venue, tmp_path):
-    content = plots.save_paper_figure(main_picture, tmp_path / "figure.pdf", venue).read_bytes()
+    content = main_picture.save(tmp_path / "figure.pdf", venue).read_bytes()
     assert b"/Type3" not in content
     assert b"/CIDFontType2" in content
     assert b"/FontFile2" in content
@@ -64,7 +64,7 @@ def test_fonts_are_truetype_never_type_3(main_picture, venue, tmp_path):
 
 @pytest.mark.skipif(not shutil.which("pdffonts"), reason="pdffonts is not installed")
 def test_pdffonts_finds_only_embedded_truetype_fonts(main_picture, tmp_path):
-    path = plots.save_paper_figure(main_picture, tmp_path / "figure.pdf")
+    path = main_picture.save(tmp_path / "figure.pdf")
     fonts = subprocess.check_output(["pdffonts", path], text=True).splitlines()[2:]
     assert fonts
     assert all("TrueType" in font and " yes " in font for font in fonts)
@@ -72,14 +72,14 @@ def test_pdffonts_finds_only_embedded_truetype_fonts(main_picture, tmp_path):
 
 @pytest.mark.parametrize("suffix", [".pdf", ".svg", ".png"])
 def test_the_same_results_give_the_same_bytes(main_picture, suffix, tmp_path):
-    first = plots.save_paper_figure(main_picture, tmp_path / f"first{suffix}")
-    second = plots.save_paper_figure(main_picture, tmp_path / f"second{suffix}")
+    first = main_picture.save(tmp_path / f"first{suffix}")
+    second = main_picture.save(tmp_path / f"second{suffix}")
     assert first.read_bytes() == second.read_bytes()
 
 
 @pytest.mark.parametrize("suffix", [".pdf", ".svg", ".png"])
 def test_a_file_says_which_gelora_viz_made_it_and_not_when(main_picture, suffix, tmp_path):
-    content = plots.save_paper_figure(main_picture, tmp_path / f"figure{suffix}").read_bytes()
+    content = main_picture.save(tmp_path / f"figure{suffix}").read_bytes()
     assert re.search(rb"gelora_viz \d+\.\d+", content)
     assert b"CreationDate" not in content
     assert b"<dc:date>" not in content
@@ -90,8 +90,8 @@ def test_a_file_says_which_gelora_viz_made_it_and_not_when(main_picture, suffix,
     [("icml2024", 3.25, 6.75), ("neurips2024", 5.5, 5.5), ("acl2024", 7.7 / 2.54, 16 / 2.54), ("plain", 3.4, 7)],
 )
 def test_a_figure_is_as_wide_as_the_venue_wants_it(main_picture, venue, column, text):
-    assert plots.to_matplotlib(main_picture, venue, "column").get_figwidth() == pytest.approx(column)
-    assert plots.to_matplotlib(main_picture, venue, "text").get_figwidth() == pytest.approx(text)
+    assert main_picture.to_matplotlib(venue, "column").get_figwidth() == pytest.approx(column)
+    assert main_picture.to_matplotlib(venue, "text").get_figwidth() == pytest.approx(text)
 
 
 def test_every_venue_of_tueplots_can_be_drawn_for(main_picture):
@@ -99,12 +99,12 @@ def test_every_venue_of_tueplots_can_be_drawn_for(main_picture):
 
     for venue in ("aaai2024", "aistats2025", "colm2026", "cvpr2024", "eccv2024", "iclr2024", "jmlr2001", "tmlr2023"):
         assert hasattr(bundles, venue)
-        assert plots.to_matplotlib(main_picture, venue).axes
+        assert main_picture.to_matplotlib(venue).axes
 
 
 def test_drawing_leaves_matplotlib_as_it_was(main_picture, tmp_path):
     before = dict(mpl.rcParams)
-    plots.save_paper_figure(main_picture, tmp_path / "figure.pdf")
+    main_picture.save(tmp_path / "figure.pdf")
     assert dict(mpl.rcParams) == before
 
 
@@ -119,9 +119,9 @@ def test_only_installed_truetype_fonts_are_asked_for():
 
 def test_dollar_signs_and_underscores_in_names_are_just_that(tmp_path):
     names = ["$x$", "_hidden", "100% & #1", "\\alpha^2"]
-    figure = plots.to_matplotlib(plots.describe_training({name: make_metrics()["gelora"] for name in names}), "plain")
+    figure = plots.training({name: make_metrics()["gelora"] for name in names}).to_matplotlib("plain")
     assert [text.get_text() for text in figure.legends[0].get_texts()] == names
-    svg = plots.save_paper_figure(plots.describe_comparison(make_comparison(names)), tmp_path / "figure.svg", "plain")
+    svg = plots.comparison(make_comparison(names)).save(tmp_path / "figure.svg", "plain")
     assert "$x$" in svg.read_text()  # matplotlib notes the text that it draws; mathematics would read "x"
 
 
@@ -129,8 +129,8 @@ def test_dollar_signs_and_underscores_in_names_are_just_that(tmp_path):
     "picture", [make_deep(6), make_deep(96), make_encoder_decoder()], ids=["6", "96", "two stacks"]
 )
 @pytest.mark.parametrize("width", ["column", "text"])
-def test_tick_labels_do_not_touch_and_the_legend_stays_clear_of_the_panels(picture, width):
-    figure = plots.to_matplotlib(plots.describe_rank_profile(*picture), "icml2024", width)
+def test_tick_labels_do_not_touch_and_the_legend_stays_clear_of_the_subplots(picture, width):
+    figure = plots.rank_profile(*picture).to_matplotlib("icml2024", width)
     figure.draw_without_rendering()
     for axes in figure.axes:
         boxes = [
@@ -145,27 +145,27 @@ def test_tick_labels_do_not_touch_and_the_legend_stays_clear_of_the_panels(pictu
 
 @pytest.mark.parametrize("name", ["estimators", "estimators of 96 layers", "estimators of two stacks"])
 @pytest.mark.parametrize("width", ["column", "text"])
-def test_cells_have_their_values_as_colours_and_as_numbers_that_stay_inside(name, width):
+def test_cells_have_their_values_as_colors_and_as_numbers_that_stay_inside(name, width):
     drawing = drawings()[name]
-    figure = plots.to_matplotlib(drawing, "icml2024", width)
+    figure = drawing.to_matplotlib("icml2024", width)
     figure.draw_without_rendering()
-    for axes, panel in zip(figure.axes, drawing.panels, strict=False):
+    for axes, subplot in zip(figure.axes, drawing.subplots, strict=False):
         (mesh,) = (each for each in axes.collections if isinstance(each, QuadMesh))
-        drawn = mesh.get_array().filled(np.nan).reshape(len(panel.cells.rows), -1)
-        np.testing.assert_array_equal(drawn, panel.cells.values)
-        assert (mesh.norm.vmin, mesh.norm.vmax) == (panel.cells.low, panel.cells.high)
+        drawn = mesh.get_array().filled(np.nan).reshape(len(subplot.cells.rows), -1)
+        np.testing.assert_array_equal(drawn, subplot.cells.values)
+        assert (mesh.norm.vmin, mesh.norm.vmax) == (subplot.cells.low, subplot.cells.high)
         names = [label.get_text() for label in axes.get_yticklabels()]
-        assert names == (list(panel.cells.rows) if panel is drawing.panels[0] else [])
+        assert names == (list(subplot.cells.rows) if subplot is drawing.subplots[0] else [])
         written = [text.get_text() for text in axes.texts]
-        fits = (width == "text" and len(panel.cells.x) < 20) or name == "estimators"
-        assert written == ([each for row in panel.cells.numbers() for each in row] if fits else [])
-        cell = axes.get_window_extent().width / (len(panel.cells.x) + 0.2)
+        fits = (width == "text" and len(subplot.cells.x) < 20) or name == "estimators"
+        assert written == ([each for row in subplot.cells.numbers() for each in row] if fits else [])
+        cell = axes.get_window_extent().width / (len(subplot.cells.x) + 0.2)
         assert all(text.get_window_extent().width < cell for text in axes.texts)
 
 
 def test_cells_are_told_apart_by_their_brightness():
-    """For a print in grey: the larger of two values is the brighter one."""
-    figure = plots.to_matplotlib(drawings()["estimators"], "plain")
+    """For a print in gray: the larger of two values is the brighter one."""
+    figure = drawings()["estimators"].to_matplotlib("plain")
     (mesh,) = (each for each in figure.axes[0].collections if isinstance(each, QuadMesh))
     values = np.geomspace(mesh.norm.vmin, mesh.norm.vmax, 50)
     luminance = mesh.to_rgba(values)[:, :3] @ [0.2126, 0.7152, 0.0722]
@@ -173,22 +173,24 @@ def test_cells_are_told_apart_by_their_brightness():
 
 
 @pytest.mark.parametrize("name", drawings())
-def test_series_differ_in_more_than_their_colour(name):
-    """For a print in grey: dash or mark tells them apart, or the colours' brightness does."""
-    for panel in drawings()[name].panels:
-        looks = {series.label: (series.kind, series.style.dash, series.style.marker) for series in panel.series}
+def test_series_differ_in_more_than_their_color(name):
+    """For a print in gray: dash or mark tells them apart, or the colors' brightness does."""
+    for subplot in drawings()[name].subplots:
+        looks = {series.label: (series.kind, series.style.dash, series.style.marker) for series in subplot.series}
         assert len(set(looks.values())) == len(looks)
 
 
-def test_a_horizontal_panel_turns_lines_bars_strokes_intervals_and_scales_alike():
+def test_a_horizontal_subplot_turns_lines_bars_strokes_intervals_and_scales_alike():
     shape = {"x": (0.0, 1.0), "y": (1.0, 50.0), "low": (0.5, 40.0), "high": (2.0, 60.0)}
     series = (
         Series("bars", **shape, label="bars", style=Style("#56B4E9")),
         Series("line", **shape, label="line", style=Style("#0072B2")),
         Series("markers", **shape, label="level", style=Style("#7F7F7F", marker=LEVEL)),
     )
-    panel = Panel("", "place", "value", series, x_ticks=(0, 1), x_tick_labels=("a", "b"), log_y=True, horizontal=True)
-    axes = plots.to_matplotlib(plots.Drawing("", (panel,)), "plain").axes[0]
+    subplot = Subplot(
+        "", "place", "value", series, x_ticks=(0, 1), x_tick_labels=("a", "b"), log_y=True, horizontal=True
+    )
+    axes = plots.Drawing("", (subplot,)).to_matplotlib("plain").axes[0]
     assert (axes.get_xscale(), axes.get_xlabel(), axes.get_ylabel()) == ("log", "value", "place")
     assert [bar.get_width() for bar in axes.patches] == [1, 50]
     assert all(np.nanmax(line.get_xdata()) == 50 for line in axes.lines)
@@ -199,8 +201,8 @@ def test_a_horizontal_panel_turns_lines_bars_strokes_intervals_and_scales_alike(
 def test_the_axis_begins_at_zero_unless_something_lies_below():
     def bottom(*values):
         series = Series("markers", tuple(map(float, range(len(values)))), values, label="a", style=Style("#0072B2"))
-        drawing = plots.Drawing("", (Panel("", "", "", (series,), y_from_zero=True),))
-        return plots.to_matplotlib(drawing, "plain").axes[0].get_ylim()[0]
+        drawing = plots.Drawing("", (Subplot("", "", "", (series,), y_from_zero=True),))
+        return drawing.to_matplotlib("plain").axes[0].get_ylim()[0]
 
     assert bottom(3.0, 4.0) == 0
     assert bottom(-1.0, 4.0) == -1
@@ -211,39 +213,33 @@ def test_missing_values_leave_gaps(tmp_path, profile):
     frame = profile.frame.copy()
     frame.loc[2, ["dimension", "ci_low", "ci_high"]] = np.nan
     comparison = make_comparison().assign(ci_low=np.nan)
-    plots.save_paper_figure(make_profile(rows=frame), tmp_path / "profile.pdf")
-    plots.save_paper_figure(plots.describe_comparison(comparison), tmp_path / "comparison.pdf")
+    plots.rank_profile(make_profile(rows=frame)).save(tmp_path / "profile.pdf")
+    plots.comparison(comparison).save(tmp_path / "comparison.pdf")
 
 
-def test_results_make_the_main_picture_as_they_come(profile, plan, spectrum, tmp_path):
-    alone = plots.save_paper_figure(profile, tmp_path / "alone.png")
-    together = plots.save_paper_figure((profile, plan, spectrum), tmp_path / "deeper" / "together.png")
-    drawn = plots.save_paper_figure(plots.describe_rank_profile(profile, plan, spectrum), tmp_path / "drawn.png")
-    assert together.read_bytes() == drawn.read_bytes() != alone.read_bytes()
-
-
-def test_what_is_no_picture_is_refused(tmp_path):
-    with pytest.raises(InputError, match="cannot draw DataFrame; give a Drawing"):
-        plots.save_paper_figure(make_comparison(), tmp_path / "figure.pdf")
+def test_missing_folders_are_made(main_picture, tmp_path):
+    path = tmp_path / "deeper" / "figure.png"
+    assert main_picture.save(path) == path
+    assert path.read_bytes().startswith(b"\x89PNG")
 
 
 def test_another_suffix_is_refused_with_those_that_work(main_picture, tmp_path):
     with pytest.raises(InputError, match=r"cannot write a figure as 'figure.jpg'; .* .pdf, .pgf, .svg, .png"):
-        plots.save_paper_figure(main_picture, tmp_path / "figure.jpg")
+        main_picture.save(tmp_path / "figure.jpg")
 
 
 def test_an_unknown_venue_is_answered_with_the_nearest_or_with_all(main_picture):
     with pytest.raises(InputError, match="unknown venue 'ICML2042'; did you mean icml2026 or icml2025 or icml2024"):
-        plots.to_matplotlib(main_picture, "ICML2042")
+        main_picture.to_matplotlib("ICML2042")
     with pytest.raises(InputError, match=r"choose one of aaai2024, aaai2026, acl2024, .*, plain"):
-        plots.to_matplotlib(main_picture, "Nature")
+        main_picture.to_matplotlib("Nature")
     with pytest.raises(InputError, match="unknown venue 'figsizes'"):
-        plots.to_matplotlib(main_picture, "figsizes")
+        main_picture.to_matplotlib("figsizes")
 
 
 def test_an_unknown_width_is_refused(main_picture):
     with pytest.raises(InputError, match="unknown width 'wide'; choose 'column' or 'text'"):
-        plots.to_matplotlib(main_picture, "plain", "wide")
+        main_picture.to_matplotlib("plain", "wide")
 
 
 @pytest.mark.parametrize("venue", sorted(set(PAGES) - {"plain"}))
@@ -251,13 +247,17 @@ def test_our_own_venues_are_those_that_tueplots_lacks_and_follow_their_predecess
     from tueplots import bundles
 
     assert not hasattr(bundles, venue), "tueplots knows it now; take ours away"
-    figure = plots.to_matplotlib(main_picture, venue)
+    figure = main_picture.to_matplotlib(venue)
     before = next((name for name in dir(bundles) if name == f"{venue[:-4]}2024"), None)
     if before is not None and venue != "aaai2026":  # whose kit has wider columns now
-        assert figure.get_figwidth() == plots.to_matplotlib(main_picture, before).get_figwidth()
+        assert figure.get_figwidth() == main_picture.to_matplotlib(before).get_figwidth()
         settings, earlier = paper_settings(venue), paper_settings(before)
         same = ["font.family", "font.size", "axes.labelsize", "legend.fontsize", "xtick.labelsize"]
         assert {name: settings[name] for name in same} == {name: earlier[name] for name in same}
+
+
+def test_our_own_venues_are_listed_where_figures_are_saved():
+    assert all(f'"{venue}"' in plots.Drawing.save.__doc__ for venue in PAGES)
 
 
 def test_without_tueplots_our_own_venues_are_drawn(main_picture, monkeypatch):
@@ -269,10 +269,10 @@ def test_without_tueplots_our_own_venues_are_drawn(main_picture, monkeypatch):
         return imported(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without_tueplots)
-    assert plots.to_matplotlib(main_picture, "plain").axes
-    assert plots.to_matplotlib(main_picture, "icml2026").axes
+    assert main_picture.to_matplotlib("plain").axes
+    assert main_picture.to_matplotlib("icml2026").axes
     with pytest.raises(InputError, match=r'pip install "gelora_viz\[paper\]"'):
-        plots.to_matplotlib(main_picture, "icml2024")
+        main_picture.to_matplotlib("icml2024")
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(main_picture, tmp_path, monkeypatch):
@@ -284,7 +284,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(main_picture, tmp_p
 
     monkeypatch.setattr("pathlib.Path.replace", full)
     with pytest.raises(StudyError, match=r"cannot write .*figure.pdf: No space left on device"):
-        plots.save_paper_figure(main_picture, path)
+        main_picture.save(path)
     assert [file.name for file in tmp_path.iterdir()] == ["figure.pdf"]
     assert path.read_bytes() == b"old"
 
@@ -292,19 +292,17 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(main_picture, tmp_p
 def test_a_pgf_figure_needs_latex(main_picture, tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.which", {}.get)
     with pytest.raises(InputError, match="PGF figures are measured with LaTeX"):
-        plots.save_paper_figure(main_picture, tmp_path / "figure.pgf")
+        main_picture.save(tmp_path / "figure.pgf")
 
 
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="LaTeX is not installed")
 def test_names_in_a_pgf_figure_are_latex_source(tmp_path):
-    path = plots.save_paper_figure(
-        plots.describe_comparison(make_comparison(["a_b & c", "50%"])), tmp_path / "figure.pgf"
-    )
+    path = plots.comparison(make_comparison(["a_b & c", "50%"])).save(tmp_path / "figure.pgf")
     assert r"a\_b \& c" in path.read_text()
 
 
 def test_a_letter_that_no_font_has_is_reported_not_hidden(tmp_path):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        plots.save_paper_figure(plots.describe_comparison(make_comparison(["漢"])), tmp_path / "figure.pdf")
+        plots.comparison(make_comparison(["漢"])).save(tmp_path / "figure.pdf")
     assert {str(warning.message).split(" (")[0] for warning in caught} == {"Glyph 28450"}

@@ -1,16 +1,14 @@
-"""Rank plans over the depth of the model: what is alike shares a panel, and what differs can be told apart."""
-
-from types import SimpleNamespace
+"""Rank plans over the depth of the model: what is alike shares a subplot, and what differs can be told apart."""
 
 import numpy as np
 import pandas as pd
 import pytest
 from plot_results import make_comparison
 
-from gelora_viz import plots
 from gelora_viz.errors import InputError
-from gelora_viz.plots import describe_plans
-from gelora_viz.plots.description import LEVEL
+from gelora_viz.plots import plans
+from gelora_viz.plots.marks import LEVEL
+from gelora_viz.ranks import RankPlan
 
 BERT = ("attention.self.query", "attention.self.value")
 LLAMA = (
@@ -33,23 +31,23 @@ def plan_of(rank, kinds=BERT, *, n_blocks=6, prefix="encoder.layer", stack="", b
         for block in range(n_blocks)
         for kind in kinds
     ]
-    return SimpleNamespace(frame=pd.DataFrame(rows))
+    return RankPlan(pd.DataFrame(rows), strategy="uniform")
 
 
 def titles(drawing):
-    return [panel.title for panel in drawing.panels]
+    return [subplot.title for subplot in drawing.subplots]
 
 
-def test_kinds_of_matrix_whose_ranks_agree_in_every_plan_share_a_panel():
+def test_kinds_of_matrix_whose_ranks_agree_in_every_plan_share_a_subplot():
     by_block = plan_of(lambda block, _: block + 1)
-    assert titles(describe_plans({"uniform": plan_of(4), "gelora": by_block})) == ["query, value"]
+    assert titles(plans({"uniform": plan_of(4), "gelora": by_block})) == ["query, value"]
     by_matrix = plan_of(lambda block, kind: block + 1 + (kind == BERT[1]))
-    assert titles(describe_plans({"uniform": plan_of(4), "eva": by_matrix})) == ["query", "value"]
+    assert titles(plans({"uniform": plan_of(4), "eva": by_matrix})) == ["query", "value"]
 
 
 def test_each_plan_is_a_line_of_its_own_look_with_its_ranks_over_the_blocks():
     by_matrix = plan_of(lambda block, kind: block + 1 + (kind == BERT[1]))
-    query, value = describe_plans({"uniform": plan_of(4), "eva": by_matrix}).panels
+    query, value = plans({"uniform": plan_of(4), "eva": by_matrix}).subplots
     assert [series.label for series in query.series] == ["uniform", "eva"]
     assert [series.kind for series in query.series] == ["line", "line"]
     assert query.series[0].style != query.series[1].style
@@ -59,43 +57,43 @@ def test_each_plan_is_a_line_of_its_own_look_with_its_ranks_over_the_blocks():
 
 
 def test_a_single_plan_is_bars_with_strokes_at_its_lower_bound():
-    (panel,) = describe_plans({"gelora": plan_of(3, bound=2.5)}).panels
-    bars, bounds = panel.series
+    (subplot,) = plans({"gelora": plan_of(3, bound=2.5)}).subplots
+    bars, bounds = subplot.series
     assert (bars.kind, bars.label) == ("bars", "gelora")
     assert (bounds.style.marker, bounds.label, bounds.y) == (LEVEL, "Lower bound", (2.5,) * 6)
-    (panel,) = describe_plans({"uniform": plan_of(3)}).panels
-    assert [series.label for series in panel.series] == ["uniform"]
+    (subplot,) = plans({"uniform": plan_of(3)}).subplots
+    assert [series.label for series in subplot.series] == ["uniform"]
 
 
-def test_panels_share_their_axes_so_that_ranks_can_be_compared():
-    drawing = describe_plans({"a": plan_of(lambda _, kind: 20 if kind == BERT[1] else 2), "b": plan_of(1)})
-    assert len({panel.y_range for panel in drawing.panels}) == 1
-    assert drawing.panels[0].y_range[0] == 0
-    assert drawing.panels[0].y_range[1] > 20
+def test_subplots_share_their_axes_so_that_ranks_can_be_compared():
+    drawing = plans({"a": plan_of(lambda _, kind: 20 if kind == BERT[1] else 2), "b": plan_of(1)})
+    assert len({subplot.y_range for subplot in drawing.subplots}) == 1
+    assert drawing.subplots[0].y_range[0] == 0
+    assert drawing.subplots[0].y_range[1] > 20
     assert drawing.shared_x
 
 
 def test_a_matrix_that_a_plan_does_not_name_has_rank_0_in_it():
     other = plan_of(5, ("attention.self.key",))
-    drawing = describe_plans({"query and value": plan_of(4), "key": other})
+    drawing = plans({"query and value": plan_of(4), "key": other})
     assert titles(drawing) == ["query, value", "key"]
-    assert [series.y for series in drawing.panels[1].series] == [(0,) * 6, (5,) * 6]
+    assert [series.y for series in drawing.subplots[1].series] == [(0,) * 6, (5,) * 6]
     assert "rank 0 is not adapted" in drawing.caption
 
 
 def test_a_kind_is_named_by_as_many_parts_as_tell_it_from_the_others():
     kinds = ("attention.self.query", "attention.output.dense", "intermediate.dense", "output.dense")
     plan = plan_of(lambda _, kind: 1 + kinds.index(kind), kinds)
-    assert titles(describe_plans({"plan": plan})) == [
+    assert titles(plans({"plan": plan})) == [
         "query", "attention.output.dense", "intermediate.dense", "output.dense"
     ]  # fmt: skip
 
 
 def test_of_many_kinds_a_title_names_two():
-    assert titles(describe_plans({"plan": plan_of(4, LLAMA)})) == ["q_proj, k_proj and 5 more"]
+    assert titles(plans({"plan": plan_of(4, LLAMA)})) == ["q_proj, k_proj and 5 more"]
 
 
-def test_the_stacks_of_an_encoder_decoder_have_panels_of_their_own():
+def test_the_stacks_of_an_encoder_decoder_have_subplots_of_their_own():
     encoder = plan_of(
         2, ("layer.0.SelfAttention.q", "layer.0.SelfAttention.v"), stack="encoder", prefix="encoder.block"
     )
@@ -103,10 +101,10 @@ def test_the_stacks_of_an_encoder_decoder_have_panels_of_their_own():
     decoder = plan_of(
         lambda _, kind: 1 + kinds.index(kind), kinds, stack="decoder", prefix="decoder.block", n_blocks=3
     )
-    both = SimpleNamespace(frame=pd.concat([encoder.frame, decoder.frame]))
-    drawing = describe_plans({"plan": both})
+    both = RankPlan(pd.concat([encoder.frame, decoder.frame]), strategy="uniform")
+    drawing = plans({"plan": both})
     assert titles(drawing) == ["Encoder: q, v", "Decoder: SelfAttention.q", "Decoder: EncDecAttention.q"]
-    assert [len(panel.series[0].x) for panel in drawing.panels] == [6, 3, 3]
+    assert [len(subplot.series[0].x) for subplot in drawing.subplots] == [6, 3, 3]
     assert not drawing.shared_x
 
 
@@ -114,22 +112,22 @@ def test_the_stacks_of_an_encoder_decoder_have_panels_of_their_own():
 def test_96_layers_have_few_ticks_and_whole_ranks_on_both_renderers(n_kinds, tmp_path):
     kinds = LLAMA[:n_kinds]
     plan = plan_of(lambda block, kind: 1 + (block + kinds.index(kind)) % 7, kinds, n_blocks=96, prefix="layers")
-    drawing = describe_plans({"uniform": plan_of(4, kinds, n_blocks=96, prefix="layers"), "eva": plan})
-    assert len(drawing.panels) == n_kinds
-    assert all(len(panel.x_ticks) <= 12 for panel in drawing.panels)
-    figure = plots.to_matplotlib(drawing, "icml2024", "text")
+    drawing = plans({"uniform": plan_of(4, kinds, n_blocks=96, prefix="layers"), "eva": plan})
+    assert len(drawing.subplots) == n_kinds
+    assert all(len(subplot.x_ticks) <= 12 for subplot in drawing.subplots)
+    figure = drawing.to_matplotlib("icml2024", "text")
     figure.draw_without_rendering()
     for axes in figure.axes:
         assert all(float(tick).is_integer() for tick in axes.get_yticks())
-    assert all(axis.dtick == 1 for axis in list(plots.plans({"eva": plan}).select_yaxes())[:n_kinds])
-    assert plots.save_paper_figure(drawing, tmp_path / "plans.pdf").stat().st_size > 5_000
+    assert all(axis.dtick == 1 for axis in list(plans({"eva": plan}).to_plotly().select_yaxes())[:n_kinds])
+    assert drawing.save(tmp_path / "plans.pdf").stat().st_size > 5_000
 
 
 def test_plans_of_other_models_or_none_at_all_are_refused():
     other = plan_of(4, ("attn.c_attn",), prefix="h")
     with pytest.raises(InputError, match=r"'a' and 'b' are for different models, .* encoder\.layer\.0 and h\.0"):
-        describe_plans({"a": plan_of(4), "b": other})
+        plans({"a": plan_of(4), "b": other})
     with pytest.raises(InputError, match="no plans to draw"):
-        describe_plans({})
+        plans({})
     with pytest.raises(InputError, match="the rank plan 'a' lacks column module"):
-        describe_plans({"a": SimpleNamespace(frame=make_comparison())})
+        plans({"a": RankPlan(make_comparison(), strategy="uniform")})

@@ -9,7 +9,7 @@ from gelora_viz import plots
 from gelora_viz.activations import Activations
 from gelora_viz.dimension import ESTIMATORS, dimension_scaling
 from gelora_viz.errors import InputError
-from gelora_viz.plots.looks import estimator_style, estimator_title
+from gelora_viz.plots import estimator_style, estimator_title
 
 
 @pytest.fixture(scope="module")
@@ -20,14 +20,14 @@ def scaling():
 
 
 def test_the_first_the_middle_and_the_last_layer_are_shown_along_both_axes(scaling):
-    drawing = plots.describe_scaling(scaling)
-    assert [panel.title for panel in drawing.panels] == ["embeddings"] * 2 + ["block 2"] * 2 + ["block 3"] * 2
+    drawing = plots.scaling(scaling)
+    assert [subplot.title for subplot in drawing.subplots] == ["embeddings"] * 2 + ["block 2"] * 2 + ["block 3"] * 2
     assert drawing.columns == 2
-    assert {panel.x_label for panel in drawing.panels[-2:]} == {"Points", "Neighbours read, k"}
+    assert {subplot.x_label for subplot in drawing.subplots[-2:]} == {"Points", "Neighbours read, k"}
 
 
 def test_each_doubling_is_one_step_and_labelled_with_its_number(scaling):
-    points, scale = plots.describe_scaling(scaling, layers=["block 1"]).panels
+    points, scale = plots.scaling(scaling, layers=["block 1"]).subplots
     assert scale.x_ticks == (1, 2, 3)
     assert scale.x_tick_labels == ("2", "4", "8")
     assert points.x_tick_labels == ("150", "300")
@@ -35,7 +35,7 @@ def test_each_doubling_is_one_step_and_labelled_with_its_number(scaling):
 
 
 def test_values_and_intervals_are_the_frames(scaling):
-    series = {each.label: each for each in plots.describe_scaling(scaling, layers=["block 1"]).panels[1].series}
+    series = {each.label: each for each in plots.scaling(scaling, layers=["block 1"]).subplots[1].series}
     rows = scaling.along("scale").query("layer == 'block 1' and estimator == 'gride'")
     gride = series["Gride"]
     assert gride.x == tuple(math.log2(k) for k in rows["k"])
@@ -44,13 +44,13 @@ def test_values_and_intervals_are_the_frames(scaling):
 
 
 def test_both_renderers_draw_it(scaling, tmp_path):
-    assert plots.scaling(scaling).data
-    assert plots.save_paper_figure(plots.describe_scaling(scaling), tmp_path / "s.png", venue="plain").stat().st_size
+    assert plots.scaling(scaling).to_plotly().data
+    assert plots.scaling(scaling).save(tmp_path / "s.png", venue="plain").stat().st_size
 
 
 def test_a_layer_that_is_not_there_is_refused_with_those_that_are(scaling):
     with pytest.raises(InputError, match="no layer 'z'; layers are embeddings, block 1"):
-        plots.describe_scaling(scaling, layers=["z"])
+        plots.scaling(scaling, layers=["z"])
 
 
 def test_every_estimator_has_a_look_of_its_own_whatever_stands_beside_it():

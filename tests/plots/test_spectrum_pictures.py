@@ -12,59 +12,59 @@ from gelora_viz.plots.spectrum_pictures import kinds_of_matrices
 
 
 def test_each_kind_has_the_first_the_middle_and_the_last_layer():
-    drawing = plots.describe_singular_values(make_singular_values(7))
-    assert [panel.title for panel in drawing.panels] == ["query", "value"]
-    series = drawing.panels[0].series
+    drawing = plots.singular_values(make_singular_values(7))
+    assert [subplot.title for subplot in drawing.subplots] == ["query", "value"]
+    series = drawing.subplots[0].series
     assert [one.label for one in series] == ["First layer", "Middle layer", "Last layer"]
     assert [one.details[0].split(",")[0].split(".")[2] for one in series] == ["0", "3", "6"]
 
 
 def test_values_are_shares_of_the_largest_and_end_where_they_do_not_count():
     spectrum = make_singular_values(6)
-    last = plots.describe_singular_values(spectrum).panels[0].series[-1]
+    last = plots.singular_values(spectrum).subplots[0].series[-1]
     values = spectrum.singular_values["encoder.layer.5.attention.self.query"]
     shown = [y for y in last.y if math.isfinite(y)]
     assert shown == pytest.approx((values / values[0])[: len(shown)])
     assert last.x == tuple(range(1, 9))
     fast = make_singular_values(1, rank=30)
-    (only,) = plots.describe_singular_values(fast).panels[0].series
+    (only,) = plots.singular_values(fast).subplots[0].series
     assert min(y for y in only.y if math.isfinite(y)) >= 1e-3
     assert math.isnan(only.y[-1])
 
 
-def test_panels_share_their_scale_and_count_in_whole_numbers():
-    drawing = plots.describe_singular_values(make_singular_values())
-    assert len({panel.y_range for panel in drawing.panels}) == 1
-    assert drawing.panels[0].x_tick_labels == ("2", "4", "6", "8")
-    wide = plots.describe_singular_values(make_singular_values(3, rank=64))
-    assert wide.panels[0].x_tick_labels == ("20", "40", "60")
+def test_subplots_share_their_scale_and_count_in_whole_numbers():
+    drawing = plots.singular_values(make_singular_values())
+    assert len({subplot.y_range for subplot in drawing.subplots}) == 1
+    assert drawing.subplots[0].x_tick_labels == ("2", "4", "6", "8")
+    wide = plots.singular_values(make_singular_values(3, rank=64))
+    assert wide.subplots[0].x_tick_labels == ("20", "40", "60")
 
 
 def test_chosen_modules_are_drawn_under_their_names():
     chosen = ["encoder.layer.1.attention.self.query", "encoder.layer.2.attention.self.query"]
-    (panel,) = plots.describe_singular_values(make_singular_values(), modules=chosen).panels
-    assert [one.label for one in panel.series] == chosen
-    figure = plots.singular_values(make_singular_values(), modules=chosen)
+    (subplot,) = plots.singular_values(make_singular_values(), modules=chosen).subplots
+    assert [one.label for one in subplot.series] == chosen
+    figure = plots.singular_values(make_singular_values(), modules=chosen).to_plotly()
     assert figure.layout.yaxis.type == "log"
-    assert figure.layout.yaxis.range == pytest.approx(np.log10(panel.y_range))
+    assert figure.layout.yaxis.range == pytest.approx(np.log10(subplot.y_range))
 
 
 def test_modules_that_are_not_there_and_updates_that_are_zero_are_refused():
     spectrum = make_singular_values()
     with pytest.raises(InputError, match=r"no update of 'x'; there are encoder\.layer\.0"):
-        plots.describe_singular_values(spectrum, modules=["x"])
-    with pytest.raises(InputError, match="no update of 'any module'"):
-        plots.describe_singular_values(spectrum, modules=[])
+        plots.singular_values(spectrum, modules=["x"])
+    with pytest.raises(InputError, match="no modules chosen; there are encoder"):
+        plots.singular_values(spectrum, modules=[])
     for values in spectrum.singular_values.values():
         values[:] = 0
     with pytest.raises(InputError, match="every update is zero"):
-        plots.describe_singular_values(spectrum)
+        plots.singular_values(spectrum)
 
 
 def test_a_single_update_of_zero_leaves_a_gap():
     spectrum = make_singular_values()
     spectrum.singular_values["encoder.layer.0.attention.self.query"][:] = 0
-    first = plots.describe_singular_values(spectrum).panels[0].series[0]
+    first = plots.singular_values(spectrum).subplots[0].series[0]
     assert all(math.isnan(y) for y in first.y)
 
 

@@ -61,7 +61,7 @@ def test_what_is_missing_is_said_with_what_to_do_and_found_when_it_is_there(stud
 
 
 def test_its_snapshot_shows_the_whole_walk(dashboard):
-    labels = [panel.y_label for panel in dashboard.snapshot().drawing.panels]
+    labels = [subplot.y_label for subplot in dashboard.snapshot().drawing.subplots]
     assert labels == ["Intrinsic dimension", "Rank", "Accuracy"]
     assert "<svg" in dashboard.snapshot()._repr_html_()
 

@@ -11,8 +11,7 @@ import traitlets
 
 import gelora_viz as gv
 from gelora_viz.errors import InputError
-from gelora_viz.plots import Drawing, Series, Style
-from gelora_viz.plots import Panel as Axes
+from gelora_viz.plots import Drawing, Series, Style, Subplot
 from gelora_viz.widgets.panel import Panel, read_module, read_style
 
 NASTY = "<script>alert(1)</script> & 'quotes'"
@@ -42,7 +41,7 @@ class Counter(Panel):
 
     def describe(self):
         dots = Series("markers", (0.0, 1.0), (1.0, 2.0), NASTY, Style("#0072B2"))
-        return Drawing(NASTY, (Axes("", "x", "y", (dots,)),))
+        return Drawing(NASTY, (Subplot("", "x", "y", (dots,)),))
 
 
 def test_python_gets_the_exception_and_the_page_gets_its_words():
