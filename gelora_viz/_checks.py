@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
-from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -117,13 +115,3 @@ def check_folder(folder: str | os.PathLike[str], what: str) -> Path:
 def check_confidence(confidence: object) -> float:
     """The level of an interval; raises `InputError` unless it is a number between 0 and 1."""
     return check_number(confidence, "confidence", above=0, below=1)
-
-
-def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """The end of an error message about an unknown name: the nearest known ones, or else a few of them."""
-    names = list(dict.fromkeys(known))
-    near = get_close_matches(given, names, n=3, cutoff=0.5)
-    if near:
-        return f"did you mean {' or '.join(near)}?"
-    more = f" and {len(names) - 12} more" if len(names) > 12 else ""
-    return f"there is {', '.join(names[:12])}{more}"

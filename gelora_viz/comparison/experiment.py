@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gelora_viz._checks import check_confidence, check_folder, check_number, check_seed, did_you_mean
+from gelora_viz._checks import check_confidence, check_folder, check_number, check_seed
+from gelora_viz._names import did_you_mean
 from gelora_viz.comparison.paired import tabulate_results
 from gelora_viz.comparison.result import Comparison, metric_of
 from gelora_viz.comparison.rounds import run_all
