@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterable
-from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -35,11 +34,66 @@ def check_seed(seed: object) -> int:
     return seed
 
 
-def check_whole(number: object, name: str, *, at_least: int = 1) -> int:
-    """The whole number, numpy's too, as a plain one; raises `InputError` with its name for anything else or less."""
+def check_whole(number: object, name: str, *, at_least: int = 1, or_else: str = "") -> int:
+    """The whole number, numpy's too, as a plain one.
+
+    Args:
+        number: what was given.
+        name: of the argument, for the message.
+        at_least: the lowest one allowed.
+        or_else: the word that the caller takes instead, for the message.
+
+    Raises:
+        InputError: for anything else or less, with its name.
+    """
     if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < at_least:
-        raise InputError(f"{name} is {number!r}; give a whole number of at least {at_least}")
+        word = f', or "{or_else}"' if or_else else ""
+        raise InputError(f"{name} is {number!r}; give a whole number of at least {at_least}{word}")
     return int(number)
+
+
+def check_number(
+    number: object,
+    name: str,
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+    below: float | None = None,
+    at_most: float | None = None,
+) -> float:
+    """The finite real number, numpy's too, as a plain one.
+
+    Args:
+        number: what was given.
+        name: of the argument, for the message.
+        above: lower end of the range, which is not part of it; or `at_least`, where it is.
+        at_least: see `above`.
+        below: upper end of the range, which is not part of it; or `at_most`, where it is.
+        at_most: see `below`.
+
+    Raises:
+        InputError: for anything else, with its name and the range.
+    """
+    is_real = isinstance(number, int | float | np.integer | np.floating) and not isinstance(number, bool)
+    if not (
+        is_real
+        and math.isfinite(value := float(number))  # type: ignore[arg-type]
+        and (above is None or value > above)
+        and (at_least is None or value >= at_least)
+        and (below is None or value < below)
+        and (at_most is None or value <= at_most)
+    ):
+        raise InputError(f"{name} is {number!r}; give a number {_range(above, at_least, below, at_most)}".rstrip())
+    return value
+
+
+def _range(above: float | None, at_least: float | None, below: float | None, at_most: float | None) -> str:
+    """The range in words."""
+    if above is not None and below is not None:
+        return f"between {above:g} and {below:g}"
+    low = f"above {above:g}" if above is not None else "" if at_least is None else f"of at least {at_least:g}"
+    high = f"below {below:g}" if below is not None else "" if at_most is None else f"at most {at_most:g}"
+    return f"{low} and {high}" if low and high else low or high
 
 
 def check_folder(folder: str | os.PathLike[str], what: str) -> Path:
@@ -60,16 +114,4 @@ def check_folder(folder: str | os.PathLike[str], what: str) -> Path:
 
 def check_confidence(confidence: object) -> float:
     """The level of an interval; raises `InputError` unless it is a number between 0 and 1."""
-    if not isinstance(confidence, float | int | np.floating) or not 0 < confidence < 1:
-        raise InputError(f"confidence is {confidence!r}; give a number between 0 and 1")
-    return float(confidence)
-
-
-def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """The end of an error message about an unknown name: the nearest known ones, or else a few of them."""
-    names = list(dict.fromkeys(known))
-    near = get_close_matches(given, names, n=3, cutoff=0.5)
-    if near:
-        return f"did you mean {' or '.join(near)}?"
-    more = f" and {len(names) - 12} more" if len(names) > 12 else ""
-    return f"there is {', '.join(names[:12])}{more}"
+    return check_number(confidence, "confidence", above=0, below=1)

@@ -271,7 +271,7 @@ BAD = {
     "unknown target": "query",
     "unprofiled pooling": "no profile of pooling 'tokens' (made: mean)",
     "unknown plan": "no plan 'best' (made: gelora, gradient, uniform)",
-    "learning rate": "learning_rate is 5.0; it must lie between 0 and 1",
+    "learning rate": "learning_rate is 5.0; give a number between 0 and 1",
     "nothing to show": "no finished runs",
     "missing study": "gelora-viz profile",
     "option as a study": "study folder '--help' reads like an option",

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from gelora_viz._checks import check_whole
 from gelora_viz.errors import InputError
 
 _NO_LIMIT = 10**6
@@ -47,8 +48,8 @@ def tokenize(
     Raises:
         InputError: if `max_length` is below 2 or beyond the model's positions, or a text has no tokens at all.
     """
-    if max_length is not None and max_length < 2:
-        raise InputError(f"max_length is {max_length}; it must be at least 2 tokens")
+    if max_length is not None:
+        check_whole(max_length, "max_length", at_least=2)
     longest = _longest_input(tokenizer, model)
     if max_length is not None and longest is not None and max_length > longest:
         raise InputError(

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from gelora_viz._checks import check_seed
+from gelora_viz._checks import check_seed, check_whole
 from gelora_viz.activations.corpus import Corpus, TextCorpus
 from gelora_viz.activations.forward import Destination, MemoryPoints, run
 from gelora_viz.activations.identity import (
@@ -111,10 +111,10 @@ def capture(
     """
     check_pooling(pooling, pooling_name)
     check_seed(seed)
-    if max_points is not None and max_points < 1:
-        raise InputError(f"max_points is {max_points}; it must be at least 1")
-    if batch_size != "auto" and (not isinstance(batch_size, int) or batch_size < 1):
-        raise InputError(f'batch_size is {batch_size!r}; give "auto" or a number of at least 1')
+    if max_points is not None:
+        check_whole(max_points, "max_points")
+    if batch_size != "auto":
+        check_whole(batch_size, "batch_size", or_else="auto")
     if store is not None and cache is not False:
         raise InputError(
             f"store {str(store)!r} and cache {cache!r} both name a place for the points; give one of them"

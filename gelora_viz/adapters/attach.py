@@ -13,7 +13,7 @@ from peft.utils.other import get_pattern_key
 from torch import nn
 from transformers import PreTrainedModel, set_seed
 
-from gelora_viz._checks import did_you_mean
+from gelora_viz._names import did_you_mean, goes_by
 from gelora_viz.errors import InputError
 from gelora_viz.ranks import RankPlan
 from gelora_viz.ranks.matrices import matrix_shape
@@ -95,7 +95,7 @@ def _check_config(model: nn.Module, config: PeftConfig) -> None:
     if isinstance(targets, list | set | tuple):
         endings = sorted({name.rpartition(".")[2] for name in names})
         for target in sorted(targets):
-            if not any(name == target or name.endswith(f".{target}") for name in names):
+            if not any(goes_by(name, target) for name in names):
                 raise InputError(
                     f"target_modules has {target!r}, which no module of the {type(model).__name__} is called; "
                     f"{did_you_mean(target, endings)}"

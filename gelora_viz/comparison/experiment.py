@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gelora_viz._checks import check_confidence, check_folder, check_seed, did_you_mean
+from gelora_viz._checks import check_confidence, check_folder, check_number, check_seed
+from gelora_viz._names import did_you_mean
 from gelora_viz.comparison.paired import tabulate_results
 from gelora_viz.comparison.result import Comparison, metric_of
 from gelora_viz.comparison.rounds import run_all
@@ -121,8 +122,10 @@ def _check_settings(
         raise InputError(f"seeds are {listed}; give at least one, and each once")
     if learning_rates is not None and not sweep_rates:
         raise InputError(f"learning_rates are {list(learning_rates)} and sweep_rates is False; give one of them")
-    if learning_rates is not None and (not learning_rates or not all(0 < rate < 1 for rate in learning_rates)):
-        raise InputError(f"learning_rates are {list(learning_rates)}; give some between 0 and 1")
+    if learning_rates is not None and not learning_rates:
+        raise InputError("learning_rates are none; give some between 0 and 1, or leave them out")
+    for rate in learning_rates or ():
+        check_number(rate, "a learning rate", above=0, below=1)
     check_confidence(confidence)
     return listed
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from gelora_viz._checks import did_you_mean
+from gelora_viz._names import did_you_mean
 from gelora_viz.dimension import _covariance as covariance
 from gelora_viz.dimension import _external as external
 from gelora_viz.dimension import _neighborhoods as neighborhoods

@@ -17,7 +17,7 @@ import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
 from gelora_viz._cache import cache_folder
-from gelora_viz._checks import check_seed, check_whole
+from gelora_viz._checks import check_number, check_seed, check_whole
 from gelora_viz.activations import Activations
 from gelora_viz.errors import InputError, StudyError
 from gelora_viz.maps.projection import Projection, make_frame, read_arrays, write_arrays
@@ -120,8 +120,7 @@ def _check_settings(n_components: int, n_neighbors: int, min_dist: float, max_po
         raise InputError(f"n_components is {n_components!r}; give 2 for a plane or 3 for space")
     check_whole(n_neighbors, "n_neighbors", at_least=2)
     check_whole(max_points, "max_points", at_least=n_neighbors + 1)
-    if not 0 <= min_dist <= 1:
-        raise InputError(f"min_dist is {min_dist!r}; give a number from 0 to 1")
+    check_number(min_dist, "min_dist", at_least=0, at_most=1)
 
 
 def _check_points(points: np.ndarray, layer: str, n_components: int, n_neighbors: int) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from gelora_viz._names import did_you_mean
 from gelora_viz.dimension import DimensionProfile
 from gelora_viz.errors import InputError
 from gelora_viz.plots.arguments import check_kind, check_kinds
@@ -144,9 +144,7 @@ def _select_estimators(frame: pd.DataFrame, estimators: Sequence[str] | None) ->
     known = list(frame["estimator"].unique())
     for name in estimators:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}"
-            raise InputError(f"the profile has no estimator {name!r}; {hint}")
+            raise InputError(f"the profile has no estimator {name!r}; {did_you_mean(name, known)}")
     if not estimators:
         raise InputError(f"no estimators chosen; the profile has {', '.join(known)}")
     return frame[frame["estimator"].isin(list(estimators))]

@@ -14,8 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gelora_viz._results import write_bytes
 from gelora_viz._version import __version__
-from gelora_viz.errors import InputError, StudyError
+from gelora_viz.errors import InputError
 from gelora_viz.plots.latex import escape_latex
 from gelora_viz.plots.marks import BAR_WIDTH, LEVEL
 from gelora_viz.plots.venue import PLAIN, Width, paper_settings
@@ -104,7 +105,7 @@ def save_drawing(drawing: Drawing, path: str | os.PathLike[str], venue: str, wid
         figure = _draw(drawing, text=escape_latex if suffix == ".pgf" else str)
         content = io.BytesIO()
         figure.savefig(content, format=suffix[1:], **_metadata(drawing, suffix, about))
-    return _write_bytes(target, content.getvalue())
+    return write_bytes(target, content.getvalue())
 
 
 def _draw(drawing: Drawing, text: Callable[[str], str]) -> Figure:
@@ -469,18 +470,3 @@ def _metadata(drawing: Drawing, suffix: str, about: str) -> dict[str, Any]:
             return {"metadata": {"Title": drawing.title, "Software": maker, **said}}
         case _:
             return {}
-
-
-def _write_bytes(target: Path, content: bytes) -> Path:
-    """Write a file beside its place, then move it there."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(target)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StudyError(
-            f"cannot write {target}: {error.strerror or error}; choose a folder you can write to"
-        ) from error
-    return target

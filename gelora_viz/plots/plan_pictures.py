@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from gelora_viz._names import goes_by
 from gelora_viz.errors import InputError
 from gelora_viz.plots.arguments import check_kinds
 from gelora_viz.plots.drawing import Drawing, Subplot
@@ -157,11 +158,7 @@ def _short_names(kinds: Iterable[_Kind]) -> dict[_Kind, str]:
         parts = kind.name.split(".")
         endings = [".".join(parts[-length:]) for length in range(1, len(parts) + 1)]
         names[kind] = next(
-            (
-                ending
-                for ending in endings
-                if sum(other.name == ending or other.name.endswith(f".{ending}") for other in kinds) == 1
-            ),
+            (ending for ending in endings if sum(goes_by(other.name, ending) for other in kinds) == 1),
             kind.name,
         )
     return names

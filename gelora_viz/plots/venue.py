@@ -7,11 +7,11 @@ TrueType fonts only: conferences refuse the Type 3 fonts that matplotlib embeds 
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from gelora_viz._names import did_you_mean
 from gelora_viz.errors import InputError
 
 PLAIN = "plain"
@@ -133,9 +133,7 @@ def _venue_bundle(venue: str, width: Width) -> dict[str, Any]:
     }
     if venue not in known:
         venues = sorted({*PAGES, *known})
-        near = difflib.get_close_matches(venue.lower(), venues, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"choose one of {', '.join(venues)}"
-        raise InputError(f"unknown venue {venue!r}; {hint}")
+        raise InputError(f"unknown venue {venue!r}; {did_you_mean(venue.lower(), venues, most=len(venues))}")
     choices: dict[str, Any] = {"column": {"column": "half", "text": "full"}[width], "usetex": False}
     taken = inspect.signature(known[venue]).parameters
     settings: dict[str, Any] = known[venue](**{name: value for name, value in choices.items() if name in taken})

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from gelora_viz._checks import check_whole, did_you_mean
+from gelora_viz._checks import check_whole
+from gelora_viz._names import did_you_mean, goes_by
 from gelora_viz.errors import InputError
 from gelora_viz.ranks.budget import apportion
 
@@ -155,10 +156,7 @@ def _reached(frame: pd.DataFrame, spectrum: Spectrum) -> dict[str, float]:
 
 def _planned_name(module: str, planned: Mapping[str, int]) -> str:
     """The plan's name of a measured module; in a language model the transformer lies one level deeper."""
-    if module in planned:
-        return module
-    endings = [name for name in planned if module.endswith(f".{name}")]
-    return max(endings, key=len, default=module)
+    return max((name for name in planned if goes_by(module, name)), key=len, default=module)
 
 
 def _is_other_rank(measured: float | None, planned: int) -> bool:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gelora_viz._names import goes_by
 from gelora_viz.dimension import DimensionProfile
 from gelora_viz.errors import InputError
 from gelora_viz.ranks.matrices import Matrix
@@ -80,5 +81,4 @@ def _differs(row: Any, name: str) -> bool:  # noqa: ANN401 - a pandas row
     "encoder.layer.0"; one from arrays may call it anything without dots.
     """
     layer = str(row.layer)
-    same = layer == name or layer.endswith(f".{name}") or name.endswith(f".{layer}")
-    return "." in layer and not same
+    return "." in layer and not goes_by(layer, name) and not goes_by(name, layer)

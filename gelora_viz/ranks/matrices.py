@@ -10,7 +10,7 @@ from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPP
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from gelora_viz._checks import did_you_mean
+from gelora_viz._names import did_you_mean, goes_by
 from gelora_viz.activations import Block, find_blocks
 from gelora_viz.errors import InputError
 
@@ -121,7 +121,7 @@ def _matches(name: str, wanted: str | Sequence[str]) -> bool:
         return True
     if isinstance(wanted, str):
         return re.fullmatch(wanted, name) is not None
-    return any(name == ending or name.endswith(f".{ending}") for ending in wanted)
+    return any(goes_by(name, ending) for ending in wanted)
 
 
 def matrix_shape(module: nn.Module) -> tuple[int, int] | None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-import numpy as np
 from peft import AdaLoraConfig, LoraConfig, PeftConfig
 
-from gelora_viz._checks import check_seed
+from gelora_viz._checks import check_number, check_seed, check_whole
 from gelora_viz.errors import InputError
 from gelora_viz.ranks import RankPlan
 
@@ -54,16 +53,11 @@ def check_spec(spec: RunSpec) -> None:
 
 def _check_numbers(spec: RunSpec) -> None:
     for name in _WHOLE:
-        value = getattr(spec, name)
-        if value is None and name in _OPTIONAL:
-            continue
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-            raise InputError(f"{name} is {value!r}; it must be a whole number of at least 1")
+        if getattr(spec, name) is not None or name not in _OPTIONAL:
+            check_whole(getattr(spec, name), name)
     for name in ("learning_rate", "head_learning_rate"):
-        if not 0 < getattr(spec, name) < 1:
-            raise InputError(f"{name} is {getattr(spec, name)}; it must lie between 0 and 1")
-    if not 0 <= spec.warmup < 1:
-        raise InputError(f"warmup is {spec.warmup}; it must be a share of the steps, from 0 to below 1")
+        check_number(getattr(spec, name), name, above=0, below=1)
+    check_number(spec.warmup, "warmup", at_least=0, below=1)
     if spec.batch_size % spec.gradient_accumulation:
         raise InputError(
             f"batch_size {spec.batch_size} cannot be read in {spec.gradient_accumulation} equal pieces; it counts "
@@ -82,10 +76,7 @@ def _check_adapter(spec: RunSpec) -> None:
             f"spectra_every is {spec.spectra_every}, but adapter {adapter!r} has no updates to measure; leave it out"
         )
     if spec.plus_ratio is not None:
-        if not spec.plus_ratio >= 1:
-            raise InputError(
-                f"plus_ratio is {spec.plus_ratio}; it is the learning rate of B over that of A and must be at least 1"
-            )
+        check_number(spec.plus_ratio, "plus_ratio", at_least=1)
         if not isinstance(adapter, RankPlan) and not (isinstance(adapter, LoraConfig) and _is_lora(adapter)):
             raise InputError(
                 f"plus_ratio is {spec.plus_ratio}, but {spec.method} has no factors A and B of LoRA; leave it out, "

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from gelora_viz._checks import check_seed
+from gelora_viz._checks import check_seed, check_whole
 from gelora_viz._results import frame_html, write_text
 from gelora_viz.errors import InputError, SourceError
 from gelora_viz.sources.icd10 import load_icd10
@@ -133,8 +133,8 @@ def load_texts(
         TextData('list of 3 texts': 3 train, 0 validation, 0 test; 0 classes)
     """
     check_seed(seed)
-    if max_texts is not None and max_texts < 1:
-        raise InputError(f"max_texts is {max_texts}; it must be at least 1")
+    if max_texts is not None:
+        check_whole(max_texts, "max_texts")
     frame, name = _read(source, seed=seed)
     frame = _choose_columns(frame, name, text_column, label_column)
     if frame.empty:

@@ -15,7 +15,7 @@ from torch import nn
 from tqdm.auto import tqdm
 from transformers.pytorch_utils import Conv1D
 
-from gelora_viz._checks import resolve_device
+from gelora_viz._checks import check_number, check_whole, resolve_device
 from gelora_viz.errors import InputError
 from gelora_viz.ranks.peft_config import lora_config
 from gelora_viz.spectra.compressed import COLUMNS, Compression
@@ -151,12 +151,8 @@ def _check_target(energy: float | None, rank: int | str | None) -> _Target:
         raise InputError(f"energy {energy} and rank {rank!r} both decide the ranks; give one of them")
     if rank is None:
         share = DEFAULT_ENERGY if energy is None else energy
-        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
-            raise InputError(f"energy is {energy!r}; give a share above 0, at most 1")
-        return _Target(float(share), None)
-    if rank != "effective" and (isinstance(rank, bool) or not isinstance(rank, int) or rank < 1):
-        raise InputError(f'rank is {rank!r}; give "effective" or a whole number of at least 1')
-    return _Target(None, rank)
+        return _Target(check_number(share, "energy", above=0, at_most=1), None)
+    return _Target(None, rank if rank == "effective" else check_whole(rank, "rank", or_else="effective"))
 
 
 def _check_compressible(peft_model: PeftModel, adapted: Sequence[Adapted], adapter_name: str) -> None:

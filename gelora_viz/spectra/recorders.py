@@ -17,7 +17,7 @@ from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
-from gelora_viz._checks import check_seed
+from gelora_viz._checks import check_seed, check_whole
 from gelora_viz.activations import capture
 from gelora_viz.activations.pooling import Pooling, PoolingFunction
 from gelora_viz.dimension import DEFAULT_K, DimensionProfile, estimate_dimension
@@ -42,9 +42,7 @@ class _Recorder(TrainerCallback, ABC, Generic[_History, _Result]):
     """
 
     def __init__(self, every: int, path: str | os.PathLike[str] | None) -> None:
-        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-            raise InputError(f"every is {every!r}; give a whole number of steps, at least 1")
-        self._every = every
+        self._every = check_whole(every, "every")
         self._path = None if path is None else Path(path)
         self._records: dict[int, _Result] = {}
 
@@ -68,7 +66,7 @@ class _Recorder(TrainerCallback, ABC, Generic[_History, _Result]):
         earlier = self._read(self._path) if resumed and self._path is not None else {}
         self._records = {each: record for each, record in earlier.items() if each < step}
         if state.is_world_process_zero:
-            _check_whole(kwargs["model"])
+            _check_not_in_parts(kwargs["model"])
             self._record(step, kwargs["model"])
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ANN401, ARG002
@@ -229,7 +227,7 @@ class DimensionRecorder(_Recorder[DimensionHistory, DimensionProfile]):
         return dict(DimensionHistory.load(path).profiles)
 
 
-def _check_whole(model: nn.Module) -> None:
+def _check_not_in_parts(model: nn.Module) -> None:
     """Raise `InputError` where each process holds a part of the weights only, as with FSDP and ZeRO-3."""
     for name, parameter in model.named_parameters():
         if hasattr(parameter, "ds_id") or type(parameter).__name__ in ("DTensor", "FlatParameter"):

@@ -10,6 +10,7 @@ from peft import AdaLoraConfig, LoraConfig
 from torch import nn
 from transformers import PreTrainedModel
 
+from gelora_viz._names import goes_by
 from gelora_viz.adapters import add_adapter
 from gelora_viz.errors import InputError
 from gelora_viz.ranks import RankPlan
@@ -59,7 +60,7 @@ def plan_for(plan: RankPlan, model: nn.Module) -> RankPlan:
     names = [name for name, _ in model.named_modules()]
     places = {}
     for planned in plan.ranks:
-        found = [name for name in names if name == planned or name.endswith(f".{planned}")]
+        found = [name for name in names if goes_by(name, planned)]
         if len(found) > 1 and planned not in found:
             raise InputError(
                 f"the plan names {planned}, and {len(found)} modules of the {type(model).__name__} end in that "

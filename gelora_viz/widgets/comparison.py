@@ -16,7 +16,7 @@ import pandas as pd
 import traitlets
 
 from gelora_viz import plots
-from gelora_viz._checks import did_you_mean
+from gelora_viz._names import did_you_mean
 from gelora_viz.comparison import Comparison as Compared
 from gelora_viz.comparison import difference_in_words, metric_of, tabulate_results
 from gelora_viz.errors import InputError

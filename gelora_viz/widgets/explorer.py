@@ -15,7 +15,7 @@ import numpy as np
 import traitlets
 from scipy.linalg import orthogonal_procrustes
 
-from gelora_viz._checks import did_you_mean
+from gelora_viz._names import did_you_mean
 from gelora_viz.errors import InputError
 from gelora_viz.plots import (
     Drawing,

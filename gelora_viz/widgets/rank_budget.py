@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import traitlets
 
-from gelora_viz._checks import did_you_mean
+from gelora_viz._names import did_you_mean
 from gelora_viz.errors import InputError
 from gelora_viz.plots import Drawing, estimator_title, rank_profile
 from gelora_viz.ranks import STRATEGIES, Matrix, RankPlan, allocate_ranks, find_matrices

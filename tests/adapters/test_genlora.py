@@ -351,8 +351,9 @@ def test_the_saved_configuration_is_plain_json(perceptron, tmp_path):
         ({"r": 13}, r"num_groups x num_rbfs = 4 x 3 = 12 is below r = 13, .* lower r to 12"),
         ({"rank_pattern": {"first": 20}}, "= 12 is below r = 20"),
         ({"rank_pattern": {"first": 0}}, r"rank_pattern\['first'\] is 0;"),
-        ({"alpha": 0}, "alpha is 0; give a positive number"),
-        ({"dropout": 1.0}, "dropout is 1.0; give a share"),
+        ({"alpha": 0}, "alpha is 0; give a number above 0"),
+        ({"dropout": 1.0}, "dropout is 1.0; give a number of at least 0 and below 1"),
+        ({"dropout": "0.1"}, "dropout is '0.1'; give a number"),
         ({"bias": "some"}, "unknown bias 'some'; choose none, all or genlora_only"),
         ({"train_weights": False}, "train_weights=False keeps B's weights at zero"),
         (

@@ -216,7 +216,7 @@ def test_an_interrupted_comparison_cancels_its_runs_and_goes_on_later(spec_of, t
         ({}, {"seeds": ()}, r"seeds are \[\]; give at least one"),
         ({}, {"seeds": (1, 1)}, "give at least one, and each once"),
         ({}, {"seeds": (-1,)}, "seed is -1"),
-        ({}, {"learning_rates": (2.0,)}, r"learning_rates are \[2.0\]; give some between 0 and 1"),
+        ({}, {"learning_rates": (2.0,)}, "a learning rate is 2.0; give a number between 0 and 1"),
         ({}, {"learning_rates": (1e-3,), "sweep_rates": False}, "give one of them"),
         ({}, {"baseline": "unifrom"}, "no method 'unifrom' to compare with; did you mean uniform"),
         ({}, {"confidence": 95}, "confidence is 95"),

@@ -130,7 +130,7 @@ def test_the_caption_says_what_bands_and_whiskers_are(profile, plan):
 
 
 def test_an_unknown_estimator_is_answered_with_the_near_miss(profile):
-    with pytest.raises(InputError, match="no estimator 'twon'; did you mean 'twonn'"):
+    with pytest.raises(InputError, match="no estimator 'twon'; did you mean twonn"):
         rank_profile(profile, estimators=["twon"])
 
 

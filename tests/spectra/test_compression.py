@@ -361,13 +361,13 @@ def untouched(monkeypatch):
 
 @pytest.mark.parametrize("energy", [0, -0.1, 1.01, float("nan"), True, "0.9"])
 def test_an_energy_outside_its_range_is_refused(lora, untouched, energy):
-    with pytest.raises(InputError, match="give a share above 0, at most 1"):
+    with pytest.raises(InputError, match=r"energy is .*; give a number above 0 and at most 1"):
         compress(lora[1], energy=energy)
 
 
 @pytest.mark.parametrize("rank", [0, -1, 2.5, True, "entropy"])
 def test_a_rank_that_is_none_is_refused(lora, untouched, rank):
-    with pytest.raises(InputError, match='give "effective" or a whole number of at least 1'):
+    with pytest.raises(InputError, match='give a whole number of at least 1, or "effective"'):
         compress(lora[1], rank=rank)
 
 

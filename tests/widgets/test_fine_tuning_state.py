@@ -104,7 +104,7 @@ def test_runs_queue_and_one_that_waits_or_trains_is_cancelled_at_once(panel):
         ({"seeds": "1, 1"}, "seeds are '1, 1'"),
         ({"seeds": "one"}, "seeds are 'one'"),
         ({"learning_rate": "fast"}, "learning rate is 'fast'"),
-        ({"learning_rate": "7"}, "learning_rate is 7.0; it must lie between"),
+        ({"learning_rate": "7"}, "learning_rate is 7.0; give a number between"),
         ({"steps": 0}, "steps is 0"),
         ({"plan": "gelara"}, "has no plan 'gelara' (made: uniform)"),
     ],

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from peft import PeftConfig
 
+from gelora_viz._checks import check_number, check_whole
 from gelora_viz.adapters.genlora.peft_type import genlora_type
 from gelora_viz.errors import InputError
 
@@ -88,15 +89,14 @@ class GenLoraConfig(PeftConfig):
         if isinstance(self.exclude_modules, list):
             self.exclude_modules = set(self.exclude_modules)
         for name in ("r", "num_groups", "num_rbfs"):
-            _check_whole(name, getattr(self, name))
+            check_whole(getattr(self, name), name)
         for pattern, rank in (self.rank_pattern or {}).items():
-            _check_whole(f"rank_pattern[{pattern!r}]", rank)
+            check_whole(rank, f"rank_pattern[{pattern!r}]")
         for rank in {self.r, *(self.rank_pattern or {}).values()}:
             self._check_reach(rank)
-        if self.alpha is not None and not self.alpha > 0:
-            raise InputError(f"alpha is {self.alpha}; give a positive number, or None for 2 r")
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"dropout is {self.dropout}; give a share from 0 to below 1")
+        if self.alpha is not None:
+            check_number(self.alpha, "alpha", above=0)
+        check_number(self.dropout, "dropout", at_least=0, below=1)
         if self.bias not in ("none", "all", "genlora_only"):
             raise InputError(f"unknown bias {self.bias!r}; choose none, all or genlora_only")
         if not self.train_weights and self.init_weights:
@@ -136,8 +136,3 @@ class GenLoraConfig(PeftConfig):
         """The scale alpha / r of a matrix with this rank and, where a pattern names one, this alpha."""
         chosen = self.alpha if alpha is None else alpha
         return 2.0 if chosen is None else float(chosen) / r
-
-
-def _check_whole(name: str, value: Any) -> None:  # noqa: ANN401 - whatever a user gives
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InputError(f"{name} is {value!r}; give a whole number of at least 1")

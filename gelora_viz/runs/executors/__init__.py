@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gelora_viz._checks import did_you_mean
+from gelora_viz._names import did_you_mean
 from gelora_viz.errors import InputError
 from gelora_viz.runs.executors.local import LocalExecutor
 from gelora_viz.runs.executors.protocol import Executor, Handle

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gelora_viz._checks import check_whole
+from gelora_viz._checks import check_number, check_whole
 from gelora_viz.errors import InputError, RunError, StudyError
 from gelora_viz.runs.causes import OCCUPIED
 from gelora_viz.runs.executors.command import worker_command, worker_environment
@@ -59,9 +59,8 @@ class RayExecutor:
             raise InputError("Ray is not installed; pip install 'gelora_viz[ray]'")
         check_whole(self.processes, "processes")
         for name in ("num_gpus", "num_cpus"):
-            number = getattr(self, name)
-            if number is not None and not 0 <= number < float("inf"):
-                raise InputError(f"{name} is {number!r}; give a number of at least 0")
+            if getattr(self, name) is not None:
+                check_number(getattr(self, name), name, at_least=0)
 
     def prepare(self) -> None:
         """Connect to the cluster, or start one; raises `InputError` if it cannot be reached or is too small."""
