@@ -3,6 +3,7 @@
 PYTHON ?= python3
 STUDY ?= studies/demo
 ARGS ?=
+ROOM ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,7 +13,7 @@ STATED_IN := pyproject.toml constraints.txt gelora_viz/_version.py
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo lab test ray newest lint types docs package format clean
+.PHONY: help demo lab test quick ray newest lint types docs package format clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +27,9 @@ lab: $(VENV)/.installed-demo ## JupyterLab on the notebooks, for this machine on
 
 test: $(VENV)/.installed-dev ## run the tests on all cores, for example make test ARGS="tests/ranks -x"
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+
+quick: $(VENV)/.installed-dev ## run the fast tests, or those of one room: make quick ROOM=ranks
+	$(BIN)/python -m pytest -q -n auto -m "not slow and not browser and not gpu" tests/$(ROOM) $(ARGS)
 
 # Alone, since beside other tests the nodes of a cluster start too slowly.
 ray: $(VENV)/.installed-dev ## install Ray (240 MB), and run the tests of fine-tunings on it
