@@ -69,8 +69,8 @@ clean: ## remove caches and build output; .venv and the studies stay
 	find gelora_viz tests benchmarks notebooks -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/.created:
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
-		echo "gelora_viz needs Python 3.11, 3.12 or 3.13; PYTHON=$(PYTHON) is $$($(PYTHON) --version 2>&1)." >&2; \
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' || { \
+		echo "gelora_viz needs Python 3.11, 3.12, 3.13 or 3.14; PYTHON=$(PYTHON) is $$($(PYTHON) --version 2>&1)." >&2; \
 		echo "Name one that you have, for example: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; \
 		exit 1; }
 	$(PYTHON) -m venv $(VENV)
