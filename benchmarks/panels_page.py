@@ -36,7 +36,7 @@ import time
 import ipywidgets
 panels = [
     gv.widgets.RankBudget(profile, model), gv.widgets.Explorer(points, study.profiles()["mean"]),
-    gv.widgets.FineTuning(study), gv.widgets.Comparison(results, baseline="uniform"),
+    gv.widgets.FineTuning(study), gv.widgets.ComparisonExplorer(results, baseline="uniform"),
 ]
 shown_from = time.time()
 ipywidgets.VBox(panels)

@@ -47,7 +47,7 @@ explorer
 gv.widgets.FineTuning(study)
 """,
     "comparison": """
-gv.widgets.Comparison(study.results(), baseline="uniform")
+gv.widgets.ComparisonExplorer(study.results(), baseline="uniform")
 """,
 }
 BUDGETS = (4, 5, 6, 8, 10, 12, 10, 8, 6, 5)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -12,10 +11,7 @@ from gelora_viz._version import __version__
 from gelora_viz.comparison import BASELINE, BETTER, WORSE, metric_of
 from gelora_viz.plots import escape_latex, latex_table
 from gelora_viz.study.findings import Findings
-from gelora_viz.study.pictures import Picture, overview, pictures, say_origin
-
-if TYPE_CHECKING:
-    from gelora_viz.study.study import Study
+from gelora_viz.study.pictures import Picture, overview, pictures
 
 _COLUMNS = (
     "run", "n_parameters_kept", "{metric}", "ci_low", "ci_high", "difference", "difference_low", "difference_high",
@@ -29,14 +25,15 @@ _PREAMBLE = r"""\documentclass{article}
 """
 
 
-def write_figures(study: Study, venue: str, *, suffix: str = ".pdf") -> Path:
-    r"""Every figure and table of a study for a paper, in figures/<venue>/, with a main.tex that shows them all.
+def write_figures(found: Findings, folder: Path, venue: str, *, suffix: str = ".pdf") -> Path:
+    r"""Every figure and table of a study for a paper, with a main.tex that shows them all.
 
     Each figure is as wide as a column of the venue's page, or as its text where panels stand side by side. Tables are
     files of their own, to be taken over with \input; in bold is what differs from the baseline beyond the noise.
 
     Args:
-        study: whose results are drawn; nothing is computed anew.
+        found: what is drawn; nothing is computed anew.
+        folder: the folder to write into.
         venue: as in `Drawing.save`.
         suffix: of the figures: .pdf, .pgf, .svg or .png; main.tex shows .pdf and .png.
 
@@ -44,11 +41,9 @@ def write_figures(study: Study, venue: str, *, suffix: str = ".pdf") -> Path:
         The folder.
 
     Raises:
-        InputError: for an unknown venue or suffix, or a study without a profile.
+        InputError: for an unknown venue or suffix.
     """
-    found = Findings.of(study)
-    folder = study.path / "figures" / venue
-    drawn, about = [*pictures(found), *overview(found)], say_origin(study)
+    drawn, about = [*pictures(found), *overview(found)], found.origin
     for each in drawn:
         side_by_side = each.drawing.columns > 1
         each.drawing.save(folder / f"{each.name}{suffix}", venue, "text" if side_by_side else "column", about)

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import pandas as pd
 
 from gelora_viz.comparison import Comparison
 from gelora_viz.dimension import DimensionProfile
-from gelora_viz.errors import InputError
 from gelora_viz.ranks import RankPlan
-from gelora_viz.runs import RunResult, attach
+from gelora_viz.runs import RunResult
 from gelora_viz.sources import TextData
 from gelora_viz.spectra import SpectrumHistory
-
-if TYPE_CHECKING:
-    from gelora_viz.study.study import Study
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +21,8 @@ class Findings:
     """What the steps of a study have left behind.
 
     Attributes:
+        title: model and data in a few words.
+        settings: the study's model and data, and how the data were read.
         data: the study's texts.
         profiles: by pooling; at least one.
         plans: by name.
@@ -36,6 +34,8 @@ class Findings:
         stale_plans: names of plans whose profile has been estimated anew since.
     """
 
+    title: str
+    settings: Mapping[str, Any]
     data: TextData
     profiles: Mapping[str, DimensionProfile]
     plans: Mapping[str, RankPlan]
@@ -46,35 +46,10 @@ class Findings:
     comparisons: Mapping[str, Comparison]
     stale_plans: list[str]
 
-    @classmethod
-    def of(cls, study: Study) -> Findings:
-        """Read a study's results; nothing is computed anew.
-
-        Raises:
-            InputError: if the study has no profile yet.
-        """
-        profiles = study.profiles()
-        if not profiles:
-            raise InputError(
-                f"{study.path} has no dimension profile yet, so there is no report; run the step profile first"
-            )
-        results = study.results()
-        folders = {each.spec.name: study.path / "runs" / each.spec.name for each in results}
-        return cls(
-            data=study.data,
-            profiles=profiles,
-            plans=study.plans(),
-            results=results,
-            metrics={name: attach(folder).metrics for name, folder in folders.items()},
-            histories={
-                name: SpectrumHistory.load(folder / "spectra.json")
-                for name, folder in folders.items()
-                if (folder / "spectra.json").exists()
-            },
-            comparison=study.tabulate_results() if results else None,
-            comparisons=study.comparisons(),
-            stale_plans=study.stale_plans(),
-        )
+    @property
+    def origin(self) -> str:
+        """Which study, with which seed: what a picture's file says about where it comes from."""
+        return f"{self.title}, seed {self.settings['seed']}"
 
     def outdated(self) -> list[str]:
         """Names of runs that were trained with another plan than the one that now bears their name."""

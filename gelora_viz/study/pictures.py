@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from gelora_viz import plots
 from gelora_viz.dimension import DimensionProfile
 from gelora_viz.ranks import RankPlan
 from gelora_viz.spectra import UpdateSpectrum
 from gelora_viz.study.findings import Findings
-
-if TYPE_CHECKING:
-    from gelora_viz.study.study import Study
 
 _MAIN_ESTIMATORS = ("twonn", "mle")
 """Lines of the main picture; a participation ratio near 100 beside them would flatten these."""
@@ -32,11 +28,6 @@ class Picture:
     name: str
     title: str
     drawing: plots.Drawing
-
-
-def say_origin(study: Study) -> str:
-    """Where a figure comes from, for the metadata of its file."""
-    return f"{study.title}, seed {study.settings['seed']}"
 
 
 def pictures(found: Findings) -> Iterator[Picture]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, select_autoescape
@@ -17,36 +16,27 @@ from gelora_viz.comparison import difference_in_words, metric_of, shorten_compar
 from gelora_viz.dimension import ESTIMATORS, DimensionProfile
 from gelora_viz.study.caveats import caveats
 from gelora_viz.study.findings import Findings
-from gelora_viz.study.pictures import Picture, pictures, say_origin
-
-if TYPE_CHECKING:
-    from gelora_viz.study.study import Study
+from gelora_viz.study.pictures import Picture, pictures
 
 _KIND = "table"
 _VENUE = "icml2026"
 
 
-def write_report(study: Study) -> Path:
-    """Write tables/, figures/ and report.html of a study, all from saved results; nothing is computed anew.
-
-    Raises:
-        InputError: if the study has no profile yet.
-    """
-    found = Findings.of(study)
+def write_report(found: Findings, folder: Path) -> Path:
+    """Write tables/, figures/ and report.html into a study's folder; nothing is computed anew."""
     tables = found.tables()
     for name, table in tables.items():
-        write_text(study.path / "tables" / f"{name}.csv", table.to_csv(index=False))
-        write_json(study.path / "tables" / f"{name}.json", _KIND, {"name": name, "rows": frame_to_records(table)})
-    drawn, about = list(pictures(found)), say_origin(study)
+        write_text(folder / "tables" / f"{name}.csv", table.to_csv(index=False))
+        write_json(folder / "tables" / f"{name}.json", _KIND, {"name": name, "rows": frame_to_records(table)})
+    drawn, about = list(pictures(found)), found.origin
     for picture in drawn:
         for suffix in (".pdf", ".png"):
-            picture.drawing.save(study.path / "figures" / f"{picture.name}{suffix}", venue=_VENUE, about=about)
-    page = _page(study, found, tables, drawn)
-    return write_text(study.path / "report.html", page)
+            picture.drawing.save(folder / "figures" / f"{picture.name}{suffix}", venue=_VENUE, about=about)
+    page = _page(found, tables, drawn)
+    return write_text(folder / "report.html", page)
 
 
 def _page(
-    study: Study,
     found: Findings,
     tables: Mapping[str, pd.DataFrame],
     drawn: Sequence[Picture],
@@ -69,9 +59,9 @@ def _page(
         for number, each in enumerate(drawn)
     ]
     return environment.get_template("report.html.j2").render(
-        study=study,
+        title=found.title,
         data=repr(found.data),
-        settings=study.settings,
+        settings=found.settings,
         version=__version__,
         written=datetime.now(UTC).isoformat(timespec="seconds"),
         summary=_summary(found.comparison),

@@ -36,12 +36,15 @@ from gelora_viz.runs import (
     Run,
     RunResult,
     RunSpec,
+    attach,
     find_finished,
     launch,
     list_runs,
 )
 from gelora_viz.sources import DATA_NAMES, MODEL_NAMES, LoadedModel, TextData, load_model, load_texts
+from gelora_viz.spectra import SpectrumHistory
 from gelora_viz.study.allocation import allocation_settings, model_readings
+from gelora_viz.study.findings import Findings
 from gelora_viz.study.record import StudyRecord, prepare_folder
 
 _MOST_TOKENS = 512
@@ -597,11 +600,42 @@ class Study:
         names = [result.spec.name for result in results]
         return tabulate_results(results, baseline=baseline or ("uniform" if "uniform" in names else None))
 
+    def findings(self) -> Findings:
+        """Everything found so far, read from the folder; nothing is computed anew.
+
+        Raises:
+            InputError: if the study has no profile yet.
+        """
+        profiles = self.profiles()
+        if not profiles:
+            raise InputError(
+                f"{self.path} has no dimension profile yet, so there is no report; run the step profile first"
+            )
+        results = self.results()
+        folders = {each.spec.name: self.path / "runs" / each.spec.name for each in results}
+        return Findings(
+            title=self.title,
+            settings=self.settings,
+            data=self.data,
+            profiles=profiles,
+            plans=self.plans(),
+            results=results,
+            metrics={name: attach(folder).metrics for name, folder in folders.items()},
+            histories={
+                name: SpectrumHistory.load(folder / "spectra.json")
+                for name, folder in folders.items()
+                if (folder / "spectra.json").exists()
+            },
+            comparison=self.tabulate_results() if results else None,
+            comparisons=self.comparisons(),
+            stale_plans=self.stale_plans(),
+        )
+
     def report(self) -> Path:
         """Write tables/ (CSV and JSON), figures/ (PDF and PNG) and report.html from everything made so far."""
-        from gelora_viz.study.report import write_report
+        from gelora_viz.study.report import write_report  # here, since it loads what draws
 
-        return write_report(self)
+        return write_report(self.findings(), self.path)
 
     def figures(self, venue: str = "icml2026", *, suffix: str = ".pdf") -> Path:
         """Write every figure and table for a paper, with a main.tex that shows them, into figures/<venue>/.
@@ -612,7 +646,7 @@ class Study:
         """
         from gelora_viz.study.figures import write_figures
 
-        return write_figures(self, venue, suffix=suffix)
+        return write_figures(self.findings(), self.path / "figures" / venue, venue, suffix=suffix)
 
     def __fspath__(self) -> str:
         return str(self.path)

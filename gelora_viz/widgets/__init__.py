@@ -13,7 +13,7 @@ from gelora_viz._lazy import import_on_use
 from gelora_viz.errors import InputError
 
 if TYPE_CHECKING:
-    from gelora_viz.widgets.comparison import Comparison as Comparison
+    from gelora_viz.widgets.comparison import ComparisonExplorer as ComparisonExplorer
     from gelora_viz.widgets.dashboard import Dashboard as Dashboard
     from gelora_viz.widgets.explorer import Explorer as Explorer
     from gelora_viz.widgets.fine_tuning import FineTuning as FineTuning
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from gelora_viz.widgets.snapshot import Snapshot as Snapshot
 
 _MODULE_OF = {
-    "Comparison": "comparison", "Dashboard": "dashboard", "Explorer": "explorer", "FineTuning": "fine_tuning",
+    "ComparisonExplorer": "comparison", "Dashboard": "dashboard", "Explorer": "explorer", "FineTuning": "fine_tuning",
     "Panel": "panel", "RankBudget": "rank_budget", "Snapshot": "snapshot",
 }  # fmt: skip
 

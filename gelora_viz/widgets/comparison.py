@@ -17,8 +17,7 @@ import traitlets
 
 from gelora_viz import plots
 from gelora_viz._names import did_you_mean
-from gelora_viz.comparison import Comparison as Compared
-from gelora_viz.comparison import difference_in_words, metric_of, tabulate_results
+from gelora_viz.comparison import Comparison, difference_in_words, metric_of, tabulate_results
 from gelora_viz.errors import InputError
 from gelora_viz.runs import RunResult
 from gelora_viz.spectra import UpdateSpectrum
@@ -27,7 +26,7 @@ from gelora_viz.widgets.panel import Panel, read_module, read_style
 _COLUMNS = ("run", "n_parameters", "ci_low", "ci_high", "verdict")
 
 
-class Comparison(Panel):
+class ComparisonExplorer(Panel):
     """Methods side by side; `gelora_viz.Comparison` is the result that this panel shows.
 
     Above, each method's score with its interval against the number of parameters. Below, for two methods that can be
@@ -47,9 +46,9 @@ class Comparison(Panel):
 
     Example:
         >>> study = gv.Study.open("studies/demo")  # doctest: +SKIP
-        >>> gv.widgets.Comparison(study.results(), baseline="uniform")  # doctest: +SKIP
+        >>> gv.widgets.ComparisonExplorer(study.results(), baseline="uniform")  # doctest: +SKIP
         >>> found = study.comparisons()["comparison"]  # doctest: +SKIP
-        >>> gv.widgets.Comparison(found, folder=study.path / "runs" / "comparison")  # doctest: +SKIP
+        >>> gv.widgets.ComparisonExplorer(found, folder=study.path / "runs" / "comparison")  # doctest: +SKIP
     """
 
     _esm = read_module("comparison.js")
@@ -75,7 +74,7 @@ class Comparison(Panel):
 
     def __init__(
         self,
-        compared: Compared | pd.DataFrame | Sequence[RunResult],
+        compared: Comparison | pd.DataFrame | Sequence[RunResult],
         *,
         folder: str | os.PathLike[str] | None = None,
         baseline: str | None = None,
@@ -84,8 +83,8 @@ class Comparison(Panel):
         self._results: dict[str, list[RunResult]] = {}
         self._runs: pd.DataFrame | None = None
         self._ranks: dict[str, dict[str, tuple[float, float]]] = {}
-        self.compared: Compared | pd.DataFrame
-        if isinstance(compared, Compared):
+        self.compared: Comparison | pd.DataFrame
+        if isinstance(compared, Comparison):
             self.compared, frame, self._runs = compared, compared.frame, compared.runs
         elif isinstance(compared, pd.DataFrame):
             self.compared = frame = compared

@@ -19,7 +19,7 @@ from gelora_viz.errors import GeloraVizError, InputError
 from gelora_viz.plots import Drawing, overview
 from gelora_viz.runs import FROZEN, FULL
 from gelora_viz.spectra import UpdateSpectrum
-from gelora_viz.widgets.comparison import Comparison
+from gelora_viz.widgets.comparison import ComparisonExplorer
 from gelora_viz.widgets.explorer import Explorer
 from gelora_viz.widgets.fine_tuning import FineTuning
 from gelora_viz.widgets.panel import Panel, read_module, read_style
@@ -127,7 +127,7 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no ty
         explorer: the `Explorer` of the chosen pooling's points; None until it is asked for, since a map takes seconds
             to compute.
         fine_tuning: the `FineTuning`.
-        comparison: the `Comparison`; None without a finished run.
+        comparison: the `ComparisonExplorer`; None without a finished run.
 
     Example:
         >>> gv.widgets.Dashboard(gv.Study.open("studies/demo"))  # doctest: +SKIP
@@ -137,7 +137,7 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no ty
         self.study = study
         self.ranks: RankBudget | None = None
         self.explorer: Explorer | None = None
-        self.comparison: Comparison | None = None
+        self.comparison: ComparisonExplorer | None = None
         self.overview = Section(
             f"Study: {study.title}", {"Look again": self._look_again, "Write report": self._write_report}
         )
@@ -352,12 +352,12 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no ty
             if old is not None:
                 old.close()
 
-    def _make_comparison(self, choice: str) -> Comparison:
+    def _make_comparison(self, choice: str) -> ComparisonExplorer:
         if choice != _SINGLE:
-            return Comparison(self.study.comparisons()[choice], folder=self.study.path / "runs" / choice)
+            return ComparisonExplorer(self.study.comparisons()[choice], folder=self.study.path / "runs" / choice)
         results = self._find_results()
         names = [result.spec.name for result in results]
-        return Comparison(results, baseline="uniform" if "uniform" in names else None)
+        return ComparisonExplorer(results, baseline="uniform" if "uniform" in names else None)
 
     def _look_again(self, _section: Section) -> None:
         self.refresh()
@@ -371,7 +371,7 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no ty
         self._show_overview()
 
 
-def _carry_over(old: Comparison, new: Comparison) -> None:
+def _carry_over(old: ComparisonExplorer, new: ComparisonExplorer) -> None:
     """The pair of methods that the reader looks at, where the new panel has them."""
     if old.first != old.second and {old.first, old.second} <= {each["name"] for each in new.methods}:
         new.first, new.second = old.first, old.second

@@ -16,7 +16,6 @@ from gelora_viz.errors import InputError
 from gelora_viz.spectra import SpectrumHistory, UpdateSpectrum
 from gelora_viz.study import study as study_module
 from gelora_viz.study.caveats import caveats
-from gelora_viz.study.findings import Findings
 
 SCRIPT = "<script>alert(1)</script>"
 BACKWARDS = "\u202e\u05e9\u05dc\u05d5\u05dd ''"
@@ -118,7 +117,7 @@ def test_the_page_warns_of_noise_few_texts_one_seed_and_the_reconstructed_scalin
 
 
 def test_runs_inside_the_noise_are_named_and_others_are_not(finished_study):
-    found = Findings.of(Study.open(finished_study))
+    found = Study.open(finished_study).findings()
     frame = pd.DataFrame(
         {
             "run": ["a", "b", "c", "d"],
@@ -134,7 +133,7 @@ def test_runs_inside_the_noise_are_named_and_others_are_not(finished_study):
 
 
 def test_few_points_are_named_where_duplicates_left_few(finished_study):
-    found = Findings.of(Study.open(finished_study))
+    found = Study.open(finished_study).findings()
     profile = found.profiles["mean"]
     layer = profile.layers[1]
     few = profile.frame.assign(n_points=[40 if each == layer else 10_000 for each in profile.frame["layer"]])

@@ -1,4 +1,4 @@
-"""The panel Comparison without a page: what it shows is what was compared, from whatever form that has."""
+"""The panel ComparisonExplorer without a page: what it shows is what was compared, from whatever form that has."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import gelora_viz as gv
 from gelora_viz import Study, tabulate_results
 from gelora_viz.errors import InputError
-from gelora_viz.widgets import Comparison
+from gelora_viz.widgets import ComparisonExplorer
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def compared(results):
 
 
 def test_every_method_is_there_with_its_score_its_interval_and_its_verdict(results):
-    panel = Comparison(results, baseline="uniform")
+    panel = ComparisonExplorer(results, baseline="uniform")
     frame = tabulate_results(results, baseline="uniform").set_index("run")
     assert [each["name"] for each in panel.methods] == list(frame.index)
     for each in panel.methods:
@@ -41,7 +41,7 @@ def test_every_method_is_there_with_its_score_its_interval_and_its_verdict(resul
 
 
 def test_ranks_by_layer_are_means_over_the_layers_matrices(results):
-    panel = Comparison(results, baseline="uniform")
+    panel = ComparisonExplorer(results, baseline="uniform")
     spectrum = next(each.spectrum for each in results if each.spec.name == "gelora").frame
     for layer in panel.layers:
         mine = spectrum[spectrum["module"].str.startswith(layer["name"] + ".")]
@@ -52,22 +52,22 @@ def test_ranks_by_layer_are_means_over_the_layers_matrices(results):
 
 
 def test_runs_frames_and_comparisons_show_the_same(results, finished_study):
-    by_runs = Comparison(results, baseline="uniform")
+    by_runs = ComparisonExplorer(results, baseline="uniform")
     folder = finished_study / "runs"
-    by_frame = Comparison(tabulate_results(results, baseline="uniform"), folder=folder)
-    by_comparison = Comparison(compared(results), folder=folder)
+    by_frame = ComparisonExplorer(tabulate_results(results, baseline="uniform"), folder=folder)
+    by_comparison = ComparisonExplorer(compared(results), folder=folder)
     assert by_runs.methods == by_frame.methods == by_comparison.methods
     assert by_runs.layers == by_frame.layers == by_comparison.layers
 
 
 def test_without_a_folder_it_says_where_ranks_by_layer_are(results):
-    panel = Comparison(compared(results))
+    panel = ComparisonExplorer(compared(results))
     assert panel.layers == []
     assert "give folder=" in panel.why_no_layers
 
 
 def test_a_choice_changes_the_layers_and_a_wrong_one_is_said(results):
-    panel = Comparison(results, baseline="uniform")
+    panel = ComparisonExplorer(results, baseline="uniform")
     before = panel.layers
     panel.set_state({"first": "frozen"})
     assert "frozen: no effective ranks" in panel.why_no_layers
@@ -86,13 +86,13 @@ def test_layers_come_in_the_order_of_their_numbers():
 
 def test_what_is_no_comparison_is_refused():
     with pytest.raises(InputError, match="lacks run"):
-        Comparison(pd.DataFrame({"accuracy": [0.5]}))
+        ComparisonExplorer(pd.DataFrame({"accuracy": [0.5]}))
     with pytest.raises(InputError, match="no finished runs"):
-        Comparison([])
+        ComparisonExplorer([])
 
 
 def test_a_snapshot_needs_no_kernel_and_the_state_stays_small(results):
-    panel = Comparison(results)
+    panel = ComparisonExplorer(results)
     assert panel.snapshot()._repr_html_().startswith("<svg")
     state = {name: value for name, value in panel.get_state().items() if name not in ("_esm", "_css")}
     assert len(json.dumps(state)) < 10_000
