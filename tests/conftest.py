@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 
 # Read when the libraries are imported, so it comes before they are.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -14,9 +15,15 @@ os.environ["OMP_NUM_THREADS"] = "1" if "PYTEST_XDIST_WORKER" in os.environ else 
 # Runs of these tests wait for no run of the user's, nor for those of other test processes.
 os.environ["GELORA_VIZ_QUEUE"] = tempfile.mkdtemp(prefix="gelora_viz-tests-")
 
+# Whatever these tests launch, in however many generations, is known by this, and ends with them.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["GELORA_VIZ_TEST_SESSION"] = f"{os.getpid()}-{time.time_ns()}"
+
 import copy
 import functools
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,8 +40,17 @@ torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 pytest_plugins = ("run_specs",)
 """Fixtures of fine-tunings, which several rooms' tests launch."""
 
+LEFTOVERS = pytest.StashKey[subprocess.Popen[bytes]]()
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 LONG_FILES = ("test_notebooks.py", "test_documentation.py", "test_dashboard.py", "test_fine_tuning.py")
+SLOW_FILES = (
+    *LONG_FILES, "test_any_model.py", "test_capture_cache.py", "test_cli.py", "test_compare.py", "test_demo.py",
+    "test_docstrings.py", "test_doctor.py", "test_experiment.py", "test_explorer_page.py", "test_figures.py",
+    "test_fine_tuning_state.py", "test_dashboard_state.py", "test_comparison_state.py", "test_language.py",
+    "test_methods.py", "test_processes.py", "test_projection.py", "test_report.py", "test_run.py", "test_smollm2.py",
+    "test_store.py", "test_study.py", "test_survival.py", "test_training.py",
+)  # fmt: skip
+"""Files whose tests take a second or more on average; `make quick` leaves them out."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -46,14 +62,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     without_gpu = pytest.mark.skip(reason="no CUDA device")
     without_browser = pytest.mark.skip(reason=f"no browser on the PATH ({', '.join(CHROMIUM_NAMES)})")
     for item in items:
+        if item.path.name in SLOW_FILES:
+            item.add_marker(pytest.mark.slow)
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(without_gpu)
         if item.get_closest_marker("browser") and find_chromium() is None and os.environ.get("CI") != "true":
             item.add_marker(without_browser)
 
 
-def pytest_unconfigure() -> None:
-    """Leave no queue behind."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the process that ends what the tests leave running, also where they are stopped or killed themselves."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        session = os.environ["GELORA_VIZ_TEST_SESSION"]
+        command = [sys.executable, str(Path(__file__).with_name("end_leftovers.py")), session]
+        # Its standard input ends when this process does, whatever ends that.
+        config.stash[LEFTOVERS] = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leave no process and no queue behind."""
+    if LEFTOVERS in config.stash:
+        config.stash[LEFTOVERS].communicate()
     shutil.rmtree(os.environ["GELORA_VIZ_QUEUE"], ignore_errors=True)
 
 

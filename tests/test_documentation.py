@@ -105,7 +105,7 @@ def test_a_rendered_notebook_shows_the_cells_of_today(notebook):
     assert "Traceback" not in page
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"])
 def test_links_of_the_first_pages_lead_somewhere(page):
     """The site's own links are checked when it is built."""
     text = (ROOT / page).read_text(encoding="utf-8")

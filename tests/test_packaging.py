@@ -84,5 +84,6 @@ def test_the_sdist_holds_what_its_tests_need(sdist):
     assert {
         "pyproject.toml", "constraints.txt", "environment.yml", "CITATION.cff", "LICENSE", "Makefile", "README.md",
         "tests/conftest.py", "tests/test_packaging.py", "notebooks/01_quickstart.ipynb", "docs/ranks.md",
+        "zensical.toml", "SECURITY.md", ".github/workflows/tests.yml", ".pre-commit-config.yaml",
     } <= names  # fmt: skip
     assert not any(name.startswith((".venv", "studies", "site", "dist")) for name in names)

@@ -20,6 +20,13 @@ import gelora_viz
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
+TOP_LEVEL = {
+    ".ci", ".gitattributes", ".github", ".gitignore", ".pre-commit-config.yaml", "CHANGELOG.md", "CITATION.cff",
+    "CODE_OF_CONDUCT.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md", "SECURITY.md", "benchmarks",
+    "constraints.txt", "docs", "environment.yml", "gelora_viz", "notebooks", "pyproject.toml", "tests",
+    "zensical.toml",
+}  # fmt: skip
+"""All that may stand at the top level of the repository. A new name needs a reason, and a line here."""
 
 
 def specifiers(requirements):
@@ -77,6 +84,27 @@ def test_constraints_pin_every_requirement_to_one_version(pins):
 def test_constraints_name_nothing_but_packages_and_versions(pins):
     assert pins == sorted(pins)
     assert canonicalize_name(PROJECT["name"]) not in specifiers(pins)
+
+
+def test_nothing_stands_at_the_top_level_that_is_not_meant_to():
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a clone, but what an sdist holds")
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert {name.partition("/")[0] for name in listed if (ROOT / name).exists()} == TOP_LEVEL
+
+
+def test_the_supported_versions_of_python_are_the_same_wherever_they_are_named():
+    prefix = "Programming Language :: Python :: 3."
+    minors = [int(line.removeprefix(prefix)) for line in PROJECT["classifiers"] if line.startswith(prefix)]
+    first, last = minors[0], minors[-1]
+    assert minors == list(range(first, last + 1))
+    assert PROJECT["requires-python"] == f">=3.{first},<3.{last + 1}"
+    assert f"(3, {first}) <= sys.version_info < (3, {last + 1})" in (ROOT / "Makefile").read_text()
+    for page in ("README.md", "CONTRIBUTING.md", "docs/index.md"):
+        assert f"Python 3.{first} to 3.{last}" in (ROOT / page).read_text(encoding="utf-8"), page
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "tests.yml").read_text())
+    assert workflow["jobs"]["tests"]["strategy"]["matrix"]["python"] == [f"3.{minor}" for minor in minors]
 
 
 def import_in_a_fresh_process():

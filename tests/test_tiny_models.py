@@ -145,7 +145,7 @@ def test_an_unknown_family_is_named_in_the_error():
 def test_another_process_trains_the_same_tokenizers_and_weights(tiny):
     program = (
         "import hashlib, tiny_models\n"
-        "for name in tiny_models.ARCHITECTURES:\n"
+        "for name in ('bert', 'llama', 't5'):\n"
         "    model, tokenizer = tiny_models.build(name)\n"
         "    total = sum(float(p.double().abs().sum()) for p in model.parameters())\n"
         "    print(name, hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest(), repr(total))\n"

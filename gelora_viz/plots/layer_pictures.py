@@ -175,7 +175,7 @@ def _ranks_of_matrices(
 
 
 def _place_in_layers(matrices: pd.DataFrame, estimates: pd.DataFrame) -> pd.DataFrame:
-    """Each matrix with the layer whose module path is the longest that leads to it, without those outside all layers."""
+    """Each matrix with the layer of the longest module path that leads to it, without those outside every layer."""
     places = {
         layer: (stack, depth)
         for layer, stack, depth in estimates[["layer", "stack", "depth"]].itertuples(index=False)

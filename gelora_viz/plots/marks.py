@@ -144,7 +144,7 @@ class Cells:
 
         if any(after - before != 1 for before, after in itertools.pairwise(self.x)):
             raise InputError(
-                f"cells {self.label!r} have positions {self.x}; give positions one apart, and NaN where a cell is empty"
+                f"cells {self.label!r} have positions {self.x}; give positions one apart, with NaN for empty cells"
             )
 
     def numbers(self) -> tuple[tuple[str, ...], ...]:

@@ -13,6 +13,8 @@ from gelora_viz.errors import InputError
 def test_the_same_array_under_two_names_can_be_saved(tmp_path):
     points = np.ones((4, 2), dtype=np.float32)
     Activations.from_arrays({"a": points, "b": points}).save(tmp_path)
+    kept = Activations.load(tmp_path)
+    assert all(np.array_equal(kept[layer], points) for layer in ("a", "b"))
 
 
 def test_arrays_are_copied():

@@ -25,7 +25,9 @@ def test_every_series_of_every_picture_is_a_trace_with_its_values(name):
 
 @pytest.mark.parametrize("name", drawings())
 def test_every_picture_is_valid_json_without_nan(name):
-    json.loads(drawings()[name].to_plotly().to_json(), parse_constant=pytest.fail)
+    figure = drawings()[name].to_plotly()
+    content = json.loads(figure.to_json(), parse_constant=pytest.fail)
+    assert [trace["type"] for trace in content["data"]] == [trace.type for trace in figure.data]
 
 
 def test_cells_have_their_values_as_colors_and_numbers_and_say_more_on_hover():

@@ -12,7 +12,9 @@ from transformers.pytorch_utils import Conv1D
 
 def trained(model, config, seed=0):
     """`model` with an adapter whose every trainable weight has moved at random."""
-    adapted = get_peft_model(model, config)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)  # so that a method's own start is the same, whatever tests came before
+        adapted = get_peft_model(model, config)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in adapted.parameters():

@@ -60,9 +60,10 @@ def test_an_option_that_makes_a_difference_makes_the_plan_anew(copied_study, for
 
 
 def test_an_option_that_makes_none_does_not(copied_study, forbid):
-    Study.open(copied_study).allocate("plan", **QUIET)
+    made = Study.open(copied_study).allocate("plan", **QUIET)
     forbid(*WORK)
-    Study.open(copied_study).allocate("plan", budget_rank=2, n_texts=7, seed=5)
+    again = Study.open(copied_study).allocate("plan", budget_rank=2, n_texts=7, seed=5)
+    assert again.to_dict() == made.to_dict()
 
 
 def test_what_reads_no_dimensions_needs_no_profile(tiny_folder, csv_file, tmp_path):

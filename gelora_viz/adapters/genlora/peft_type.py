@@ -11,7 +11,7 @@ def genlora_type() -> PeftType:
     """The enum member `PeftType.GENLORA`, made on first use.
 
     PEFT registers only methods whose name is a member, so a method from outside has to add one. What is done here is
-    what `enum` does for the members in a class body; it holds for Python 3.11 to 3.13.
+    what `enum` does for the members in a class body; it holds for Python 3.11 to 3.14.
     """
     known = PeftType.__members__.get(GENLORA)
     if known is not None:
