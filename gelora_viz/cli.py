@@ -17,7 +17,7 @@ from rich.table import Table
 from gelora_viz._results import format_cell
 from gelora_viz._version import __version__
 from gelora_viz.errors import GeloraVizError
-from gelora_viz.ranks.strategies import list_strategies
+from gelora_viz.ranks import list_strategies
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,8 +105,7 @@ def fetch(
 
     Example: gelora-viz fetch smollm2
     """
-    from gelora_viz.sources import fetch_model
-    from gelora_viz.sources.smollm2 import WEIGHTS_NOTE
+    from gelora_viz.sources import WEIGHTS_NOTE, fetch_model
 
     _quieten_libraries()
     folder = fetch_model(name, source=source, force=force, progress=not quiet)

@@ -5,9 +5,25 @@ read), sample (which points), forward (batches through the model), journal and s
 """
 
 from gelora_viz.activations.blocks import Block, find_blocks
-from gelora_viz.activations.inputs import collate, tokenize
+from gelora_viz.activations.inputs import TokenizedText, collate, tokenize
+from gelora_viz.activations.layers import evaluating
+from gelora_viz.activations.offload import input_device
 from gelora_viz.activations.passes import capture
-from gelora_viz.activations.pooling import pool_texts
+from gelora_viz.activations.pooling import Pooling, PoolingFunction, check_pooling, pool_texts
 from gelora_viz.activations.result import Activations
 
-__all__ = ["Activations", "Block", "capture", "collate", "find_blocks", "pool_texts", "tokenize"]
+__all__ = [
+    "Activations",
+    "Block",
+    "Pooling",
+    "PoolingFunction",
+    "TokenizedText",
+    "capture",
+    "check_pooling",
+    "collate",
+    "evaluating",
+    "find_blocks",
+    "input_device",
+    "pool_texts",
+    "tokenize",
+]

@@ -15,8 +15,8 @@ from gelora_viz.activations.blocks import Block, find_blocks
 from gelora_viz.activations.inputs import is_encoder_decoder
 from gelora_viz.errors import InputError
 
-Side = Literal["input", "output"]
-Keep = Callable[["Layer", Any], None]
+_Side = Literal["input", "output"]
+_Keep = Callable[["Layer", Any], None]
 
 
 class Layer(NamedTuple):
@@ -34,7 +34,7 @@ class Layer(NamedTuple):
     stack: str
     depth: int
     module: str
-    side: Side
+    side: _Side
 
 
 class Stop(Exception):  # noqa: N818 - control flow, not an error
@@ -112,7 +112,7 @@ def _layers_by_pattern(transformer: nn.Module, patterns: Sequence[str]) -> list[
     ]
     if unused or not patterns:
         raise InputError(f"no module matches {unused or patterns}; module names look like {', '.join(names[:6])}, …")
-    sides: tuple[Side, ...] = ("input", "output")
+    sides: tuple[_Side, ...] = ("input", "output")
     matched = [
         (name, side)
         for name in names
@@ -132,7 +132,7 @@ def _layers_by_pattern(transformer: nn.Module, patterns: Sequence[str]) -> list[
     ]
 
 
-def _split_side(pattern: str) -> tuple[str, Side]:
+def _split_side(pattern: str) -> tuple[str, _Side]:
     """("encoder.*", "input") of "encoder.*:input"; what a module gives out where nothing is said."""
     name, colon, side = pattern.partition(":")
     if not colon or side == "output":
@@ -143,7 +143,7 @@ def _split_side(pattern: str) -> tuple[str, Side]:
 
 
 @contextmanager
-def hooks(model: nn.Module, transformer: nn.Module, layers: Sequence[Layer], keep: Keep) -> Iterator[None]:
+def hooks(model: nn.Module, transformer: nn.Module, layers: Sequence[Layer], keep: _Keep) -> Iterator[None]:
     """Forward hooks that hand each layer and its states to `keep`; removed on the way out, whatever happens.
 
     What the transformer as a whole gives out is read from the model around it: PEFT passes its output on, and calls
@@ -163,14 +163,14 @@ def hooks(model: nn.Module, transformer: nn.Module, layers: Sequence[Layer], kee
             handle.remove()
 
 
-def _read_input(layer: Layer, keep: Keep) -> Callable[..., None]:
+def _read_input(layer: Layer, keep: _Keep) -> Callable[..., None]:
     def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         keep(layer, args[0] if args else kwargs.get("hidden_states", next(iter(kwargs.values()), None)))
 
     return hook
 
 
-def _read_output(layer: Layer, keep: Keep) -> Callable[..., None]:
+def _read_output(layer: Layer, keep: _Keep) -> Callable[..., None]:
     def hook(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:  # noqa: ANN401
         if not isinstance(output, torch.Tensor):
             last = getattr(output, "last_hidden_state", None)

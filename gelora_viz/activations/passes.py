@@ -31,11 +31,11 @@ from gelora_viz.activations.result import Activations
 from gelora_viz.activations.sample import Sample
 from gelora_viz.activations.storage import StoredPoints, check_dtype
 from gelora_viz.errors import InputError, StudyError
-from gelora_viz.sources.texts import check_texts
+from gelora_viz.sources import check_texts
 
 logger = logging.getLogger("gelora_viz")
 
-MAX_TOKEN_POINTS = 10_000
+_MAX_TOKEN_POINTS = 10_000
 """Tokens sampled when pooling="tokens" and max_points is None: more make the graph slow and say little more."""
 
 
@@ -181,7 +181,7 @@ class _Request:
 
     @property
     def limit(self) -> int | None:
-        return MAX_TOKEN_POINTS if self.max_points is None and self.pooling == "tokens" else self.max_points
+        return _MAX_TOKEN_POINTS if self.max_points is None and self.pooling == "tokens" else self.max_points
 
     @property
     def dtype_name(self) -> str:

@@ -20,17 +20,17 @@ from gelora_viz.errors import InputError, StudyError
 
 _TENSOR = "points"
 _NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-LARGEST_HALF = 65504
+_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+_LARGEST_HALF = 65504
 _LONGEST_NAME = 100
 
 
 def check_dtype(dtype: object) -> torch.dtype:
     """The torch type of this name; raises `InputError` unless it is float32, float16 or bfloat16."""
     name = str(dtype).removeprefix("torch.")
-    if name not in DTYPES:
-        raise InputError(f"dtype is {dtype!r}; choose {', '.join(DTYPES)}")
-    return DTYPES[name]
+    if name not in _DTYPES:
+        raise InputError(f"dtype is {dtype!r}; choose {', '.join(_DTYPES)}")
+    return _DTYPES[name]
 
 
 def narrow(points: torch.Tensor, dtype: torch.dtype, layer: str) -> torch.Tensor:
@@ -44,7 +44,7 @@ def narrow(points: torch.Tensor, dtype: torch.dtype, layer: str) -> torch.Tensor
     if dtype == torch.float16 and bool((kept.isinf() & here.isfinite()).any()):
         largest = float(here[here.isfinite()].abs().max())
         raise InputError(
-            f"layer {layer!r} has values up to {largest:.6g}, beyond float16's {LARGEST_HALF}; keep points with "
+            f"layer {layer!r} has values up to {largest:.6g}, beyond float16's {_LARGEST_HALF}; keep points with "
             'dtype="bfloat16" or "float32"'
         )
     return kept

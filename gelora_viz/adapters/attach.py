@@ -15,8 +15,7 @@ from transformers import PreTrainedModel, set_seed
 
 from gelora_viz._names import did_you_mean, goes_by
 from gelora_viz.errors import InputError
-from gelora_viz.ranks import RankPlan
-from gelora_viz.ranks.matrices import matrix_shape
+from gelora_viz.ranks import RankPlan, matrix_shape
 
 
 def add_adapter(model: PreTrainedModel, adapter: RankPlan | PeftConfig, *, seed: int = 0) -> PeftModel:

@@ -13,17 +13,16 @@ from torch import nn
 from gelora_viz._checks import check_whole
 from gelora_viz.adapters.genlora import GenLoraConfig
 from gelora_viz.errors import InputError
-from gelora_viz.ranks import find_matrices
-from gelora_viz.ranks.matrices import Matrix
+from gelora_viz.ranks import Matrix, find_matrices
 
-Config = TypeVar("Config", bound=PeftConfig)
+_Config = TypeVar("_Config", bound=PeftConfig)
 _INIT_OVER_TARGET = 1.5
 """AdaLoRA begins with so many times the rank that it keeps, as in its paper's experiments."""
 _HIGHEST = 1 << 20
 """Of methods whose rank has no limit of its own, such as VeRA."""
 
 
-def fit_budget(config: Config, model: nn.Module, budget: int) -> Config:
+def fit_budget(config: _Config, model: nn.Module, budget: int) -> _Config:
     """The configuration with the highest rank whose adapter trains no more parameters than the budget.
 
     What PEFT makes of a rank is counted, on matrices of the model's shapes without storage, so that DoRA's magnitudes

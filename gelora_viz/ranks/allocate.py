@@ -12,11 +12,11 @@ from torch import nn
 from gelora_viz._checks import check_seed, check_whole
 from gelora_viz.dimension import DimensionProfile
 from gelora_viz.errors import InputError
-from gelora_viz.ranks.batches import Batch, check_batches
+from gelora_viz.ranks.batches import ModelInputs, check_batches
 from gelora_viz.ranks.budget import apportion, check_floors
 from gelora_viz.ranks.evidence import Evidence, read_evidence
 from gelora_viz.ranks.matrices import Matrix, find_matrices
-from gelora_viz.ranks.plan import COLUMNS, RankPlan
+from gelora_viz.ranks.plan import PLAN_COLUMNS, RankPlan
 from gelora_viz.ranks.sensitivity import Loss
 from gelora_viz.ranks.strategies import STRATEGIES, Inputs, Strategy, find_strategy
 
@@ -34,7 +34,7 @@ def allocate_ranks(
     estimator: str = "twonn",
     min_rank: int = 1,
     max_rank: int | None = None,
-    batches: Iterable[Batch] | None = None,
+    batches: Iterable[ModelInputs] | None = None,
     loss: Loss | None = None,
     seed: int = 0,
     progress: bool = True,
@@ -127,7 +127,7 @@ def allocate_ranks(
         "n_batches": len(listed) or None,
         "conv1d": any(matrix.conv1d for matrix in matrices),
     }
-    return RankPlan(pd.DataFrame(rows, columns=COLUMNS), strategy, budget, settings)
+    return RankPlan(pd.DataFrame(rows, columns=PLAN_COLUMNS), strategy, budget, settings)
 
 
 def uniform_budget(model: nn.Module, rank: int = 4, target_modules: str | Sequence[str] | None = None) -> int:

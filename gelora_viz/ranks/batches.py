@@ -9,14 +9,14 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from gelora_viz.activations.offload import input_device
+from gelora_viz.activations import input_device
 from gelora_viz.errors import InputError
 
-Batch = Mapping[str, torch.Tensor]
+ModelInputs = Mapping[str, torch.Tensor]
 """Model inputs by name, such as input_ids and attention_mask."""
 
 
-def check_batches(batches: object, strategy: str) -> list[Batch]:
+def check_batches(batches: object, strategy: str) -> list[ModelInputs]:
     """The batches as a list; raises `InputError` unless there is one, and each maps names to tensors."""
     if batches is None:
         raise InputError(

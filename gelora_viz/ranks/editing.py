@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class Spectrum(Protocol):
+class MeasuredRanks(Protocol):
     """What `RankPlan.refined` reads of an `UpdateSpectrum`."""
 
     @property
@@ -112,7 +112,7 @@ def respent_ranks(
 
 
 def refined_ranks(
-    frame: pd.DataFrame, spectrum: Spectrum, budget: int, *, min_rank: int, max_rank: int | None = None
+    frame: pd.DataFrame, spectrum: MeasuredRanks, budget: int, *, min_rank: int, max_rank: int | None = None
 ) -> tuple[list[int], list[float]]:
     """Ranks in proportion to the entropy ranks that a run has reached, and these; matrices of rank 0 stay there.
 
@@ -129,7 +129,7 @@ def refined_ranks(
     return ranks, weights
 
 
-def _reached(frame: pd.DataFrame, spectrum: Spectrum) -> dict[str, float]:
+def _reached(frame: pd.DataFrame, spectrum: MeasuredRanks) -> dict[str, float]:
     """Module -> entropy rank, of the plan's adapted matrices."""
     given = {str(row.module): int(row.rank) for row in frame.itertuples() if row.rank > 0}
     measured = {_planned_name(str(row["module"]), given): row for row in spectrum.frame.to_dict(orient="records")}

@@ -14,20 +14,24 @@ from peft.tuners.lora.config import EvaConfig
 from peft.tuners.lora.eva import HashHook, SVDHook, get_eva_state_dict
 from torch import nn
 
-from gelora_viz.activations.layers import evaluating
-from gelora_viz.activations.offload import input_device
+from gelora_viz.activations import evaluating, input_device
 from gelora_viz.errors import InputError
-from gelora_viz.ranks.batches import Batch, same_random_state, takes_labels
+from gelora_viz.ranks.batches import ModelInputs, same_random_state, takes_labels
 from gelora_viz.ranks.matrices import Matrix
 
-EVA_RHO = 2.0
+_EVA_RHO = 2.0
 """EVA's own default: no matrix gets more than so many times the mean rank."""
 _MOST_PASSES = 100
 """EVA's directions settle within a few passes over the batches, if ever."""
 
 
 def eva_ranks(
-    model: nn.Module, matrices: Sequence[Matrix], batches: Sequence[Batch], *, mean_rank: int, progress: bool = True
+    model: nn.Module,
+    matrices: Sequence[Matrix],
+    batches: Sequence[ModelInputs],
+    *,
+    mean_rank: int,
+    progress: bool = True,
 ) -> dict[str, int]:
     """The rank that PEFT's EVA gives each matrix: the number of its inputs' directions that explain most variance.
 
@@ -41,7 +45,7 @@ def eva_ranks(
         matrices: which of its matrices compete.
         batches: model inputs; labels are left out where the model takes none.
         mean_rank: EVA's budget is this times the number of matrices, a sum of ranks and not of parameters; no matrix
-            gets more than `EVA_RHO` times it.
+            gets more than `_EVA_RHO` times it.
         progress: show PEFT's bar.
 
     Returns:
@@ -55,7 +59,7 @@ def eva_ranks(
     """
     narrowest = min(matrix.in_features for matrix in matrices)
     mean_rank = min(mean_rank, narrowest)
-    rho = min(EVA_RHO, narrowest / mean_rank)
+    rho = min(_EVA_RHO, narrowest / mean_rank)
     config = LoraConfig(
         r=mean_rank,
         target_modules="|".join(re.escape(matrix.module) for matrix in matrices),
@@ -70,7 +74,7 @@ def eva_ranks(
 
 
 def find_directions(
-    model: nn.Module, batches: Sequence[Batch], config: LoraConfig, *, n_directions: int, progress: bool
+    model: nn.Module, batches: Sequence[ModelInputs], config: LoraConfig, *, n_directions: int, progress: bool
 ) -> dict[str, torch.Tensor]:
     """Directions of most variance in what each matrix reads, by PEFT's EVA over the batches, as often as it takes.
 
@@ -113,13 +117,13 @@ def find_directions(
 class _Passes:
     """The batches over and over, as PEFT reads them until its directions have settled, but not for ever."""
 
-    def __init__(self, batches: Sequence[Batch]) -> None:
+    def __init__(self, batches: Sequence[ModelInputs]) -> None:
         self._batches = batches
 
     def __len__(self) -> int:
         return len(self._batches)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[ModelInputs]:
         for _ in range(_MOST_PASSES):
             yield from self._batches
         raise InputError(
@@ -128,13 +132,13 @@ class _Passes:
         )
 
 
-def _accepted(model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
+def _accepted(model: nn.Module, batch: ModelInputs) -> dict[str, torch.Tensor]:
     """The batch where the model reads it, without labels where its forward pass takes none."""
     device, with_labels = input_device(model), takes_labels(model)
     return {name: tensor.to(device) for name, tensor in batch.items() if with_labels or name != "labels"}
 
 
-def _attended(inputs: Batch, _config: LoraConfig | None = None) -> list[torch.Tensor]:
+def _attended(inputs: ModelInputs, _config: LoraConfig | None = None) -> list[torch.Tensor]:
     """Which tokens count, (n_texts, n_tokens) each: the text's, and those of an encoder-decoder's decoder.
 
     PEFT's own function knows one mask only, which does not fit what a decoder reads.
@@ -164,7 +168,7 @@ def _attended_states(layer_input: Any, masks: Sequence[torch.Tensor], layer_name
     return states[fitting[0]] if fitting else states.new_empty((0, states.shape[-1]))
 
 
-def _check_tokens(batches: Sequence[Batch], n_directions: int) -> None:
+def _check_tokens(batches: Sequence[ModelInputs], n_directions: int) -> None:
     most = max(
         (int(mask.sum()) for batch in batches for mask in _attended(batch)),
         default=n_directions,  # of images: unknown before they are run

@@ -14,7 +14,7 @@ from gelora_viz._names import did_you_mean, goes_by
 from gelora_viz.activations import Block, find_blocks
 from gelora_viz.errors import InputError
 
-ALL_LINEAR = "all-linear"
+_ALL_LINEAR = "all-linear"
 
 
 class Matrix(NamedTuple):
@@ -63,7 +63,7 @@ def find_matrices(model: nn.Module, target_modules: str | Sequence[str] | None =
     modules = dict(model.named_modules())
     shapes = {name: matrix_shape(module) for name, module in modules.items()}
     linear = {name: shape for name, shape in shapes.items() if shape is not None}
-    if target_modules is not None and wanted != ALL_LINEAR:
+    if target_modules is not None and wanted != _ALL_LINEAR:
         for each in [wanted] if isinstance(wanted, str) else wanted:
             _check_target(each, modules, linear, blocks, is_ending=not isinstance(wanted, str))
     found = []
@@ -112,12 +112,12 @@ def _endings(linear: Mapping[str, tuple[int, int]], blocks: Sequence[Block]) -> 
 def _default_targets(model: nn.Module) -> str | list[str]:
     model_type = str(getattr(getattr(model, "config", None), "model_type", ""))
     known = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(model_type)
-    return ALL_LINEAR if known is None else known if isinstance(known, str) else list(known)
+    return _ALL_LINEAR if known is None else known if isinstance(known, str) else list(known)
 
 
 def _matches(name: str, wanted: str | Sequence[str]) -> bool:
     """PEFT's reading of target_modules: "all-linear", a regular expression, or a list of names and endings."""
-    if wanted == ALL_LINEAR:
+    if wanted == _ALL_LINEAR:
         return True
     if isinstance(wanted, str):
         return re.fullmatch(wanted, name) is not None

@@ -12,7 +12,7 @@ import pandas as pd
 
 from gelora_viz._results import frame_html, frame_to_records, read_json, records_to_frame, write_json
 from gelora_viz.errors import InputError
-from gelora_viz.ranks.editing import Spectrum, rebalanced_ranks, refined_ranks, resolve_edits, respent_ranks
+from gelora_viz.ranks.editing import MeasuredRanks, rebalanced_ranks, refined_ranks, resolve_edits, respent_ranks
 from gelora_viz.ranks.peft_config import lora_config, lora_config_code
 from gelora_viz.ranks.strategies import find_strategy
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from peft import LoraConfig
 
 _KIND = "rank plan"
-COLUMNS = [
+PLAN_COLUMNS = [
     "module", "layer", "stack", "depth", "in_features", "out_features", "rank", "n_parameters", "weight",
     "lower_bound", "difference", "ci_low", "ci_high", "within_noise",
 ]  # fmt: skip
@@ -121,7 +121,7 @@ class RankPlan:
         settings = {**self.settings, "edits": {**self.settings.get("edits", {}), **edits}}
         return self._changed(ranks, "edited", budget, settings)
 
-    def refined(self, spectrum: Spectrum, *, min_rank: int = 1) -> RankPlan:
+    def refined(self, spectrum: MeasuredRanks, *, min_rank: int = 1) -> RankPlan:
         """The plan after a run: budget moves from matrices that used little of their rank to those that used it up.
 
         The same budget (without one, the present number of parameters) is spent anew, matrix by matrix, in proportion
@@ -229,7 +229,7 @@ class RankPlan:
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> RankPlan:
         """The inverse of `to_dict`."""
-        frame = records_to_frame(list(content["ranks"]), COLUMNS)
+        frame = records_to_frame(list(content["ranks"]), PLAN_COLUMNS)
         numbers = ["weight", "lower_bound", "difference", "ci_low", "ci_high"]
         frame[numbers] = frame[numbers].astype(float)
         return cls(frame, content["strategy"], content["budget"], content["settings"])

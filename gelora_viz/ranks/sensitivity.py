@@ -11,10 +11,9 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from gelora_viz.activations.layers import evaluating
-from gelora_viz.activations.offload import input_device
+from gelora_viz.activations import evaluating, input_device
 from gelora_viz.errors import InputError
-from gelora_viz.ranks.batches import Batch, same_random_state, takes_labels
+from gelora_viz.ranks.batches import ModelInputs, same_random_state, takes_labels
 from gelora_viz.ranks.matrices import matrix_shape
 
 Loss = Callable[[nn.Module, dict[str, torch.Tensor]], torch.Tensor]
@@ -24,7 +23,7 @@ Loss = Callable[[nn.Module, dict[str, torch.Tensor]], torch.Tensor]
 def gradient_sensitivity(
     model: nn.Module,
     modules: Sequence[str],
-    batches: Sequence[Batch],
+    batches: Sequence[ModelInputs],
     loss: Loss | None = None,
     *,
     progress: bool = True,

@@ -15,7 +15,7 @@ from gelora_viz.errors import InputError
 if TYPE_CHECKING:
     from torch import nn
 
-    from gelora_viz.ranks.batches import Batch
+    from gelora_viz.ranks.batches import ModelInputs
     from gelora_viz.ranks.evidence import Evidence
     from gelora_viz.ranks.matrices import Matrix
     from gelora_viz.ranks.sensitivity import Loss
@@ -39,7 +39,7 @@ class Inputs(NamedTuple):
     matrices: Sequence[Matrix]
     evidence: Sequence[Evidence]
     budget: int | None
-    batches: Sequence[Batch]
+    batches: Sequence[ModelInputs]
     loss: Loss | None
     seed: int
     progress: bool

@@ -50,7 +50,7 @@ _WRITTEN_BY_WORKER = (
     "spectra.json", "log.txt", "trainer", ".ballast",
 )  # fmt: skip
 _BALLAST_BYTES = 1 << 16
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class RunFolder:
@@ -306,7 +306,7 @@ class RunFolder:
 
 def is_full(error: BaseException | None) -> bool:
     """Whether this is the operating system's way to say that there is no space left."""
-    return isinstance(error, OSError) and error.errno in _FULL
+    return isinstance(error, OSError) and error.errno in _NO_SPACE
 
 
 def last_of(rows: Sequence[Mapping[str, float | None]], column: str) -> float | None:

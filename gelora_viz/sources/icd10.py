@@ -9,11 +9,11 @@ import pandas as pd
 
 from gelora_viz.errors import SourceError
 
-MAX_PER_CATEGORY = 6
+_MAX_PER_CATEGORY = 6
 """Codes kept of each 3-character category: siblings are near-duplicates ("..., initial encounter", "... sequela")."""
-MAX_PER_CHAPTER = 450
+_MAX_PER_CHAPTER = 450
 """Codes kept of each chapter; uncapped, chapter 19 (injuries) alone would be 55 % of the data."""
-MIN_PER_CHAPTER = 100
+_MIN_PER_CHAPTER = 100
 """Chapters with fewer codes are dropped: too few to learn or to test."""
 _SHARES = {"test": 0.22, "validation": 0.10}
 
@@ -45,7 +45,7 @@ def load_icd10(*, seed: int = 0) -> pd.DataFrame:
         rows.extend(_chapter_rows(icd, chapter, generator))
     frame = pd.DataFrame(rows).drop_duplicates(subset="text")
     large = frame["label"].value_counts()
-    frame = frame[frame["label"].isin(large.index[large >= MIN_PER_CHAPTER])]
+    frame = frame[frame["label"].isin(large.index[large >= _MIN_PER_CHAPTER])]
     return frame.iloc[generator.permutation(len(frame))].reset_index(drop=True)
 
 
@@ -61,15 +61,15 @@ def _chapter_rows(icd: ModuleType, chapter: str, generator: np.random.Generator)
     kept: list[tuple[str, str]] = []
     for name in order:
         codes = categories[name]
-        chosen = generator.choice(len(codes), size=min(MAX_PER_CATEGORY, len(codes)), replace=False)
+        chosen = generator.choice(len(codes), size=min(_MAX_PER_CATEGORY, len(codes)), replace=False)
         kept.extend((name, icd.get_description(codes[position])) for position in sorted(chosen))
-        if len(kept) >= MAX_PER_CHAPTER:
+        if len(kept) >= _MAX_PER_CHAPTER:
             break
     used = list(dict.fromkeys(name for name, _ in kept))
     split_of = _split_categories(used)
     return [
         {"split": split_of[name], "text": text, "label": label, "group": name}
-        for name, text in kept[:MAX_PER_CHAPTER]
+        for name, text in kept[:_MAX_PER_CHAPTER]
     ]
 
 

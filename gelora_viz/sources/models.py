@@ -32,7 +32,7 @@ _FEWEST_WORDS = 10
 """Tokens besides special ones that a real tokenizer has; transformers makes one up where a checkpoint has none."""
 
 
-CAUSAL_LM = "causal-lm"
+_LANGUAGE_MODEL = "causal-lm"
 _READS_AHEAD = 1e-3
 """Share of the largest score by which a later token may move an earlier score through rounding."""
 
@@ -99,8 +99,8 @@ def load_model(
         >>> model.config.num_hidden_layers
         6
     """
-    if head not in (None, CAUSAL_LM):
-        raise InputError(f'unknown head {head!r}; choose None or "{CAUSAL_LM}"')
+    if head not in (None, _LANGUAGE_MODEL):
+        raise InputError(f'unknown head {head!r}; choose None or "{_LANGUAGE_MODEL}"')
     folder = _locate(source)
     where: Any = resolve_device(device)
     options: dict[str, Any] = {"trust_remote_code": trust_remote_code}

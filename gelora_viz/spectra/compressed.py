@@ -22,7 +22,7 @@ from gelora_viz.errors import InputError, StudyError
 
 _KIND = "compression"
 _DOCUMENT = "compression.json"
-COLUMNS = ["module", "rank", "compressed_rank", "n_parameters", "energy_kept", "relative_error"]
+COMPRESSION_COLUMNS = ["module", "rank", "compressed_rank", "n_parameters", "energy_kept", "relative_error"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +108,7 @@ class Compression:
         """Read what `save` wrote; raises `StudyError` where it is missing or of another version."""
         folder = Path(path)
         document = read_json(folder / _DOCUMENT, _KIND)
-        frame = records_to_frame(document["updates"], COLUMNS)
+        frame = records_to_frame(document["updates"], COMPRESSION_COLUMNS)
         floats = ["rank", "energy_kept", "relative_error"]
         frame[floats] = frame[floats].astype(float)
         try:

@@ -17,14 +17,14 @@ from transformers.pytorch_utils import Conv1D
 
 from gelora_viz._checks import check_number, check_whole, resolve_device
 from gelora_viz.errors import InputError
-from gelora_viz.ranks.peft_config import lora_config
-from gelora_viz.spectra.compressed import COLUMNS, Compression
+from gelora_viz.ranks import lora_config
+from gelora_viz.spectra.compressed import COMPRESSION_COLUMNS, Compression
 from gelora_viz.spectra.decomposition import decompose, norm_of_product
 from gelora_viz.spectra.measures import entropy_rank
-from gelora_viz.spectra.outputs import Batch, Product, check_batches, compare_outputs
+from gelora_viz.spectra.outputs import ModelInputs, Product, choose_batches, compare_outputs
 from gelora_viz.spectra.updates import Adapted, Update, find_adapted, method_name, read_update
 
-DEFAULT_ENERGY = 0.99
+_DEFAULT_ENERGY = 0.99
 _PREFIX = "base_model.model."
 _ROUNDING = float(np.finfo(np.float32).eps)
 """Share of the largest singular value up to which one is rounding of float32, and never kept."""
@@ -39,7 +39,7 @@ def compress(
     energy: float | None = None,
     rank: int | Literal["effective"] | None = None,
     adapter_name: str = "default",
-    batches: Sequence[Batch] | None = None,
+    batches: Sequence[ModelInputs] | None = None,
     device: str | None = None,
     progress: bool = False,
 ) -> Compression:
@@ -87,7 +87,7 @@ def compress(
     place = None if device is None else resolve_device(device)
     adapted = find_adapted(peft_model, adapter_name, asked_by="compress")
     _check_compressible(peft_model, adapted, adapter_name)
-    chosen, source = check_batches(peft_model, batches)
+    chosen, source = choose_batches(peft_model, batches)
     method = method_name(peft_model, adapter_name)
     rows: list[dict[str, Any]] = []
     products: dict[str, Product] = {}
@@ -104,7 +104,7 @@ def compress(
             products[each.module] = product
     if not products:
         raise InputError("every update of the adapter is zero, so every rank would be 0; train it first")
-    frame = pd.DataFrame(rows, columns=COLUMNS)
+    frame = pd.DataFrame(rows, columns=COMPRESSION_COLUMNS)
     changes = compare_outputs(peft_model, adapted, products, chosen)
     parameters = {id(tensor): tensor.numel() for each in adapted for tensor in _parameters(each, adapter_name)}
     return Compression(
@@ -150,7 +150,7 @@ def _check_target(energy: float | None, rank: int | str | None) -> _Target:
     if energy is not None and rank is not None:
         raise InputError(f"energy {energy} and rank {rank!r} both decide the ranks; give one of them")
     if rank is None:
-        share = DEFAULT_ENERGY if energy is None else energy
+        share = _DEFAULT_ENERGY if energy is None else energy
         return _Target(check_number(share, "energy", above=0, at_most=1), None)
     return _Target(None, rank if rank == "effective" else check_whole(rank, "rank", or_else="effective"))
 

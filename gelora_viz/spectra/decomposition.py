@@ -10,11 +10,11 @@ import torch
 
 from gelora_viz.spectra.updates import Update
 
-BATCH_BYTES = 2**28
+_BATCH_BYTES = 2**28
 """Memory that updates may take while they wait to be decomposed together, which takes a few times as much."""
 
 
-class Decomposition(NamedTuple):
+class _Decomposition(NamedTuple):
     """DW = U diag(s) V^T.
 
     Attributes:
@@ -28,7 +28,7 @@ class Decomposition(NamedTuple):
     right: torch.Tensor
 
 
-def in_batches(updates: Iterable[Update], limit: int = BATCH_BYTES) -> Iterator[list[Update]]:
+def in_batches(updates: Iterable[Update], limit: int = _BATCH_BYTES) -> Iterator[list[Update]]:
     """Updates of equal shapes together, in no particular order, so that a GPU decomposes many at once.
 
     Args:
@@ -48,7 +48,7 @@ def in_batches(updates: Iterable[Update], limit: int = BATCH_BYTES) -> Iterator[
     yield from waiting.values()
 
 
-def singular_values(batch: Sequence[Update]) -> torch.Tensor:
+def decompose_values(batch: Sequence[Update]) -> torch.Tensor:
     """(n_updates, k) singular values of updates of equal shapes, descending.
 
     A product is decomposed without ever being formed: with left = Q_l R_l and right^T = Q_r R_r, its singular values
@@ -58,14 +58,14 @@ def singular_values(batch: Sequence[Update]) -> torch.Tensor:
     return torch.linalg.svdvals(parts[0] if len(parts) == 1 else _triangle(parts[0]) @ _triangle(parts[1].mT).mT)
 
 
-def decompose(update: Update) -> Decomposition:
+def decompose(update: Update) -> _Decomposition:
     """Singular values and vectors of one update, of a product through r x r matrices."""
     if len(update.parts) == 1:
-        return Decomposition(*torch.linalg.svd(update.parts[0], full_matrices=False))
+        return _Decomposition(*torch.linalg.svd(update.parts[0], full_matrices=False))
     left, left_triangle = torch.linalg.qr(update.parts[0])
     right, right_triangle = torch.linalg.qr(update.parts[1].T)
     small_left, values, small_right = torch.linalg.svd(left_triangle @ right_triangle.T, full_matrices=False)
-    return Decomposition(left @ small_left, values, small_right @ right.T)
+    return _Decomposition(left @ small_left, values, small_right @ right.T)
 
 
 def norm_of_product(left: torch.Tensor, right: torch.Tensor) -> float:

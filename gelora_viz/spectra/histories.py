@@ -13,12 +13,11 @@ import pandas as pd
 from gelora_viz._results import frame_html, read_json, write_json
 from gelora_viz.dimension import PROFILE_COLUMNS, DimensionProfile
 from gelora_viz.errors import InputError
-from gelora_viz.spectra.spectrum import COLUMNS as SPECTRUM_COLUMNS
-from gelora_viz.spectra.spectrum import UpdateSpectrum
+from gelora_viz.spectra.spectrum import SPECTRUM_COLUMNS, UpdateSpectrum
 
 _SPECTRA = "spectrum history"
 _PROFILES = "dimension history"
-CHANGE_COLUMNS = [
+_CHANGE_COLUMNS = [
     "step", "layer", "stack", "depth", "dimension_before", "dimension", "change", "std_error", "ci_low", "ci_high",
     "within_noise",
 ]  # fmt: skip
@@ -138,7 +137,7 @@ class DimensionHistory:
                 _check_paired(start, profile, first, step)
                 changes = profile.changes_since(start, estimator).to_dict("records")
                 rows += ({"step": step, **row} for row in changes)
-        return pd.DataFrame(rows, columns=CHANGE_COLUMNS)
+        return pd.DataFrame(rows, columns=_CHANGE_COLUMNS)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write as JSON."""

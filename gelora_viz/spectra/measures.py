@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-NUMERICAL_TOLERANCE = 1e-3
+_NUMERICAL_TOLERANCE = 1e-3
 """Share of the largest singular value below which one does not count for `numerical_rank`: what fp16 rounds away."""
 
 
@@ -37,7 +37,7 @@ def participation_ratio(values: np.ndarray) -> float:
     return float(squares.sum() ** 2 / np.square(squares).sum())
 
 
-def numerical_rank(values: np.ndarray, tolerance: float = NUMERICAL_TOLERANCE) -> int:
+def numerical_rank(values: np.ndarray, tolerance: float = _NUMERICAL_TOLERANCE) -> int:
     """Number of singular values above `tolerance` times the largest."""
     largest = values.max(initial=0.0)
     return int((values > tolerance * largest).sum()) if largest > 0 else 0

@@ -12,18 +12,17 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 
-from gelora_viz.activations.layers import evaluating
-from gelora_viz.activations.offload import input_device
+from gelora_viz.activations import evaluating, input_device
 from gelora_viz.errors import InputError
 from gelora_viz.spectra.updates import Adapted
 
-Batch = Mapping[str, torch.Tensor]
+ModelInputs = Mapping[str, torch.Tensor]
 Product = tuple[torch.Tensor, torch.Tensor]
 """A (r, in) and B (out, r) of an update B A."""
 _OUTPUTS = ("logits", "last_hidden_state")
 
 
-class OutputChanges(NamedTuple):
+class _OutputChanges(NamedTuple):
     """Relative Frobenius changes of the model's output over all batches.
 
     Attributes:
@@ -35,7 +34,7 @@ class OutputChanges(NamedTuple):
     adapter_effect: float
 
 
-def check_batches(peft_model: PeftModel, batches: Sequence[Batch] | None) -> tuple[list[Batch], str]:
+def choose_batches(peft_model: PeftModel, batches: Sequence[ModelInputs] | None) -> tuple[list[ModelInputs], str]:
     """The batches to compare outputs on, and where they come from; the first one is tried.
 
     Raises:
@@ -45,7 +44,7 @@ def check_batches(peft_model: PeftModel, batches: Sequence[Batch] | None) -> tup
         dummy = getattr(peft_model.get_base_model(), "dummy_inputs", None)
         if not isinstance(dummy, dict):
             raise InputError("the base model has no dummy_inputs to compare outputs on; give batches of tensors")
-        chosen: list[Batch] = [dummy]
+        chosen: list[ModelInputs] = [dummy]
         source = "dummy_inputs"
     else:
         chosen, source = list(batches), "given"
@@ -65,8 +64,8 @@ def check_batches(peft_model: PeftModel, batches: Sequence[Batch] | None) -> tup
 
 
 def compare_outputs(
-    peft_model: PeftModel, adapted: Sequence[Adapted], products: Mapping[str, Product], batches: Sequence[Batch]
-) -> OutputChanges:
+    peft_model: PeftModel, adapted: Sequence[Adapted], products: Mapping[str, Product], batches: Sequence[ModelInputs]
+) -> _OutputChanges:
     """Run every batch with the adapter, with the products in its place, and with neither.
 
     Args:
@@ -87,14 +86,14 @@ def compare_outputs(
             effect += float((original - base).square().sum())
             with_adapter += float(original.square().sum())
             without += float(base.square().sum())
-    return OutputChanges(_relative(changed, with_adapter), _relative(effect, without))
+    return _OutputChanges(_relative(changed, with_adapter), _relative(effect, without))
 
 
 def _relative(difference: float, reference: float) -> float:
     return (difference / reference) ** 0.5 if reference > 0 else 0.0
 
 
-def _output(model: nn.Module, batch: Batch) -> torch.Tensor:
+def _output(model: nn.Module, batch: ModelInputs) -> torch.Tensor:
     """Logits or hidden states where the model computes, at least in float32, without those of padding."""
     device = input_device(model)
     output: Any = model(**{name: tensor.to(device) for name, tensor in batch.items()})

@@ -18,8 +18,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
 from gelora_viz._checks import check_seed, check_whole
-from gelora_viz.activations import capture
-from gelora_viz.activations.pooling import Pooling, PoolingFunction
+from gelora_viz.activations import Pooling, PoolingFunction, capture
 from gelora_viz.dimension import DEFAULT_K, DimensionProfile, estimate_dimension
 from gelora_viz.errors import GeloraVizError, InputError
 from gelora_viz.spectra.histories import DimensionHistory, SpectrumHistory

@@ -16,13 +16,13 @@ from tqdm.auto import tqdm
 from gelora_viz._checks import resolve_device
 from gelora_viz._results import frame_html, frame_to_records, read_json, records_to_frame, write_json
 from gelora_viz.errors import InputError
-from gelora_viz.spectra.decomposition import in_batches, singular_values
+from gelora_viz.spectra.decomposition import decompose_values, in_batches
 from gelora_viz.spectra.measures import entropy_rank, numerical_rank, participation_ratio, stable_rank
 from gelora_viz.spectra.updates import find_adapted, method_name, read_update, read_weight
 from gelora_viz.spectra.weights import WEIGHT_COLUMNS, compare_with_weight
 
 _KIND = "update spectrum"
-COLUMNS = [
+SPECTRUM_COLUMNS = [
     "module", "rank", "entropy_rank", "stable_rank", "participation_ratio", "numerical_rank", "utilisation", "norm",
     "energy_share",
 ]  # fmt: skip
@@ -62,7 +62,7 @@ class UpdateSpectrum:
         """The inverse of `to_dict`."""
         records = list(content["updates"])
         further = [name for name in WEIGHT_COLUMNS if records and name in records[0]]
-        frame = records_to_frame(records, [*COLUMNS, *further])
+        frame = records_to_frame(records, [*SPECTRUM_COLUMNS, *further])
         floats = [name for name in frame if name not in ("module", "numerical_rank", "n_intruders")]
         frame[floats] = frame[floats].astype(float)  # a column of nulls alone would be one of objects
         values = {module: np.asarray(each, dtype=np.float64) for module, each in content["singular_values"].items()}
@@ -132,7 +132,7 @@ def measure_spectra(
     found: dict[str, np.ndarray] = {}
     with tqdm(total=len(adapted), desc="measuring updates", unit="matrix", disable=not progress) as bar:
         for batch in in_batches(read_update(each, adapter_name, place) for each in adapted):
-            for update, values in zip(batch, singular_values(batch).cpu().numpy(), strict=True):
+            for update, values in zip(batch, decompose_values(batch).cpu().numpy(), strict=True):
                 if not np.isfinite(values).all():
                     raise InputError(f"the update of {update.module} overflows; lower the learning rate")
                 found[update.module] = values
@@ -142,7 +142,7 @@ def measure_spectra(
                     rows[update.module] |= compare_with_weight(update, weight, numerical_rank(values))
                 bar.update()
     frame = pd.DataFrame([rows[module] for module in layers])
-    frame.insert(len(COLUMNS) - 1, "energy_share", _energy_shares(frame["norm"]))
+    frame.insert(len(SPECTRUM_COLUMNS) - 1, "energy_share", _energy_shares(frame["norm"]))
     base = str(peft_model.peft_config[adapter_name].base_model_name_or_path)
     return UpdateSpectrum(
         frame,

@@ -13,7 +13,7 @@ from peft.tuners.oft.layer import OFTLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
-from gelora_viz.adapters.genlora import GenLoraLayer
+from gelora_viz.adapters import GenLoraLayer
 from gelora_viz.errors import InputError
 from gelora_viz.spectra.merging import check_in_memory, difference, outputs_by_inputs, place_of, plain_copy
 
@@ -101,10 +101,10 @@ def _check_weights(adapted: Adapted, adapter_name: str) -> None:
     for name, weight in adapted.layer.named_parameters():
         if adapter_name in name.split(".") and not name.startswith("base_layer."):
             check_in_memory(weight, adapted.module)
-            check_finite(weight, adapted.module)
+            _check_finite(weight, adapted.module)
 
 
-def check_finite(values: torch.Tensor, module: str) -> None:
+def _check_finite(values: torch.Tensor, module: str) -> None:
     """Raise `InputError` with the module's name if there are NaN or infinite values."""
     if not torch.isfinite(values).all():
         raise InputError(
@@ -142,7 +142,7 @@ def read_update(adapted: Adapted, adapter_name: str, device: torch.device | None
     if factors is not None:
         return Update(module, rank, factors)
     update, moves_bias = difference(layer, adapter_name, module, device)
-    check_finite(update, module)
+    _check_finite(update, module)
     return Update(module, min(rank, *update.shape), (update,), moves_bias)  # VeRA's r exceeds what a matrix can hold
 
 

@@ -7,9 +7,9 @@ import torch
 from gelora_viz.spectra.updates import Update
 
 WEIGHT_COLUMNS = ["overlap", "overlap_by_chance", "n_intruders"]
-N_LEADING = 10
+_N_LEADING = 10
 """Leading singular vectors of the tuned weight that may be intruders: k of Shuttleworth et al. 2024 and of PEFT."""
-INTRUDER_COSINE = 0.5
+_INTRUDER_COSINE = 0.5
 """A leading vector nearer to one of the pretrained weight's than this is no intruder: their epsilon, and PEFT's."""
 
 
@@ -35,11 +35,11 @@ def compare_with_weight(update: Update, weight: torch.Tensor, rank: int) -> dict
     left, _, right = torch.linalg.svd(weight, full_matrices=False)
     energy = float(change.square().sum())
     inside = float((left[:, :rank].T @ change @ right[:rank].T).square().sum())
-    leading = torch.linalg.svd(weight + change, full_matrices=False).U[:, :N_LEADING]
+    leading = torch.linalg.svd(weight + change, full_matrices=False).U[:, :_N_LEADING]
     nearest = (leading.T @ left).abs().amax(dim=1)
     known = energy > 0
     return {
         "overlap": inside / energy if known else float("nan"),
         "overlap_by_chance": rank**2 / change.numel() if known else float("nan"),
-        "n_intruders": int((nearest < INTRUDER_COSINE).sum()),
+        "n_intruders": int((nearest < _INTRUDER_COSINE).sum()),
     }

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from gelora_viz.ranks.strategies import find_strategy
+from gelora_viz.ranks import find_strategy
 from gelora_viz.sources import LoadedModel, TextData
 from gelora_viz.training import TextClassifier, fit_probe, sample_batches
 

@@ -28,8 +28,8 @@ class DemoSize(NamedTuple):
     steps: int
 
 
-FULL = DemoSize(max_texts=None, max_points=6000, steps=200)
-QUICK = DemoSize(max_texts=800, max_points=1500, steps=25)
+_FULL_SIZE = DemoSize(max_texts=None, max_points=6000, steps=200)
+_QUICK_SIZE = DemoSize(max_texts=800, max_points=1500, steps=25)
 
 
 def run_demo(
@@ -49,7 +49,7 @@ def run_demo(
     Returns:
         The table of runs, as from `tabulate_results`.
     """
-    size = QUICK if quick else FULL
+    size = _QUICK_SIZE if quick else _FULL_SIZE
     study = Study.create(path, model="minilm", data="icd10cm", max_texts=size.max_texts, seed=seed)
     study.profile(max_points=size.max_points, seed=seed, progress=progress)
     study.allocate("uniform", strategy="uniform", pooling=PLAN_POOLING, budget_rank=BUDGET_RANK)

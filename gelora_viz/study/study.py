@@ -15,8 +15,7 @@ from peft import PeftConfig
 from gelora_viz._checks import check_folder, resolve_device
 from gelora_viz._results import file_digest
 from gelora_viz._version import __version__
-from gelora_viz.activations import Activations, capture
-from gelora_viz.activations.pooling import check_pooling
+from gelora_viz.activations import Activations, capture, check_pooling
 from gelora_viz.comparison import Comparison, compare, tabulate_results
 from gelora_viz.dimension import (
     DEFAULT_K,
@@ -26,8 +25,7 @@ from gelora_viz.dimension import (
     estimate_dimension,
 )
 from gelora_viz.errors import InputError, RunError, StudyError
-from gelora_viz.ranks import RankPlan, allocate_ranks, uniform_budget
-from gelora_viz.ranks.strategies import find_strategy
+from gelora_viz.ranks import RankPlan, allocate_ranks, find_strategy, uniform_budget
 from gelora_viz.runs import (
     CLASSIFICATION,
     FROZEN,

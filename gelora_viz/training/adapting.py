@@ -13,13 +13,12 @@ from transformers import PreTrainedModel
 from gelora_viz._names import goes_by
 from gelora_viz.adapters import add_adapter
 from gelora_viz.errors import InputError
-from gelora_viz.ranks import RankPlan
-from gelora_viz.ranks.batches import Batch
+from gelora_viz.ranks import ModelInputs, RankPlan
 from gelora_viz.runs import FROZEN, FULL, RunSpec
 from gelora_viz.training.eva import start_from_eva
 
 
-def adapt(spec: RunSpec, model: PreTrainedModel, batches: Callable[[], Sequence[Batch]]) -> nn.Module:
+def adapt(spec: RunSpec, model: PreTrainedModel, batches: Callable[[], Sequence[ModelInputs]]) -> nn.Module:
     """The model as the run trains it; what does not train is frozen.
 
     Args:

@@ -8,8 +8,7 @@ import torch
 from torch import nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from gelora_viz.activations import pool_texts
-from gelora_viz.activations.pooling import Pooling
+from gelora_viz.activations import Pooling, pool_texts
 
 
 class TextClassifier(nn.Module):

@@ -10,11 +10,10 @@ from peft import PeftModel, initialize_lora_eva_weights
 from peft.tuners.lora import LoraLayer
 
 from gelora_viz.errors import InputError
-from gelora_viz.ranks.batches import Batch
-from gelora_viz.ranks.eva import find_directions
+from gelora_viz.ranks import ModelInputs, find_directions
 
 
-def start_from_eva(model: PeftModel, batches: Sequence[Batch]) -> None:
+def start_from_eva(model: PeftModel, batches: Sequence[ModelInputs]) -> None:
     """Set the A of every LoRA layer to EVA's directions, and with rho > 1 its rank to EVA's.
 
     With rho = 1 ranks stay as the configuration has them. (PEFT alone would then still move ranks between matrices

@@ -12,8 +12,7 @@ from transformers import EvalPrediction
 
 from gelora_viz.errors import InputError
 from gelora_viz.runs import CAUSAL_LM, RunFolder
-from gelora_viz.sources import TextData, load_texts
-from gelora_viz.sources.texts import SPLITS
+from gelora_viz.sources import SPLITS, TextData, load_texts
 from gelora_viz.training.tasks import IGNORED, Example, Task
 
 

@@ -14,9 +14,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from gelora_viz._checks import check_seed, check_whole
-from gelora_viz.activations import collate, tokenize
-from gelora_viz.activations.layers import evaluating
-from gelora_viz.activations.offload import input_device
+from gelora_viz.activations import collate, evaluating, input_device, tokenize
 from gelora_viz.errors import InputError
 from gelora_viz.sources import TextData
 from gelora_viz.training.classifier import TextClassifier

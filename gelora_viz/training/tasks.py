@@ -14,12 +14,10 @@ from torch import nn
 from torch.utils.data import Dataset
 from transformers import EvalPrediction, set_seed
 
-from gelora_viz.activations import collate, tokenize
-from gelora_viz.activations.inputs import TokenizedText
-from gelora_viz.ranks.batches import Batch
+from gelora_viz.activations import TokenizedText, collate, tokenize
+from gelora_viz.ranks import ModelInputs
 from gelora_viz.runs import FULL, RunFolder, RunSpec
-from gelora_viz.sources import TextData, load_model
-from gelora_viz.sources.texts import SPLITS
+from gelora_viz.sources import SPLITS, TextData, load_model
 from gelora_viz.training.adalora import is_adalora, orthogonality
 from gelora_viz.training.adapting import adapt
 
@@ -145,7 +143,7 @@ class Task(ABC):
     def _inputs(self, rows: Sequence[TokenizedText]) -> dict[str, torch.Tensor]:
         return collate(rows, tokenizer=self._tokenizer, model=self._plain)
 
-    def _batches(self) -> list[Batch]:
+    def _batches(self) -> list[ModelInputs]:
         """Training texts in random order, as EVA reads them."""
         rows, size = self.parts["train"].rows, self.spec.micro_batch_size
         order = np.random.default_rng(self.spec.seed).permutation(len(rows))[: _EVA_BATCHES * size]

@@ -293,7 +293,7 @@ def test_more_points_than_there_are_is_no_error(tiny, texts):
 
 
 def test_a_token_cloud_is_limited_without_being_asked(tiny, texts, monkeypatch):
-    monkeypatch.setattr("gelora_viz.activations.passes.MAX_TOKEN_POINTS", 50)
+    monkeypatch.setattr("gelora_viz.activations.passes._MAX_TOKEN_POINTS", 50)
     model, tokenizer = tiny("bert")
     assert capture(model, tokenizer, texts[:20], pooling="tokens", progress=False).n_points == 50
     assert capture(model, tokenizer, texts[:20], pooling="mean", progress=False).n_points == 20

@@ -71,7 +71,7 @@ def test_whatever_changes_the_points_makes_a_capture_of_its_own(bert, texts, tmp
         case "vocabulary":
             tokenizer.add_tokens(["rain"])
         case "limit":
-            monkeypatch.setattr("gelora_viz.activations.passes.MAX_TOKEN_POINTS", 20)
+            monkeypatch.setattr("gelora_viz.activations.passes._MAX_TOKEN_POINTS", 20)
         case "sample":
             options["seed"] = 3
     with autocast[1]:

@@ -10,15 +10,15 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gelora_viz.adapters.genlora.generator import (
-    LEAST_WIDTH,
+    _LEAST_WIDTH,
     _fused,
     _sum_of_rbfs,
     _sum_of_rbfs_gradients,
+    _widths_from,
     generate,
     grid,
     initial_raw_width,
     initial_weight_scale,
-    widths_from,
 )
 from gelora_viz.spectra import entropy_rank
 
@@ -54,7 +54,7 @@ def summed_in_loops(latent, weights, centers, widths):
 def test_rows_with_rbfs_of_their_own_are_the_written_sum_and_so_are_their_gradients(n):
     latent, weights, centers, raw = parts(n)
     generated = generate(latent, weights, centers, raw)
-    expected = summed_in_loops(latent, weights, centers, widths_from(raw))
+    expected = summed_in_loops(latent, weights, centers, _widths_from(raw))
     torch.testing.assert_close(generated, expected)
     above = torch.randn(R, n, generator=torch.Generator().manual_seed(1))
     inputs = (latent, weights, centers, raw)
@@ -84,7 +84,7 @@ def test_centres_alone_or_widths_alone_may_be_the_rows_own():
     )
     torch.testing.assert_close(
         generate(latent, weights, None, raw),
-        summed_in_loops(latent, weights, fixed_centers.expand_as(raw), widths_from(raw)),
+        summed_in_loops(latent, weights, fixed_centers.expand_as(raw), _widths_from(raw)),
     )
 
 
@@ -112,12 +112,12 @@ def test_nothing_of_the_size_of_all_rbfs_at_all_coordinates_is_ever_held(own_rbf
 
 def test_widths_stay_above_the_least_one_whatever_training_does_and_their_gradient_never_vanishes():
     raw = torch.tensor([[[-50.0, -5.0, 0.0]]], requires_grad=True)
-    widths = widths_from(raw)
-    assert (widths >= LEAST_WIDTH * grid(3)[1]).all()
-    assert widths_from(torch.full((1, 1, 4), initial_raw_width(4))).flatten().tolist() == pytest.approx([4 / 3] * 4)
+    widths = _widths_from(raw)
+    assert (widths >= _LEAST_WIDTH * grid(3)[1]).all()
+    assert _widths_from(torch.full((1, 1, 4), initial_raw_width(4))).flatten().tolist() == pytest.approx([4 / 3] * 4)
     widths[0, 0, 1].backward()
     assert raw.grad[0, 0, 1] > 0
-    assert torch.isfinite(widths_from(torch.full((1, 1, 3), 1e30))).all()
+    assert torch.isfinite(_widths_from(torch.full((1, 1, 3), 1e30))).all()
 
 
 def test_one_rbf_has_a_grid_of_one():
@@ -180,7 +180,7 @@ def test_compiled_the_generator_and_its_gradient_give_the_same():
     """Traced and lowered as on a GPU, but for the last step, which needs a compiler that not every machine has."""
     compiled_as = {"backend": "aot_eager", "fullgraph": True}
     latent, weights, centers, raw = (each.detach() for each in parts(12))
-    inputs = (latent.view(N_GROUPS, -1), weights, centers, widths_from(raw))
+    inputs = (latent.view(N_GROUPS, -1), weights, centers, _widths_from(raw))
     torch.testing.assert_close(torch.compile(_sum_of_rbfs, **compiled_as)(*inputs), _sum_of_rbfs(*inputs))
     above = torch.ones(R, N_GROUPS, 3)
     compiled = torch.compile(_sum_of_rbfs_gradients, **compiled_as)(above, *inputs)

@@ -9,7 +9,7 @@ from scipy import stats
 
 from gelora_viz import RunResult, RunSpec, UpdateSpectrum, tabulate_results
 from gelora_viz.errors import InputError
-from gelora_viz.spectra.spectrum import COLUMNS
+from gelora_viz.spectra import SPECTRUM_COLUMNS
 
 
 def result_of(name, correct, groups=None, spectrum=None, labels=None, seed=0, **differing):
@@ -120,7 +120,7 @@ def test_nothing_to_compare_is_refused():
 
 def test_effective_ranks_are_averaged_over_the_updates_and_missing_for_the_probe():
     rows = [["q", 4, 2.0, 1, 1, 2, 0.5, 1.0, 0.5], ["v", 4, 3.0, 1, 1, 3, 0.75, 1.0, 0.5]]
-    frame = pd.DataFrame(rows, columns=COLUMNS)
+    frame = pd.DataFrame(rows, columns=SPECTRUM_COLUMNS)
     spectrum = UpdateSpectrum(frame, {}, "LORA")
     table = tabulate_results(
         [result_of("frozen", [True, False]), result_of("lora", [True, False], spectrum=spectrum)]

@@ -8,7 +8,7 @@ import pandas as pd
 from hypothesis import strategies as st
 
 from gelora_viz import RankPlan
-from gelora_viz.ranks.plan import COLUMNS
+from gelora_viz.ranks.plan import PLAN_COLUMNS
 
 
 def plan_of(rows, *, budget=None, strategy="gelora", **settings):
@@ -23,7 +23,7 @@ def plan_of(rows, *, budget=None, strategy="gelora", **settings):
             }
             for layer, name, inputs, outputs, rank in rows
         ],
-        columns=COLUMNS,
+        columns=PLAN_COLUMNS,
     )  # fmt: skip
     return RankPlan(frame, strategy, budget, settings)
 

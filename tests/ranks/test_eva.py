@@ -13,7 +13,7 @@ from tiny_models import ARCHITECTURES
 from gelora_viz import allocate_ranks, find_matrices, uniform_budget
 from gelora_viz.errors import InputError
 from gelora_viz.ranks import eva
-from gelora_viz.ranks.eva import EVA_RHO, eva_ranks
+from gelora_viz.ranks.eva import _EVA_RHO, eva_ranks
 
 QUIET = {"progress": False}
 
@@ -59,7 +59,7 @@ def test_eva_s_sum_of_ranks_is_kept_for_every_architecture_and_no_matrix_exceeds
     found = eva_ranks(model, matrices, batches_of(model, tokenizer), mean_rank=3, **QUIET)
     assert set(found) == {matrix.module for matrix in matrices}
     assert sum(found.values()) == 3 * len(matrices)
-    assert max(found.values()) <= EVA_RHO * 3
+    assert max(found.values()) <= _EVA_RHO * 3
 
 
 @pytest.mark.parametrize("architecture", ["bert", "t5"])

@@ -7,7 +7,7 @@ import pytest
 
 from gelora_viz.errors import SourceError
 from gelora_viz.sources import load_texts
-from gelora_viz.sources.icd10 import MAX_PER_CATEGORY, MAX_PER_CHAPTER, MIN_PER_CHAPTER, load_icd10
+from gelora_viz.sources.icd10 import _MAX_PER_CATEGORY, _MAX_PER_CHAPTER, _MIN_PER_CHAPTER, load_icd10
 
 
 def straddling(frame):
@@ -38,10 +38,10 @@ def test_no_text_is_in_it_twice(icd10):
 
 def test_no_chapter_is_tiny_and_none_dominates(icd10):
     counts = icd10.frame["label"].value_counts()
-    assert counts.min() >= MIN_PER_CHAPTER
-    assert counts.max() <= MAX_PER_CHAPTER
+    assert counts.min() >= _MIN_PER_CHAPTER
+    assert counts.max() <= _MAX_PER_CHAPTER
     assert counts.max() / counts.sum() < 0.1
-    assert icd10.frame["group"].value_counts().max() <= MAX_PER_CATEGORY
+    assert icd10.frame["group"].value_counts().max() <= _MAX_PER_CATEGORY
 
 
 def test_every_chapter_is_in_every_split_in_about_the_stated_shares(icd10):

@@ -33,7 +33,7 @@ from torch import nn
 from gelora_viz import UpdateSpectrum, measure_spectra
 from gelora_viz.adapters import GenLoraConfig
 from gelora_viz.errors import InputError
-from gelora_viz.spectra.decomposition import decompose, in_batches, norm_of_product, singular_values
+from gelora_viz.spectra.decomposition import decompose, decompose_values, in_batches, norm_of_product
 from gelora_viz.spectra.updates import Update, find_adapted, read_update, read_weight
 from gelora_viz.spectra.weights import compare_with_weight
 
@@ -210,7 +210,7 @@ def test_every_update_is_in_one_batch_with_others_of_its_shape(tiny):
         assert sorted(each.module for batch in batches for each in batch) == sorted(each.module for each in found)
         assert all(len({each.shapes for each in batch}) == 1 for batch in batches)
         for batch in batches:
-            for each, values in zip(batch, singular_values(batch), strict=True):
+            for each, values in zip(batch, decompose_values(batch), strict=True):
                 truth = torch.linalg.svdvals(each.whole)[:4]
                 torch.testing.assert_close(values, truth, atol=1e-6, rtol=0)
     assert len(list(in_batches(found, 1))) == len(found)

@@ -25,28 +25,28 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 logger = logging.getLogger("gelora_viz")
 
-GRID_END = 2.0
+_GRID_END = 2.0
 """Centres begin evenly spaced from -2 to 2, where 95 % of a standard normal latent lies."""
-LEAST_WIDTH = 0.1
+_LEAST_WIDTH = 0.1
 """Widths stay above this share of the initial one, so that |d phi / d z| <= 0.858 / width is bounded."""
 
 
 def grid(num_rbfs: int, device: torch.device | None = None) -> tuple[torch.Tensor, float]:
     """Initial centres (num_rbfs,) and the width that all of them begin with: their distance."""
     if num_rbfs == 1:
-        return torch.zeros(1, device=device), GRID_END
-    return torch.linspace(-GRID_END, GRID_END, num_rbfs, device=device), 2 * GRID_END / (num_rbfs - 1)
+        return torch.zeros(1, device=device), _GRID_END
+    return torch.linspace(-_GRID_END, _GRID_END, num_rbfs, device=device), 2 * _GRID_END / (num_rbfs - 1)
 
 
-def widths_from(raw: torch.Tensor) -> torch.Tensor:
+def _widths_from(raw: torch.Tensor) -> torch.Tensor:
     """Widths (r, G, K) from what is trained: always above the least width, and never stuck there."""
-    least = LEAST_WIDTH * grid(raw.shape[-1])[1]
+    least = _LEAST_WIDTH * grid(raw.shape[-1])[1]
     return least + torch.nn.functional.softplus(raw)
 
 
 def initial_raw_width(num_rbfs: int) -> float:
     """The trained number that stands for the initial width."""
-    return math.log(math.expm1((1 - LEAST_WIDTH) * grid(num_rbfs)[1]))
+    return math.log(math.expm1((1 - _LEAST_WIDTH) * grid(num_rbfs)[1]))
 
 
 def initial_weight_scale(latent: torch.Tensor, num_rbfs: int) -> torch.Tensor:
@@ -72,7 +72,7 @@ def generate(
         latent: (n,), one number per coordinate.
         weights: (r, G, K).
         centers: (r, G, K), or None for the fixed grid.
-        raw_widths: (r, G, K) as in `widths_from`, or None for the fixed width.
+        raw_widths: (r, G, K) as in `_widths_from`, or None for the fixed width.
 
     Returns:
         (r, n)
@@ -87,7 +87,7 @@ def generate(
             rows = torch.bmm(w.transpose(0, 1), phi.transpose(1, 2)).transpose(0, 1)
         else:
             c = (fixed_centers if centers is None else centers.float()).expand_as(w)
-            s = w.new_full((), fixed_width).expand_as(w) if raw_widths is None else widths_from(raw_widths.float())
+            s = w.new_full((), fixed_width).expand_as(w) if raw_widths is None else _widths_from(raw_widths.float())
             rows = _SumOfRbfs.apply(z, w, c, s)  # type: ignore[no-untyped-call]
         return _out_of_groups(rows, n)
 

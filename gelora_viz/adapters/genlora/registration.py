@@ -7,7 +7,7 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPIN
 from peft.tuners.tuners_utils import BaseTuner
 from peft.utils import register_peft_method
 
-from gelora_viz.adapters.genlora.peft_type import NAME, genlora_type
+from gelora_viz.adapters.genlora.peft_type import GENLORA, genlora_type
 
 
 def register(config_cls: type[PeftConfig], model_cls: type[BaseTuner]) -> None:
@@ -15,4 +15,4 @@ def register(config_cls: type[PeftConfig], model_cls: type[BaseTuner]) -> None:
     method = genlora_type()
     for registry in (PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING):
         registry.pop(method, None)
-    register_peft_method(name=NAME.lower(), config_cls=config_cls, model_cls=model_cls)
+    register_peft_method(name=GENLORA.lower(), config_cls=config_cls, model_cls=model_cls)
