@@ -441,7 +441,7 @@ def dashboard(
 
     Example: gelora-viz dashboard my-study --open
     """
-    from gelora_viz.widgets.serving import serve_dashboard
+    from gelora_viz.widgets import serve_dashboard
 
     serve_dashboard(study, port=port, open_browser=open_browser)
 

@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from gelora_viz.widgets.fine_tuning import FineTuning as FineTuning
     from gelora_viz.widgets.panel import Panel as Panel
     from gelora_viz.widgets.rank_budget import RankBudget as RankBudget
+    from gelora_viz.widgets.serving import serve_dashboard as serve_dashboard
     from gelora_viz.widgets.snapshot import Snapshot as Snapshot
 
 _MODULE_OF = {
     "ComparisonExplorer": "comparison", "Dashboard": "dashboard", "Explorer": "explorer", "FineTuning": "fine_tuning",
     "Panel": "panel", "RankBudget": "rank_budget", "Snapshot": "snapshot",
+    "serve_dashboard": "serving",
 }  # fmt: skip
 
 __all__ = [*_MODULE_OF]
