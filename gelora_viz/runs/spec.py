@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from peft import LoraConfig, PeftConfig
+from peft import AdaLoraConfig, LoraConfig, PeftConfig
 
+from gelora_viz._checks import check_number, check_seed, check_whole
 from gelora_viz._results import file_digest, read_json, write_json
 from gelora_viz.adapters import config_from_dict
-from gelora_viz.errors import StudyError
+from gelora_viz.errors import InputError, StudyError
 from gelora_viz.ranks import RankPlan
-from gelora_viz.runs.requirements import CAUSAL_LM, CLASSIFICATION, FROZEN, FULL, check_spec
 
-__all__ = ["CAUSAL_LM", "CLASSIFICATION", "FROZEN", "FULL", "RunSpec"]
-
+CLASSIFICATION, CAUSAL_LM = "classification", "causal-lm"
+_TASK_TYPES = {CLASSIFICATION: "FEATURE_EXTRACTION", CAUSAL_LM: "CAUSAL_LM"}
+"""Task -> the one task_type that a PEFT configuration may have for it, besides None."""
+FROZEN, FULL = "frozen", "full"
+_PRECISIONS = ("float32", "bfloat16", "float16")
+_SCHEDULES = (
+    "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt",
+)  # fmt: skip
+"""Those of transformers' SchedulerType that need nothing but the number of steps."""
+_WHOLE = (
+    "steps", "batch_size", "evaluations", "gradient_accumulation", "threads", "max_texts", "max_length",
+    "spectra_every",
+)  # fmt: skip
+_OPTIONAL = ("threads", "max_texts", "max_length", "spectra_every")
 _KIND = "run specification"
 _DOCUMENT = {"kind", "schema_version", "gelora_viz"}
 """What a JSON file says about itself."""
@@ -38,7 +51,7 @@ class RunSpec:
     """One short fine-tuning, of a text classifier or of a causal language model.
 
     Attributes:
-        name: of the run, in tables and as its folder; letters, digits, dot, dash and underscore.
+        name: the run's name, in tables and as its folder; letters, digits, dot, dash and underscore.
         adapter: a RankPlan; a PEFT configuration of a method that changes weight matrices; "full", which trains all
             weights; or "frozen", which leaves them as they are: of a classifier it trains the linear head alone, the
             probe that every adapter has to beat, and of a language model nothing. A plan made for a model without
@@ -48,26 +61,27 @@ class RunSpec:
             total_step is at most `steps`.
         model: what `load_model` takes: a name, a folder or a Hub id.
         data: what `load_texts` takes as text: a name, a file or a Hub id. A classifier needs labels.
-        text_column: of the data, by default as in `load_texts`.
-        label_column: of the data, by default as in `load_texts`.
+        text_column: the data's column of texts; None guesses it (see `load_texts`).
+        label_column: the data's column of labels; None guesses it (see `load_texts`).
         max_texts: training texts at most; None takes all.
-        pooling: of the last hidden state under the linear head: "mean", "last" or "cls".
-        steps: optimiser steps.
-        batch_size: texts an optimiser step sees, however many pieces they are read in.
-        learning_rate: of the adapter, or of all weights. None becomes 2e-3 for a classifier's adapter, which was best
-            for LoRA r = 4 in a first trial on the embedded task, 5e-4 for a language model's, and 1e-4 and 2e-5 where
-            all weights train. The right one differs between methods, so sweep it before you compare methods.
-        head_learning_rate: of the linear head.
+        pooling: how the last hidden state is pooled under the linear head: "mean", "last" or "cls".
+        steps: number of optimizer steps.
+        batch_size: texts in an optimizer step, however many pieces they are read in.
+        learning_rate: learning rate of the adapter, or of all weights. None becomes 2e-3 for a classifier's adapter,
+            which was best for LoRA r = 4 in a first trial on the embedded task, 5e-4 for a language model's, and
+            1e-4 and 2e-5 where all weights train. The right one differs between methods, so sweep it before you
+            compare methods.
+        head_learning_rate: learning rate of the linear head.
         max_length: tokens kept of each text; by default the model's longest input, 512 at most.
         evaluations: how often the validation texts are scored, evenly over the run.
-        seed: of initial weights, dropout and the order of the data, which is the same for every adapter.
-        data_seed: of the splits and choices in the data; the same for runs that are to be compared.
+        seed: seed of initial weights, dropout and the order of the data, which is the same for every adapter.
+        data_seed: seed of the splits and choices in the data; the same for runs that are to be compared.
         threads: CPU threads; None takes what the machine offers.
-        trust_remote_code: as in `load_model`.
+        trust_remote_code: run Python code that comes with the model (see `load_model`).
         task: "classification", with a linear head on the pooled last hidden state, or "causal-lm", which predicts
             each token of a text from those before it.
-        schedule: of the learning rates: "linear", "cosine", "cosine_with_restarts", "polynomial", "constant",
-            "constant_with_warmup" or "inverse_sqrt", as in transformers.
+        schedule: how the learning rates change over the steps: "linear", "cosine", "cosine_with_restarts",
+            "polynomial", "constant", "constant_with_warmup" or "inverse_sqrt", as in transformers.
         warmup: share of the steps over which learning rates rise first; "constant" has none.
         precision: "float32", "bfloat16" or, on a GPU, "float16": what matrices are multiplied in; weights stay
             float32. None takes bfloat16 on a GPU that supports it, else float32.
@@ -112,7 +126,7 @@ class RunSpec:
         if cast("float | None", self.learning_rate) is None:
             rate = usual_learning_rate(self.task, full=isinstance(self.adapter, str) and self.adapter == FULL)
             object.__setattr__(self, "learning_rate", rate)
-        check_spec(self)
+        _check(self)
 
     @property
     def method(self) -> str:
@@ -177,3 +191,94 @@ def _variants(config: Any) -> str:  # noqa: ANN401 - a LoraConfig
     start = config.init_lora_weights
     names = {"DoRA": config.use_dora, "rsLoRA": config.use_rslora, str(start).upper(): isinstance(start, str)}
     return "".join(f", {name}" for name, holds in names.items() if holds)
+
+
+def _check(spec: RunSpec) -> None:
+    """Raise `InputError` for a specification that no run could follow."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", str(spec.name)):
+        raise InputError(
+            f"run name {spec.name!r} must be letters, digits, dots, dashes and underscores (100 at most)"
+        )
+    for option, value, known in (
+        ("task", spec.task, tuple(_TASK_TYPES)),
+        ("schedule", spec.schedule, _SCHEDULES),
+        ("precision", spec.precision, (None, *_PRECISIONS)),
+    ):
+        if value not in known:
+            raise InputError(f"{option} is {value!r}; choose {' or '.join(str(each) for each in known)}")
+    if spec.pooling not in ("mean", "last", "cls"):
+        raise InputError(f"unknown pooling {spec.pooling!r} for the head; choose mean, last or cls")
+    check_seed(spec.seed)
+    check_seed(spec.data_seed)
+    _check_numbers(spec)
+    _check_adapter(spec)
+
+
+def _check_numbers(spec: RunSpec) -> None:
+    for name in _WHOLE:
+        if getattr(spec, name) is not None or name not in _OPTIONAL:
+            check_whole(getattr(spec, name), name)
+    for name in ("learning_rate", "head_learning_rate"):
+        check_number(getattr(spec, name), name, above=0, below=1)
+    check_number(spec.warmup, "warmup", at_least=0, below=1)
+    if spec.batch_size % spec.gradient_accumulation:
+        raise InputError(
+            f"batch_size {spec.batch_size} cannot be read in {spec.gradient_accumulation} equal pieces; it counts "
+            "the texts of an optimizer step, so gradient_accumulation must divide it"
+        )
+
+
+def _check_adapter(spec: RunSpec) -> None:
+    adapter = spec.adapter
+    if not isinstance(adapter, RankPlan | PeftConfig) and adapter not in (FROZEN, FULL):
+        raise InputError(f'adapter is {adapter!r}; give a RankPlan, a PEFT configuration, "full" or "frozen"')
+    if isinstance(adapter, PeftConfig):
+        _check_config(adapter, spec)
+    if isinstance(adapter, str) and spec.spectra_every is not None:
+        raise InputError(
+            f"spectra_every is {spec.spectra_every}, but adapter {adapter!r} has no updates to measure; leave it out"
+        )
+    if spec.plus_ratio is not None:
+        check_number(spec.plus_ratio, "plus_ratio", at_least=1)
+        if not isinstance(adapter, RankPlan) and not (isinstance(adapter, LoraConfig) and _is_lora(adapter)):
+            raise InputError(
+                f"plus_ratio is {spec.plus_ratio}, but {spec.method} has no factors A and B of LoRA; leave it out, "
+                "or give a plan or a LoraConfig"
+            )
+
+
+def _check_config(config: PeftConfig, spec: RunSpec) -> None:
+    task_type = None if config.task_type is None else str(config.task_type).rpartition(".")[2]
+    if task_type not in (None, _TASK_TYPES[spec.task]):
+        raise InputError(
+            f"the PEFT configuration has task_type {task_type!r}, which wraps another model than task {spec.task!r} "
+            "trains; leave task_type out"
+        )
+    if config.is_prompt_learning:
+        raise InputError(f"{spec.method} learns a prompt and changes no weight matrix; give a method that does")
+    if isinstance(config, AdaLoraConfig):
+        _check_adalora(config, spec.steps)
+
+
+def _check_adalora(config: AdaLoraConfig, steps: int) -> None:
+    total = steps if config.total_step is None else config.total_step
+    if total > steps:
+        raise InputError(
+            f"AdaLoRA's total_step is {total}, but the run has {steps} steps and would never reach its target_r; set "
+            f"total_step={steps}"
+        )
+    if config.init_r <= config.target_r:
+        raise InputError(
+            f"AdaLoRA's init_r is {config.init_r} and its target_r {config.target_r}; it gives ranks up, so init_r "
+            "must be larger"
+        )
+    if total - config.tfinal - config.tinit < 2:
+        raise InputError(
+            f"AdaLoRA has total_step {total}, tinit {config.tinit} and tfinal {config.tfinal}, which leaves no steps "
+            "to give ranks up in; lower tinit and tfinal"
+        )
+
+
+def _is_lora(config: LoraConfig) -> bool:
+    """Whether it is LoRA itself or a variant with its factors, and not AdaLoRA, whose class derives from it."""
+    return str(config.peft_type).rpartition(".")[2] == "LORA"

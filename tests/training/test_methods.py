@@ -15,9 +15,8 @@ from gelora_viz import GenLoraConfig, RankPlan, add_adapter, measure_spectra
 from gelora_viz.activations import collate, tokenize
 from gelora_viz.errors import InputError
 from gelora_viz.training.adalora import orthogonality
-from gelora_viz.training.adapting import adapt
+from gelora_viz.training.adapting import adapt, start_from_eva
 from gelora_viz.training.classification import Classification
-from gelora_viz.training.eva import start_from_eva
 from gelora_viz.training.optimizers import build_optimizer
 
 QUERY_VALUE = ["query", "value"]
