@@ -21,15 +21,16 @@ the report shows the bound for both poolings.
 
 
 class DemoSize(NamedTuple):
-    """How much the demo does: training texts (None for all), token points, optimiser steps."""
+    """How much the demo does: training texts (None for all), token points, optimizer steps, evaluations on validation texts."""
 
     max_texts: int | None
     max_points: int | None
     steps: int
+    evaluations: int
 
 
-_FULL_SIZE = DemoSize(max_texts=None, max_points=6000, steps=200)
-_QUICK_SIZE = DemoSize(max_texts=800, max_points=1500, steps=25)
+_FULL_SIZE = DemoSize(max_texts=None, max_points=6000, steps=200, evaluations=4)
+_QUICK_SIZE = DemoSize(max_texts=600, max_points=1200, steps=10, evaluations=1)
 
 
 def run_demo(
@@ -43,7 +44,7 @@ def run_demo(
     Args:
         path: folder of the study; finished steps there are reused.
         quick: a few texts and steps, to see everything work; its accuracies mean nothing.
-        seed: of data, points, weights and order.
+        seed: seed of data, points, weights and order.
         progress: show bars.
 
     Returns:
@@ -55,6 +56,6 @@ def run_demo(
     study.allocate("uniform", strategy="uniform", pooling=PLAN_POOLING, budget_rank=BUDGET_RANK)
     study.allocate("gelora", strategy="gelora", pooling=PLAN_POOLING, budget_rank=BUDGET_RANK)
     for name in (FROZEN, "uniform", "gelora"):
-        study.finetune(name, steps=size.steps, seed=seed, progress=progress)
+        study.finetune(name, steps=size.steps, evaluations=size.evaluations, seed=seed, progress=progress)
     study.report()
     return study.tabulate_results()
