@@ -39,7 +39,7 @@ def check_whole(number: object, name: str, *, at_least: int = 1, or_else: str = 
 
     Args:
         number: what was given.
-        name: of the argument, for the message.
+        name: the argument's name, for the message.
         at_least: the lowest one allowed.
         or_else: the word that the caller takes instead, for the message.
 
@@ -65,7 +65,7 @@ def check_number(
 
     Args:
         number: what was given.
-        name: of the argument, for the message.
+        name: the argument's name, for the message.
         above: lower end of the range, which is not part of it; or `at_least`, where it is.
         at_least: see `above`.
         below: upper end of the range, which is not part of it; or `at_most`, where it is.

@@ -17,7 +17,7 @@ class FileLock:
     versions of filelock use the file itself as a mark that names its holder.
 
     Args:
-        path: of the file, which stays behind, empty; missing parent folders are made.
+        path: path of the file, which stays behind, empty; missing parent folders are made.
     """
 
     def __init__(self, path: Path) -> None:

@@ -138,7 +138,8 @@ def format_cell(value: Any, decimals: int | None = None) -> str:  # noqa: ANN401
 
     Args:
         value: None and NaN become a dash, truth values yes and no, and whole numbers get thousands separators.
-        decimals: of numbers that are not whole; by default three below 10 and one from there on.
+        decimals: digits after the point of numbers that are not whole; by default three below 10 and one from there
+            on.
     """
     match value.item() if hasattr(value, "item") else value:  # numpy's
         case None:

@@ -32,7 +32,7 @@ class Package:
     """One requirement and what is there of it.
 
     Attributes:
-        name: of the distribution.
+        name: name of the distribution.
         needed: the versions that will do, such as ">=2.4"; empty where any will.
         installed: the version that is there; None where there is none.
     """
@@ -59,7 +59,7 @@ class Extra:
     """One extra of gelora_viz: `pip install 'gelora_viz[name]'`.
 
     Attributes:
-        name: as in the square brackets.
+        name: the extra's name, without square brackets.
         packages: what it asks for.
     """
 
@@ -97,7 +97,7 @@ class Devices:
     """What torch sees.
 
     Attributes:
-        threads: of the CPU that torch computes with.
+        threads: CPU threads that torch computes with.
         gpus: CUDA devices.
         problem: why torch cannot be used; empty where it can.
     """
@@ -129,7 +129,7 @@ class Diagnosis:
     """What `diagnose` found.
 
     Attributes:
-        version: of gelora_viz.
+        version: version of gelora_viz.
         python: version of the interpreter.
         python_needed: versions that gelora_viz is made for.
         system: operating system and processor.

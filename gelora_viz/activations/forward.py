@@ -175,7 +175,7 @@ class _Reduction:
     """From a layer's hidden states of a batch to the points wanted of it, while they are still in the cache.
 
     Args:
-        pooling: as in `capture`.
+        pooling: how a text's hidden states become points (see `capture`).
         batch: the texts or images.
         places: with pooling "tokens", for each point its text's place in the batch.
         positions: with pooling "tokens", for each point its token's position.

@@ -15,7 +15,15 @@ import torch
 from gelora_viz._locks import FileLock
 from gelora_viz._results import read_json, write_json
 from gelora_viz.activations.result import DOCUMENT, KIND
-from gelora_viz.activations.storage import LayerFile, check_space, check_width, file_name, narrow, sync, writing
+from gelora_viz.activations.storage import (
+    LayerFile,
+    check_space,
+    check_width,
+    explain_write_errors,
+    file_name,
+    narrow,
+    sync,
+)
 from gelora_viz.errors import InputError, StudyError
 
 logger = logging.getLogger("gelora_viz")
@@ -115,7 +123,7 @@ class Journal:
             "n_features": {layer: file.n_features for layer, file in self._open.items()},
         }
         write_json(path, _KIND, content)
-        with writing(path):
+        with explain_write_errors(path):
             sync(path)
 
 
@@ -167,10 +175,10 @@ def finished_identity(folder: Path) -> dict[str, Any] | None:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def hold_folder(folder: Path) -> Iterator[None]:
     """Wait until no other process captures into this folder; a killed process keeps nobody waiting."""
     lock = FileLock(folder / _LOCK)
-    with writing(folder):
+    with explain_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if not lock.acquire():
             logger.warning("another process captures into %s; waiting for it", folder)

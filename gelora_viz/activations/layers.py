@@ -23,7 +23,7 @@ class Layer(NamedTuple):
     """One place in a transformer whose hidden states are wanted.
 
     Attributes:
-        name: of the layer in the result.
+        name: the layer's name in the result.
         stack: "encoder" or "decoder" in an encoder-decoder, "" elsewhere.
         depth: 0 for the embeddings, i for block i; a running number where modules were chosen by pattern.
         module: full name of the module to hook; "" is the transformer itself.

@@ -24,7 +24,7 @@ from gelora_viz.activations.identity import (
     folder_in_cache,
 )
 from gelora_viz.activations.images import ImageCorpus, check_images, is_image_processor
-from gelora_viz.activations.journal import Journal, alone, check_identity, finished_identity, read_journal
+from gelora_viz.activations.journal import Journal, check_identity, finished_identity, hold_folder, read_journal
 from gelora_viz.activations.layers import Layer, find_layers, unwrap
 from gelora_viz.activations.pooling import Pooling, PoolingFunction, check_pooling, name_of_pooling
 from gelora_viz.activations.result import Activations
@@ -91,7 +91,7 @@ def capture(
         cache: True keeps the capture in the user's cache (`$GELORA_VIZ_CACHE`, else gelora_viz in
             `$XDG_CACHE_HOME` or ~/.cache), a path in that folder. The same weights, data and options are then never
             captured twice. Nothing is ever deleted there; you may delete any capture's folder at any time.
-        seed: of the choice of points.
+        seed: seed of the choice of points.
         progress: show a tqdm bar.
 
     Returns:
@@ -238,7 +238,7 @@ def _capture_in_folder(
     request: _Request, folder: Path, identity: dict[str, Any], *, replace_damaged: bool = False
 ) -> Activations:
     """The capture that a folder holds, after capturing what is missing of it."""
-    with alone(folder):
+    with hold_folder(folder):
         try:
             there = finished_identity(folder)
             if there is not None or read_journal(folder) is not None:

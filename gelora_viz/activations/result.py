@@ -155,7 +155,7 @@ class Activations:
         """Write activations.json beside points that are in `folder` already.
 
         Args:
-            folder: of the points.
+            folder: the folder with the points.
             files: layer -> file name.
             identity: what the points depend on, where a later capture will ask.
         """

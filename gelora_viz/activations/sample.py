@@ -20,7 +20,7 @@ class Sample:
         corpus: texts or images.
         tokens: whether points are tokens, or whole texts.
         limit: at most so many points; None keeps all.
-        seed: of the choice.
+        seed: seed of the choice.
 
     Attributes:
         text: (n_points,) the text of each point, ascending.
@@ -41,7 +41,7 @@ class Sample:
         else:
             chosen = np.sort(np.random.default_rng(seed).choice(total, size=limit, replace=False))
         self.text = np.searchsorted(ends, chosen, side="right")
-        self._ordinal = chosen - (ends - counts)[self.text]  # the how-manieth usable token of its text
+        self._ordinal = chosen - (ends - counts)[self.text]  # its place among the usable tokens of its text
         self._tokens = tokens
         self.position = np.full(len(chosen), -1, dtype=np.int64)
         self._id = np.full(len(chosen), -1, dtype=np.int64)

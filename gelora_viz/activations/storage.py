@@ -9,6 +9,7 @@ import re
 import shutil
 import struct
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -71,10 +72,10 @@ class LayerFile:
     process's own memory. Rows never written read as zeros.
 
     Args:
-        path: of the file.
+        path: path of the file.
         n_points: number of rows.
         n_features: number of columns.
-        dtype: of the points.
+        dtype: data type of the points.
     """
 
     def __init__(self, path: Path, n_points: int, n_features: int, dtype: torch.dtype) -> None:
@@ -93,7 +94,7 @@ class LayerFile:
 
     def create(self) -> None:
         """Write the header and leave room for the rows; a file of this name is replaced, not overwritten."""
-        with writing(self.path):
+        with explain_write_errors(self.path):
             self.path.unlink(missing_ok=True)
             with self.path.open("wb") as file:
                 file.write(self._header)
@@ -103,7 +104,7 @@ class LayerFile:
         """Write points (n_rows, n_features) to these rows; neighbours in order are written at once."""
         data = points.contiguous().view(torch.uint8).numpy()
         runs = np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows) != 1) + 1)
-        with writing(self.path):
+        with explain_write_errors(self.path):
             descriptor = os.open(self.path, os.O_WRONLY | getattr(os, "O_BINARY", 0))
             try:
                 for run in runs:
@@ -114,7 +115,7 @@ class LayerFile:
 
     def sync(self) -> None:
         """Return once everything written has reached the disk."""
-        with writing(self.path):
+        with explain_write_errors(self.path):
             sync(self.path)
 
 
@@ -138,21 +139,16 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-class writing:  # noqa: N801 - a context manager, used like a function
-    """Say in words why `path` could not be written."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, OSError):
-            remedy = "choose a folder you can write to"
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                remedy = "free space and capture again with the same store, which goes on where it stopped"
-            raise StudyError(f"cannot write {self._path}: {error.strerror or error}; {remedy}") from error
+@contextmanager
+def explain_write_errors(path: Path) -> Iterator[None]:
+    """Raise `StudyError`, which says why `path` could not be written, for the operating system's error."""
+    try:
+        yield
+    except OSError as error:
+        remedy = "choose a folder you can write to"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            remedy = "free space and capture again with the same store, which goes on where it stopped"
+        raise StudyError(f"cannot write {path}: {error.strerror or error}; {remedy}") from error
 
 
 def check_space(folder: Path, n_bytes: int) -> None:
@@ -169,7 +165,7 @@ class StoredPoints(Mapping[str, torch.Tensor]):
     """Points that stay on disk: a layer is read when it is asked for, and forgotten with its tensor.
 
     Args:
-        folder: of the files.
+        folder: the folder with the files.
         files: layer -> file name.
 
     Raises:

@@ -27,7 +27,7 @@ def add_adapter(model: PreTrainedModel, adapter: RankPlan | PeftConfig, *, seed:
     Args:
         model: the model to adapt; changed in place, as PEFT does.
         adapter: a rank plan, or a PEFT configuration of any method.
-        seed: of the adapter's initial weights.
+        seed: seed of the adapter's initial weights.
 
     Raises:
         InputError: if a plan names modules that the model does not have, or has with another shape; if a

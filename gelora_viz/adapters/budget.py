@@ -31,8 +31,8 @@ def fit_budget(config: _Config, model: nn.Module, budget: int) -> _Config:
     ones; a run's result says how many parameters it kept.
 
     Args:
-        config: of a method whose size grows with a rank r: LoraConfig and its variants, AdaLoraConfig, VeraConfig,
-            LoHaConfig, GenLoraConfig and others. Its rank is replaced, and alpha in proportion.
+        config: configuration of a method whose size grows with a rank r: LoraConfig and its variants, AdaLoraConfig,
+            VeraConfig, LoHaConfig, GenLoraConfig and others. Its rank is replaced, and alpha in proportion.
         model: what the adapter is for; it stays as it is.
         budget: trainable parameters, such as `uniform_budget(model, 4)`.
 

@@ -48,17 +48,17 @@ def compare(
 
     Args:
         specs: one per method, with names of their own; seeds and, with a sweep, learning rates are replaced.
-        seeds: of initial weights, dropout and data order, the same for all methods, so that differences are paired.
-            Three tell a large gap from noise; a small one takes five or more.
+        seeds: seeds of initial weights, dropout and data order, the same for all methods, so that differences are
+            paired. Three tell a large gap from noise; a small one takes five or more.
         learning_rates: to try, the same for all; None takes a quarter, once and four times the usual rate of an
             adapter: 5e-4, 2e-3 and 8e-3 for classifiers, 1.25e-4, 5e-4 and 2e-3 for language models.
         sweep_rates: False runs each method at the learning rate of its specification.
         baseline: name of the method that the others are compared with; by default the first.
-        confidence: of the intervals.
-        folder: of the comparison.
-        executor: as in `launch`.
+        confidence: level of the intervals, between 0 and 1.
+        folder: the comparison's folder.
+        executor: what starts the runs: "local", "ray" or an executor (see `launch`).
         progress: show a bar of runs.
-        options: of the executor that is named, such as at_once=2.
+        options: options of the executor that is named, such as at_once=2.
 
     Returns:
         The comparison, also saved as comparison.json in its folder. A method of which every run failed is in it too,

@@ -32,7 +32,7 @@ def crossed_interval(
         values: (n_seeds, n_texts) numbers, such as 1 for right and 0 for wrong.
         groups: (n_texts,) group number of each text; texts of a group (siblings of a category) count as one draw.
         sizes: (n_texts,) what the mean is per, such as tokens, the same for every seed; by default each text.
-        confidence: of the interval.
+        confidence: level of the intervals, between 0 and 1.
 
     References:
         Cornfield and Tukey 1956, Average values of mean squares in factorials. Satterthwaite 1946, An approximate

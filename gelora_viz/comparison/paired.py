@@ -30,7 +30,7 @@ def tabulate_results(
     Args:
         results: finished runs of one task, tested on the same texts.
         baseline: name of the run that the others are compared with; by default the first.
-        confidence: of the intervals.
+        confidence: level of the intervals, between 0 and 1.
 
     Returns:
         One row per name: run, method, seeds (as text), n_seeds, learning_rate, n_parameters (trained, without the

@@ -23,7 +23,7 @@ def run_all(asked: Mapping[Path, RunSpec], executor: Executor, *, progress: bool
         asked: folder -> what to run in it.
         executor: starts them; it is prepared already.
         progress: show a bar of runs.
-        title: of the bar.
+        title: title of the bar.
     """
     runs: list[Run] = []
     try:

@@ -19,7 +19,7 @@ class Method:
 
     Args:
         spec: the method; its seed and learning rate are replaced. Of a frozen probe the head's rate is.
-        folder: of its runs.
+        folder: the folder of its runs.
         seeds: the sweep is run with the first.
         rates: to try, in rising order; it grows.
     """

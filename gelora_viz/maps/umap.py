@@ -56,7 +56,7 @@ def project(
         n_neighbors: how many neighbours of each point are kept close; few show fine structure, many the coarse one.
         min_dist: how close points may come to each other on the map, 0 to 1.
         max_points: at most so many points; 20,000 take about 25 s on two cores.
-        seed: of the sample and of the optimisation; the same seed gives the same map on the same machine.
+        seed: seed of the sample and of the optimisation; the same seed gives the same map on the same machine.
         cache: True keeps maps in the user's cache (`$GELORA_VIZ_CACHE`, else gelora_viz in `$XDG_CACHE_HOME` or
             ~/.cache), a path in that folder, False nowhere. The same points, settings and version of umap-learn are
             then never computed twice.

@@ -65,17 +65,17 @@ def allocate_ranks(
         budget: trainable adapter parameters, the sum of r (in + out); never exceeded, and what is left is less than
             the cheapest further rank. None gives the bare lower bound. See `uniform_budget` for one that means "as r
             = 4".
-        target_modules: as in PEFT; None takes PEFT's choice for the model's type.
-        rounding: of the bounds, "ceil", "round" or "none". None means "ceil" without a budget, although it turns any
-            positive noise into rank 2, and "none" with one: rounded before they are scaled, the bounds would turn
-            that noise into proportions. Weights that are no bounds are never rounded.
+        target_modules: what to adapt, as PEFT takes it; None takes PEFT's choice for the model's type.
+        rounding: how bounds are rounded: "ceil", "round" or "none". None means "ceil" without a budget, although it
+            turns any positive noise into rank 2, and "none" with one: rounded before they are scaled, the bounds
+            would turn that noise into proportions. Weights that are no bounds are never rounded.
         estimator: whose dimensions to use; GeLoRA uses TwoNN.
         min_rank: every matrix gets at least this rank. With 0, a matrix of weight 0 (which "eva" may give) is not
             adapted, nor one that the budget does not reach.
         max_rank: no matrix gets more; nor more than its own limit, min(in, out).
         batches: model inputs for "eva" and "gradient", a list of dicts of tensors; `sample_batches` makes some.
         loss: for "gradient", a function of (model, batch) that returns a scalar; by default `model(**batch).loss`.
-        seed: of "random".
+        seed: seed of "random".
         progress: show a bar while the model runs.
 
     Raises:

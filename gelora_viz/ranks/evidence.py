@@ -18,11 +18,11 @@ class Evidence(NamedTuple):
     """What is known about the block of a matrix; NaN and None where there is no profile.
 
     Attributes:
-        dimension: of the block's output.
+        dimension: dimension of the block's output.
         lower_bound: max(difference, 0) + 1, not rounded.
         difference: dimension of the block's output minus that of its input.
-        ci_low: of the difference.
-        ci_high: of the difference.
+        ci_low: lower end of the difference's interval.
+        ci_high: upper end of the difference's interval.
         within_noise: whether the interval holds 0.
     """
 

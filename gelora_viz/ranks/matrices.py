@@ -50,9 +50,10 @@ def find_matrices(model: nn.Module, target_modules: str | Sequence[str] | None =
 
     Args:
         model: a transformer, with or without task head.
-        target_modules: as in PEFT: module-name endings (["query", "value"]), a regular expression for the full name,
-            or "all-linear". None takes PEFT's own choice for the model's type, and every linear layer where PEFT has
-            none. Matrices outside the blocks (poolers, heads) belong to no layer and are left out.
+        target_modules: what to adapt, as PEFT takes it: module-name endings (["query", "value"]), a regular
+            expression for the full name, or "all-linear". None takes PEFT's own choice for the model's type, and
+            every linear layer where PEFT has none. Matrices outside the blocks (poolers, heads) belong to no layer
+            and are left out.
 
     Raises:
         InputError: if a name, or the expression, matches nothing (with the nearest names), nothing in the blocks, or

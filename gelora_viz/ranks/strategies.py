@@ -27,11 +27,11 @@ class Inputs(NamedTuple):
     Attributes:
         model: the model to be adapted; None where only its matrices are known.
         matrices: its matrices, those of a block side by side.
-        evidence: of each matrix, from the profile.
+        evidence: what the profile says of each matrix.
         budget: trainable parameters; None for bare bounds.
         batches: model inputs, where the strategy reads any.
-        loss: as in `allocate_ranks`.
-        seed: of what is random.
+        loss: the loss whose gradients are read (see `allocate_ranks`).
+        seed: seed of what is random.
         progress: show a bar where the model runs.
     """
 

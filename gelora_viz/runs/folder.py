@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 from gelora_viz._locks import FileLock
 from gelora_viz._results import read_json, write_json
 from gelora_viz.errors import RunError, StudyError
-from gelora_viz.runs.liveness import identify, is_alive, is_here, outlived_by_its_machine
+from gelora_viz.runs.liveness import began_before_boot, identify, is_alive, is_here
 
 if TYPE_CHECKING:
     import pandas as pd  # imported where it is needed: a waiting worker looks after its folder without it
@@ -47,9 +47,9 @@ METRICS = (
 ENDED = ("finished", "failed", "cancelled")
 _WRITTEN_BY_WORKER = (
     "result.json", "status.json", "metrics.jsonl", "cancel", "adapter", "predictions.json", "spectrum.json",
-    "spectra.json", "log.txt", "trainer", ".ballast",
+    "spectra.json", "log.txt", "trainer", ".reserve",
 )  # fmt: skip
-_BALLAST_BYTES = 1 << 16
+_RESERVE_BYTES = 1 << 16
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -81,7 +81,7 @@ class RunFolder:
         lock = FileLock(self.path / "lock")
         deadline = time.monotonic() + patience
         while not lock.acquire():
-            if self.is_anothers or time.monotonic() > deadline:
+            if self.has_other_worker or time.monotonic() > deadline:
                 raise RunError(f"a run is going on in {self.path}; cancel it, or choose another folder")
             time.sleep(0.02)
         try:
@@ -104,16 +104,16 @@ class RunFolder:
     def write_status(self, status: str, message: str = "", *, who: Mapping[str, Any] | None = None) -> None:
         """Record a status, and the process whose death would end the run: by default the worker, this process.
 
-        On a full disk the ballast is thrown over board, so that the cause can still be said.
+        On a full disk the reserved space is freed, so that the cause can still be recorded.
         """
         content = {"status": status, "message": message, **(who or {**identify(), "is_worker": True})}
         try:
             write_json(self.path / "status.json", STATUS, content)
         except StudyError as error:
-            ballast = self.path / ".ballast"
-            if not (is_full(error.__cause__) and ballast.exists()):
+            reserve = self.path / ".reserve"
+            if not (is_full(error.__cause__) and reserve.exists()):
                 raise
-            ballast.unlink()
+            reserve.unlink()
             write_json(self.path / "status.json", STATUS, content)
 
     def read_status(self) -> tuple[str, str]:
@@ -140,7 +140,7 @@ class RunFolder:
         return document is not None and not self._is_over(document)
 
     @property
-    def is_anothers(self) -> bool:
+    def has_other_worker(self) -> bool:
         """Whether a living worker other than this process is at work here."""
         document = self._status_document()
         if document is None or self._is_over(document) or not document["is_worker"]:
@@ -176,9 +176,9 @@ class RunFolder:
         if document["status"] in ENDED:
             return True
         # A cluster that has not found a place for the worker yet names no process.
-        return document["pid"] is not None and not is_alive(document, self._last_sign())
+        return document["pid"] is not None and not is_alive(document, self._last_heartbeat())
 
-    def _last_sign(self) -> float:
+    def _last_heartbeat(self) -> float:
         try:
             return (self.path / "status.json").stat().st_mtime
         except OSError:
@@ -187,16 +187,16 @@ class RunFolder:
     def _cause_of_death(self, document: Mapping[str, Any]) -> str:
         log = self.path / "log.txt"
         if document["status"] == "queued":
-            if outlived_by_its_machine(document):
+            if began_before_boot(document):
                 return "the machine was restarted before the run began; launch it again"
             return f"the worker was killed, or could not start, before the run began; see {log}, or launch it again"
         if not is_here(document):
-            return f"the worker on {document['host']} gives no sign of life; see {log}"
-        if outlived_by_its_machine(document):
+            return f"the worker on {document['host']} sends no heartbeat; see {log}"
+        if began_before_boot(document):
             return f"the machine was restarted while the run trained; see {log}, or launch it again"
         return f"the worker died without a word (killed, or out of memory?); see {log}"
 
-    def give_sign_of_life(self) -> None:
+    def send_heartbeat(self) -> None:
         """Tell watchers on other machines that this process, which wrote the status, is alive."""
         with suppress(OSError):
             os.utime(self.path / "status.json")
@@ -227,11 +227,11 @@ class RunFolder:
     # What the worker leaves
 
     @contextmanager
-    def carry_ballast(self) -> Iterator[None]:
+    def reserve_disk_space(self) -> Iterator[None]:
         """Keep a little disk space that `write_status` can free when the disk is full."""
-        file = self.path / ".ballast"
+        file = self.path / ".reserve"
         with suppress(OSError):
-            file.write_bytes(os.urandom(_BALLAST_BYTES))  # nothing that a file system could compress
+            file.write_bytes(os.urandom(_RESERVE_BYTES))  # nothing that a file system could compress
         try:
             yield
         finally:

@@ -31,7 +31,7 @@ def launch(
         run_dir: the run's folder, by default runs/<name>. What an earlier run left there is removed.
         executor: "local" for processes of this machine, as in `LocalExecutor`; "ray" for a cluster, as in
             `RayExecutor`; or such an object.
-        options: of the executor that is named, such as at_once=2 or processes=2.
+        options: options of the executor that is named, such as at_once=2 or processes=2.
 
     Raises:
         InputError: for an unknown executor or option, or one that is not installed; if the folder's name begins with
@@ -73,8 +73,8 @@ def relaunch(run_dir: str | os.PathLike[str], *, executor: str | Executor = "loc
 
     Args:
         run_dir: its folder, whose spec.json says what to train.
-        executor: as in `launch`.
-        options: as in `launch`.
+        executor: what starts the runs: "local", "ray" or an executor (see `launch`).
+        options: further options (see `launch`).
 
     Raises:
         RunError: if the run is finished, so that its result is not lost, or is going on.

@@ -1,4 +1,4 @@
-"""Whether the process behind a run is alive: on this machine by its number, on another by its signs of life."""
+"""Whether the process behind a run is alive: on this machine by its number, on another by its heartbeats."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 
 SILENCE = 120.0
-"""Seconds without a sign of life after which a process on another machine counts as dead."""
+"""Seconds without a heartbeat after which a process on another machine counts as dead."""
 
 
 def identify(pid: int | None = None) -> dict[str, Any]:
@@ -24,15 +24,15 @@ def is_here(who: Mapping[str, Any]) -> bool:
     return bool(who["host"] == socket.gethostname())
 
 
-def is_alive(who: Mapping[str, Any], last_sign: float) -> bool:
+def is_alive(who: Mapping[str, Any], last_heartbeat: float) -> bool:
     """Whether that very process still runs; a later process may have got its number.
 
     Args:
         who: from `identify`.
-        last_sign: when it last gave a sign of life, in seconds since 1970; looked at if it runs on another machine.
+        last_heartbeat: when it last sent a heartbeat, in seconds since 1970; looked at if it runs on another machine.
     """
     if not is_here(who):
-        return time.time() - last_sign < SILENCE
+        return time.time() - last_heartbeat < SILENCE
     try:
         process = psutil.Process(who["pid"])
         return abs(process.create_time() - who["process_started"]) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
@@ -40,6 +40,6 @@ def is_alive(who: Mapping[str, Any], last_sign: float) -> bool:
         return False
 
 
-def outlived_by_its_machine(who: Mapping[str, Any]) -> bool:
+def began_before_boot(who: Mapping[str, Any]) -> bool:
     """Whether this machine has been started again since that process began."""
     return is_here(who) and bool(who["process_started"] < psutil.boot_time())

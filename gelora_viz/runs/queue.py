@@ -57,7 +57,7 @@ class Queue:
     """The place in the queue that one worker has: which slots would do, and since when it waits.
 
     Attributes:
-        folder: of slots and tickets; everybody who uses the same folder waits for each other.
+        folder: the folder of slots and tickets; everybody who uses the same folder waits for each other.
         slots: any of which would do, the best first.
         ticket: name of its ticket; earlier ones sort before later ones.
     """

@@ -26,7 +26,7 @@ def list_runs(folder: str | os.PathLike[str]) -> pd.DataFrame:
     """The runs in a folder, as a table.
 
     Args:
-        folder: of runs, or of a study, whose runs/ is meant then; folders of runs may lie within it.
+        folder: a folder of runs, or of a study, whose runs/ is meant then; folders of runs may lie within it.
 
     Returns:
         One row per run, by name: run (its folder, as seen from the one given), status, message, method, seed, step
@@ -62,7 +62,7 @@ class RunReading:
         message: why it failed or cannot be read; empty otherwise.
         spec: what was asked for; None where that, or anything else, cannot be read.
         rows: all lines of its metrics.
-        numbers: of its result, where they were asked for and it has finished.
+        numbers: the numbers of its result, where they were asked for and it has finished.
     """
 
     status: str
@@ -76,7 +76,7 @@ def read_run(folder: RunFolder, spec: RunSpec | None = None, *, with_result: boo
     """Read a run's folder, whatever state it is in.
 
     Args:
-        folder: of the run.
+        folder: the run's folder.
         spec: what was asked for, where it has been read before.
         with_result: read the numbers of a finished run too.
     """

@@ -80,7 +80,7 @@ def load_model(
         source: "minilm" (embedded, offline), "smollm2" (after `fetch_model`; weights rounded to 4 bits), a local
             folder written by `save_pretrained`, or a Hub id such as "FacebookAI/roberta-base". Encoders, decoders and
             encoder-decoders alike.
-        dtype: as in transformers: "auto" keeps the checkpoint's own, "float32", "bfloat16", "float16".
+        dtype: data type of the weights: "auto" keeps the checkpoint's own, "float32", "bfloat16", "float16".
         device: where to put the model; by default it stays on the CPU.
         trust_remote_code: run Python code that comes with the checkpoint. Off: only turn it on for code you have
             read.

@@ -35,9 +35,9 @@ class Compression:
             the LoRA factors), energy_kept (share of the sum of squared singular values), relative_error
             (||dW - dW'|| / ||dW||, Frobenius, rounding to the stored type included); the last two are NaN for a zero
             update.
-        config: of the LoRA adapter, each matrix under its own escaped name, alpha / r = 1.
+        config: configuration of the LoRA adapter, each matrix under its own escaped name, alpha / r = 1.
         weights: its tensors, under the names that PEFT gives them in files.
-        n_parameters_before: of the original adapter, without modules that it saves whole.
+        n_parameters_before: parameters of the original adapter, without modules that it saves whole.
         output_change: relative Frobenius change of the model's output (logits or hidden states, not of padding) from
             the original adapter to this one.
         adapter_effect: relative change of the output that the original adapter had made; what `output_change` is to

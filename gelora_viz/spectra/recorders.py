@@ -160,16 +160,16 @@ class DimensionRecorder(_Recorder[DimensionHistory, DimensionProfile]):
         tokenizer: the model's own.
         texts: a few hundred that the model does not train on; each record reads them all once.
         every: steps between records.
-        layers: as in `capture`.
-        pooling: as in `capture`.
-        max_points: as in `capture`.
-        max_length: as in `capture`.
-        estimators: as in `estimate_dimension`.
-        k: as in `estimate_dimension`.
-        confidence: as in `estimate_dimension`.
-        seed: of the choice of points and of the halves behind the intervals, the same at every step.
+        layers: which layers to capture (see `capture`).
+        pooling: how a text's hidden states become points (see `capture`).
+        max_points: points per layer at most (see `capture`).
+        max_length: tokens kept of each text (see `capture`).
+        estimators: names of the estimators (see `estimate_dimension`).
+        k: number of neighbors (see `estimate_dimension`).
+        confidence: level of the intervals, between 0 and 1 (see `estimate_dimension`).
+        seed: seed of the choice of points and of the halves behind the intervals, the same at every step.
         device: where to search neighbours: None for the CPU.
-        path: as in `SpectrumRecorder`.
+        path: file that the record is written to after each step (see `SpectrumRecorder`).
 
     Raises:
         InputError: if `every` is below 1 or the seed unusable; at the start of training, if there is no transformer,

@@ -21,7 +21,7 @@ the report shows the bound for both poolings.
 
 
 class DemoSize(NamedTuple):
-    """How much the demo does: training texts (None for all), token points, optimizer steps, evaluations on validation texts."""
+    """How much the demo does: training texts (None for all), token points, optimizer steps, evaluations."""
 
     max_texts: int | None
     max_points: int | None
@@ -42,7 +42,7 @@ def run_demo(
     with the frozen probe beside them: same seed, same steps, same order of data.
 
     Args:
-        path: folder of the study; finished steps there are reused.
+        path: the folder of the study; finished steps there are reused.
         quick: a few texts and steps, to see everything work; its accuracies mean nothing.
         seed: seed of data, points, weights and order.
         progress: show bars.

@@ -34,8 +34,8 @@ def write_figures(found: Findings, folder: Path, venue: str, *, suffix: str = ".
     Args:
         found: what is drawn; nothing is computed anew.
         folder: the folder to write into.
-        venue: as in `Drawing.save`.
-        suffix: of the figures: .pdf, .pgf, .svg or .png; main.tex shows .pdf and .png.
+        venue: the venue whose sizes and fonts to use (see `Drawing.save`).
+        suffix: format of the figures: .pdf, .pgf, .svg or .png; main.tex shows .pdf and .png.
 
     Returns:
         The folder.

@@ -26,7 +26,7 @@ class Findings:
         data: the study's texts.
         profiles: by pooling; at least one.
         plans: by name.
-        results: of the finished runs.
+        results: results of the finished runs.
         metrics: run -> what it logged.
         histories: run -> its updates' spectra while it trained, where they were recorded.
         comparison: the table of runs; None before the first has finished.

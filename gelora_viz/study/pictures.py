@@ -20,7 +20,7 @@ class Picture:
     """One figure.
 
     Attributes:
-        name: of its files.
+        name: name of its files, without suffix.
         title: its heading.
         drawing: what is drawn.
     """

@@ -87,7 +87,8 @@ class Study:
 
         Args:
             path: its folder.
-            trust_remote_code: as in `load_model`; asked for anew each time and never kept in the folder.
+            trust_remote_code: run Python code that comes with the model (see `load_model`); asked for anew each time
+                and never kept in the folder.
 
         Raises:
             InputError: if the folder's name begins with a dash.
@@ -114,11 +115,12 @@ class Study:
             path: the folder; made if it does not exist.
             model: a name, a folder or a Hub id, as in `load_model`.
             data: a name, a file, a Hub id, a list of texts, ..., as in `load_texts`.
-            text_column: as in `load_texts`.
-            label_column: as in `load_texts`.
-            max_texts: as in `load_texts`.
+            text_column: column with the texts (see `load_texts`).
+            label_column: column with the labels (see `load_texts`).
+            max_texts: training texts at most (see `load_texts`).
             seed: seed of splits and choices in the data.
-            trust_remote_code: as in `load_model`; asked for anew each time and never kept in the folder.
+            trust_remote_code: run Python code that comes with the model (see `load_model`); asked for anew each time
+                and never kept in the folder.
 
         Raises:
             InputError: if the folder's name begins with a dash.
@@ -181,12 +183,13 @@ class Study:
         """Raise `StudyError` if the study is of another model, of other data, or of other choices in the data.
 
         Args:
-            model: as in `create`; None is not compared.
-            data: as in `create`; where it is given, the choices in it are compared too, else those that are given.
-            text_column: as in `create`.
-            label_column: as in `create`.
-            max_texts: as in `create`.
-            seed: as in `create`.
+            model: name, folder or Hub id of a model (see `create`); None is not compared.
+            data: name, file, Hub id or object with texts (see `create`); where it is given, the choices in it are
+                compared too, else those that are given.
+            text_column: column with the texts (see `create`).
+            label_column: column with the labels (see `create`).
+            max_texts: training texts at most (see `create`).
+            seed: seed of the random choices (see `create`).
         """
         choices = {"text_column": text_column, "label_column": label_column, "max_texts": max_texts, "seed": seed}
         asked: dict[str, Any] = {
@@ -235,14 +238,14 @@ class Study:
 
         Args:
             poolings: "mean", "last", "cls", "tokens".
-            estimators: as in `estimate_dimension`.
-            k: as in `estimate_dimension`.
-            correct: as in `estimate_dimension`.
-            plateau: as in `estimate_dimension`.
-            max_points: as in `capture`.
-            max_length: as in `capture`.
+            estimators: names of the estimators (see `estimate_dimension`).
+            k: number of neighbors (see `estimate_dimension`).
+            correct: also correct estimates for finite-sample bias (see `estimate_dimension`).
+            plateau: average the two adjacent sizes that differ least (see `estimate_dimension`).
+            max_points: points per layer at most (see `capture`).
+            max_length: tokens kept of each text (see `capture`).
             device: where the model runs and neighbours are searched; by default the CPU.
-            seed: of the choice of points and of the splits behind the intervals.
+            seed: seed of the choice of points and of the splits behind the intervals.
             progress: show bars.
 
         Returns:
@@ -330,18 +333,18 @@ class Study:
         which logistic regression fits to the sample, under the head that runs train.
 
         Args:
-            name: of the plan.
-            strategy: as in `allocate_ranks`.
+            name: the plan's name.
+            strategy: name of the strategy (see `allocate_ranks`).
             pooling: whose profile to use.
-            estimator: as in `allocate_ranks`.
-            budget: as in `allocate_ranks`, in parameters.
+            estimator: whose dimensions are read (see `allocate_ranks`).
+            budget: trainable parameters at most (see `allocate_ranks`), in parameters.
             budget_rank: the budget as that of uniform LoRA with this rank; instead of `budget`.
-            target_modules: as in `allocate_ranks`.
-            rounding: as in `allocate_ranks`.
-            min_rank: as in `allocate_ranks`.
-            max_rank: as in `allocate_ranks`.
+            target_modules: module-name endings to adapt (see `allocate_ranks`).
+            rounding: how bounds are rounded (see `allocate_ranks`).
+            min_rank: lowest rank of a matrix (see `allocate_ranks`).
+            max_rank: highest rank of a matrix (see `allocate_ranks`).
             n_texts: training texts that "eva" and "gradient" read, 32 a batch.
-            seed: of "random", and of the choice of these texts.
+            seed: seed of "random", and of the choice of these texts.
             progress: show a bar while the model runs.
         """
         if budget is not None and budget_rank is not None:
@@ -419,7 +422,7 @@ class Study:
         next call starts it again.
 
         Args:
-            name: of a plan; "frozen" for the linear probe; or "full" for all weights.
+            name: the name of a plan; "frozen" for the linear probe; or "full" for all weights.
             run: name of the run, which is runs/<run>; by default the plan's.
             progress: show a bar.
             options: fields of `RunSpec`: steps, batch_size, learning_rate, head_learning_rate, seed, pooling, ...
@@ -454,10 +457,10 @@ class Study:
         """What `finetune` does, without waiting: the run takes its turn and goes on when this process ends.
 
         Args:
-            name: as in `finetune`.
-            run: as in `finetune`.
+            name: what to train: a plan's name, "frozen" or "full" (see `finetune`).
+            run: name of the run (see `finetune`).
             adapter: a PEFT configuration to train with instead of a plan; `name` then names no plan.
-            options: as in `finetune`.
+            options: further options (see `finetune`).
 
         Returns:
             The run, queued; or finished, if it has been before with the same settings.
@@ -515,12 +518,13 @@ class Study:
         Args:
             methods: names of plans, "frozen" or "full"; or a mapping of names to plans, PEFT configurations, "frozen"
                 or "full".
-            name: of the comparison.
-            seeds: as in `compare`.
-            learning_rates: as in `compare`.
-            sweep_rates: as in `compare`.
-            baseline: as in `compare`; by default "uniform" where it takes part, else the first.
-            executor: as in `compare`.
+            name: the comparison's name.
+            seeds: seeds, the same for all methods (see `compare`).
+            learning_rates: learning rates to try (see `compare`).
+            sweep_rates: whether each method's learning rate is swept (see `compare`).
+            baseline: the method to compare with (see `compare`); by default "uniform" where it takes part, else the
+                first.
+            executor: what starts the runs: "local", "ray" or an executor (see `compare`).
             at_once: runs at the same time, on this machine; None means one for each GPU, or one without.
             progress: show a bar of runs.
             options: fields of `RunSpec` that all methods share: steps, batch_size, task, ...
@@ -639,7 +643,7 @@ class Study:
         """Write every figure and table for a paper, with a main.tex that shows them, into figures/<venue>/.
 
         Args:
-            venue: as in `plots.Drawing.save`.
+            venue: the venue whose sizes and fonts to use (see `plots.Drawing.save`).
             suffix: .pdf, .pgf, .svg or .png.
         """
         from gelora_viz.study.figures import write_figures

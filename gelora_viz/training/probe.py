@@ -43,7 +43,7 @@ def sample_batches(
         n_texts: how many texts; all of them where there are fewer.
         batch_size: texts a batch, at most.
         max_length: tokens kept of each text; by default the model's longest input, 512 at most.
-        seed: of the choice.
+        seed: seed of the choice.
 
     Returns:
         Dicts of input_ids and attention_mask (n_texts, n_tokens), for an encoder-decoder also its decoder's, and
@@ -85,7 +85,7 @@ def fit_probe(
     Args:
         model: a transformer without task head.
         batches: model inputs with labels (n_texts,), class numbers from 0, such as from `sample_batches`.
-        pooling: of the last hidden state under the head, "mean", "last" or "cls".
+        pooling: how the last hidden state is pooled under the head, "mean", "last" or "cls".
 
     Returns:
         The classifier around this very model; `classifier(**batch).loss` is the cross-entropy. A class that no text

@@ -28,7 +28,7 @@ class Companions:
     """The further processes of a run, from the second one on; none for a run of a single process.
 
     Args:
-        folder: of the run.
+        folder: the run's folder.
         processes: how many there are to be, with this one.
     """
 

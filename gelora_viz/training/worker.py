@@ -23,8 +23,8 @@ from gelora_viz.runs import OCCUPIED, UNUSABLE, Queue, RunFolder, explain
 
 # No torch and no pandas up here: a worker that waits for its turn is to stay small.
 
-_PULSE = 10.0
-"""Seconds between two signs of life for watchers on other machines."""
+_HEARTBEAT = 10.0
+"""Seconds between two heartbeats for watchers on other machines."""
 
 
 class _StoppedEarly(BaseException):
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not is_leader:
         return _train_along(folder)
     try:
-        with folder.claim(patience=60), folder.carry_ballast():
+        with folder.claim(patience=60), folder.reserve_disk_space():
             return _lead(folder, options.queue, options.processes, options.with_parent)
     except RunError as error:  # nothing of the other worker's is touched
         print(error, file=sys.stderr)  # noqa: T201 - into the log of whoever started this process
@@ -81,13 +81,13 @@ def _lead(folder: RunFolder, queue: Queue | None, processes: int, with_parent: b
                 os.environ["CUDA_VISIBLE_DEVICES"] = slot.gpus
         _stop_if_asked(folder)  # while this process was starting
         folder.write_status("running")
-        with _pulse(folder):
+        with _heartbeat(folder):
             status, message, code = _train(folder, processes)
     except _StoppedEarly:
         status, message, code = "cancelled", "", 0
     except GeloraVizError as error:
         status, message, code = "failed", str(error), UNUSABLE
-    with suppress(StudyError):  # not even the ballast helped; watchers see a dead worker
+    with suppress(StudyError):  # not even the reserve was enough; watchers see a dead worker
         folder.write_status(status, message)
     return code
 
@@ -132,13 +132,13 @@ def _train_along(folder: RunFolder) -> int:
 
 
 @contextmanager
-def _pulse(folder: RunFolder) -> Iterator[None]:
-    """Give signs of life."""
+def _heartbeat(folder: RunFolder) -> Iterator[None]:
+    """Send heartbeats."""
     ended = threading.Event()
 
     def beat() -> None:
-        while not ended.wait(_PULSE):
-            folder.give_sign_of_life()
+        while not ended.wait(_HEARTBEAT):
+            folder.send_heartbeat()
 
     threading.Thread(target=beat, daemon=True).start()
     try:

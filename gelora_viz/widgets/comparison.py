@@ -37,8 +37,8 @@ class ComparisonExplorer(Panel):
     Args:
         compared: a `gelora_viz.Comparison`; results of finished runs; or a frame that `tabulate_results` has made of
             them.
-        folder: of the comparison, as in `compare` (runs/<name> of a study), or the folder of a frame's runs (runs of
-            a study). Without it a `Comparison` or a frame shows no ranks by layer; runs bring theirs along.
+        folder: the comparison's folder (runs/<name> of a study), or the folder of a frame's runs (runs of a study).
+            Without it a `Comparison` or a frame shows no ranks by layer; runs bring theirs along.
         baseline: name of the run to compare runs with; by default the first.
 
     Raises:

@@ -119,7 +119,7 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no ty
 
     Args:
         study: a `Study`, with its data.
-        options: as in `FineTuning`, such as threads or batch_size.
+        options: further options (see `FineTuning`), such as threads or batch_size.
 
     Attributes:
         overview: the first section.

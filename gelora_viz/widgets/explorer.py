@@ -29,7 +29,7 @@ from gelora_viz.plots import (
     umap_of_values,
 )
 from gelora_viz.widgets.curve import describe_curve
-from gelora_viz.widgets.map_maker import MapMaker, Wish
+from gelora_viz.widgets.map_maker import MapMaker, MapRequest
 from gelora_viz.widgets.panel import Panel, read_module, read_style
 
 if TYPE_CHECKING:
@@ -58,13 +58,13 @@ class Explorer(Panel):
         profile: their dimensions.
         texts: the captured texts, shown when the pointer rests on a point.
         labels: the class of each captured text.
-        layer: of the first map; by default the one with the largest dimension.
-        estimator: of the curve; by default TwoNN, or the first of the profile's.
-        n_neighbors: as in `project`.
-        min_dist: as in `project`.
-        max_points: as in `project`.
-        seed: as in `project`.
-        cache: as in `project`.
+        layer: layer of the first map; by default the one with the largest dimension.
+        estimator: estimator of the curve; by default TwoNN, or the first of the profile's.
+        n_neighbors: neighbors that UMAP looks at (see `project`).
+        min_dist: how close UMAP may pack points (see `project`).
+        max_points: points per layer at most (see `project`).
+        seed: seed of the random choices (see `project`).
+        cache: where maps are kept (see `project`).
 
     Raises:
         InputError: if profile, texts or labels are not of these activations, or a layer or an estimator is unknown.
@@ -226,64 +226,64 @@ class Explorer(Panel):
             raise InputError(f"{name} is {value!r}; {hint}")
         return value
 
-    def _wish(self) -> Wish:
-        return Wish(self.layer, self.n_components, with_local=self.color_by == "dimension")
+    def _request(self) -> MapRequest:
+        return MapRequest(self.layer, self.n_components, with_local=self.color_by == "dimension")
 
     def _choose(self) -> None:
         """Show what was chosen, now or when it has been computed."""
         with self._lock:
-            wish = self._wish()
-            if self._maker.has(wish):
-                self._show(wish)
+            request = self._request()
+            if self._maker.has(request):
+                self._show(request)
             else:
-                self._begin(wish)
+                self._begin(request)
 
-    def _begin(self, wish: Wish) -> None:
-        what = "UMAP" if wish.layer not in self._maker.layers(wish.n_components) else "Local dimensions"
+    def _begin(self, request: MapRequest) -> None:
+        what = "UMAP" if request.layer not in self._maker.layers(request.n_components) else "Local dimensions"
         with self.hold_sync():
-            self.working, self.progress = f"{what} of {wish.layer}", 0.0
-            self.ready = self._maker.layers(wish.n_components)
+            self.working, self.progress = f"{what} of {request.layer}", 0.0
+            self.ready = self._maker.layers(request.n_components)
             self.status = ""
-        self._maker.ask(wish)
+        self._maker.ask(request)
 
-    def _on_made(self, wish: Wish) -> None:
+    def _on_made(self, request: MapRequest) -> None:
         """In the maker's thread."""
         with self._lock:
-            if wish == self._wish():
+            if request == self._request():
                 try:
-                    self._show(wish)
+                    self._show(request)
                 except Exception as error:  # noqa: BLE001 - nobody else would see it
-                    self._on_failed(wish, error)
+                    self._on_failed(request, error)
 
-    def _on_progress(self, wish: Wish, share: float) -> None:
+    def _on_progress(self, request: MapRequest, share: float) -> None:
         """In the maker's thread; now and then is enough."""
         if share - self.progress >= _PROGRESS_STEP or share == 1:
             with self._lock:
-                if wish[:2] == self._wish()[:2]:  # another colouring is of the same map
+                if request[:2] == self._request()[:2]:  # another colouring is of the same map
                     self.progress = round(share, 2)
 
-    def _on_failed(self, wish: Wish, error: Exception) -> None:
+    def _on_failed(self, request: MapRequest, error: Exception) -> None:
         """In the maker's thread."""
         with self._lock:
-            if wish == self._wish():
+            if request == self._request():
                 self.working = ""
                 self.show_error(error)
 
-    def _show(self, wish: Wish) -> None:
+    def _show(self, request: MapRequest) -> None:
         """Bring the page up to a map that is there."""
-        projection = self._maker.map_of(wish)
+        projection = self._maker.map_of(request)
         self._places = quantise(self._turn(projection))
         colors, legend = self._color(projection, self.color_by)
         self._projection, self._colors = projection, colors.astype(np.uint8).tobytes()
         with self.hold_sync():
             self.working = ""
-            self.ready = self._maker.layers(wish.n_components)
+            self.ready = self._maker.layers(request.n_components)
             self.legend = legend
             self.status = self._say_status(projection)
             self.shown = {
                 "version": self.shown.get("version", 0) + 1,
-                "layer": wish.layer,
-                "n_components": wish.n_components,
+                "layer": request.layer,
+                "n_components": request.n_components,
                 "n_points": len(projection.frame),
                 "color_by": self.color_by,
             }

@@ -184,7 +184,7 @@ class FineTuning(Panel):
         """Ask a run to stop after its current step, and return at once; what it has trained so far is kept.
 
         Args:
-            name: as in the first column of the table.
+            name: the run's name, from the first column of the table.
 
         Raises:
             InputError: if there is no such run.

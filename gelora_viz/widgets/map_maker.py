@@ -1,4 +1,4 @@
-"""Maps made beside the kernel's own work: one thread, one map at a time, the newest wish first."""
+"""Maps made beside the kernel's own work: one thread, one map at a time, the newest request first."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gelora_viz.dimension import local_dimension
 from gelora_viz.maps import Projection, project
 
 
-class Wish(NamedTuple):
+class MapRequest(NamedTuple):
     """What a panel wants to show."""
 
     layer: str
@@ -27,36 +27,38 @@ class MapMaker:
     """Makes and keeps the maps of some activations, in a thread of its own.
 
     Args:
-        activations: of which the maps are.
+        activations: the activations that are mapped.
         options: further arguments of `project`.
-        on_made: called in the thread with each wish that is fulfilled.
-        on_failed: called in the thread with each wish that is not, and why.
-        on_progress: called in the thread with a wish and the share of its map that is done.
+        on_made: called in the thread with each request that is fulfilled.
+        on_failed: called in the thread with each request that is not, and why.
+        on_progress: called in the thread with a request and the share of its map that is done.
     """
 
     def __init__(
         self,
         activations: Activations,
         options: Mapping[str, Any],
-        on_made: Callable[[Wish], None],
-        on_failed: Callable[[Wish, Exception], None],
-        on_progress: Callable[[Wish, float], None],
+        on_made: Callable[[MapRequest], None],
+        on_failed: Callable[[MapRequest, Exception], None],
+        on_progress: Callable[[MapRequest, float], None],
     ) -> None:
         self._activations, self._options = activations, dict(options)
         self._on_made, self._on_failed, self._on_progress = on_made, on_failed, on_progress
         self._maps: dict[tuple[str, int], Projection] = {}
         self._local: dict[str, np.ndarray] = {}
         self._lock = threading.Lock()
-        self._waiting: Wish | None = None
+        self._waiting: MapRequest | None = None
         self._thread: threading.Thread | None = None
 
-    def has(self, wish: Wish) -> bool:
+    def has(self, request: MapRequest) -> bool:
         """Whether this can be shown at once."""
-        return (wish.layer, wish.n_components) in self._maps and (not wish.with_local or wish.layer in self._local)
+        return (request.layer, request.n_components) in self._maps and (
+            not request.with_local or request.layer in self._local
+        )
 
-    def map_of(self, wish: Wish) -> Projection:
+    def map_of(self, request: MapRequest) -> Projection:
         """A map that was made."""
-        return self._maps[wish.layer, wish.n_components]
+        return self._maps[request.layer, request.n_components]
 
     def local_of(self, layer: str) -> np.ndarray:
         """(n_points of the map,) local dimensions that were estimated among its points."""
@@ -66,10 +68,10 @@ class MapMaker:
         """Layers whose maps are there."""
         return [layer for layer, components in self._maps if components == n_components]
 
-    def ask(self, wish: Wish) -> None:
-        """Make this next; a wish that has not begun is given up for it."""
+    def ask(self, request: MapRequest) -> None:
+        """Make this next; a request that has not begun is given up for it."""
         with self._lock:
-            self._waiting = wish
+            self._waiting = request
             if self._thread is None:
                 # Ends with the process: nobody waits for a map at the end of a session.
                 self._thread = threading.Thread(target=self._work, name="gelora_viz maps", daemon=True)
@@ -85,29 +87,31 @@ class MapMaker:
     def _work(self) -> None:
         while True:
             with self._lock:
-                wish, self._waiting = self._waiting, None
-                if wish is None:
+                request, self._waiting = self._waiting, None
+                if request is None:
                     self._thread = None
                     return
             try:
-                self._make(wish)
+                self._make(request)
             except Exception as error:  # noqa: BLE001 - the panel says whatever it is
-                self._on_failed(wish, error)
+                self._on_failed(request, error)
             else:
-                self._on_made(wish)
+                self._on_made(request)
 
-    def _make(self, wish: Wish) -> None:
-        key = (wish.layer, wish.n_components)
+    def _make(self, request: MapRequest) -> None:
+        key = (request.layer, request.n_components)
         if key not in self._maps:
             self._maps[key] = project(
                 self._activations,
-                wish.layer,
-                n_components=wish.n_components,
-                progress=lambda share: self._on_progress(wish, share),
+                request.layer,
+                n_components=request.n_components,
+                progress=lambda share: self._on_progress(request, share),
                 **self._options,
             )
-        if wish.with_local and wish.layer not in self._local:
-            self._local[wish.layer] = self._estimate(wish.layer, self._maps[key].frame["point"].to_numpy(copy=True))
+        if request.with_local and request.layer not in self._local:
+            self._local[request.layer] = self._estimate(
+                request.layer, self._maps[key].frame["point"].to_numpy(copy=True)
+            )
 
     def _estimate(self, layer: str, rows: np.ndarray) -> np.ndarray:
         """Local dimensions among the points that are shown."""

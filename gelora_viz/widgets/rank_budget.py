@@ -57,10 +57,10 @@ class RankBudget(Panel):
         budget: trainable adapter parameters at the beginning; by default those of rank 4 in every matrix.
         strategy: at the beginning; one of those above, or a name in `readings`.
         estimator: at the beginning; by default TwoNN, or the first of the profile's.
-        target_modules: as in `allocate_ranks`.
-        min_rank: as in `allocate_ranks`.
-        max_rank: as in `allocate_ranks`.
-        seed: of "random".
+        target_modules: module-name endings to adapt (see `allocate_ranks`).
+        min_rank: lowest rank of a matrix (see `allocate_ranks`).
+        max_rank: highest rank of a matrix (see `allocate_ranks`).
+        seed: seed of "random".
         spectrum: what a trained adapter has used of its ranks, shown beside them.
         readings: name -> plan for the same matrices, for example {"gradient": plan}.
 

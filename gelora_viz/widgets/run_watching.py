@@ -31,14 +31,14 @@ class SeenRun:
         status: as `Run.status`, or "unreadable".
         message: why it failed or cannot be read; empty otherwise.
         method: as `RunSpec.method`.
-        seed: of the run.
-        learning_rate: of the run.
+        seed: seed of the run.
+        learning_rate: learning rate of the run.
         steps: to be taken; 0 where unknown.
         step: the last one logged.
         eta: seconds to go, by what was logged last; None where unknown.
         metric: "accuracy" or "perplexity".
-        losses: of training, thinned.
-        scores: of the validation texts, in the metric.
+        losses: training losses, thinned.
+        scores: scores on the validation texts, in the metric.
     """
 
     name: str
@@ -70,7 +70,7 @@ class RunLookout:
     """All runs under a folder.
 
     Args:
-        folder: of a study's runs; it may not exist yet.
+        folder: the folder of a study's runs; it may not exist yet.
     """
 
     def __init__(self, folder: Path) -> None:

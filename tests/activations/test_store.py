@@ -412,10 +412,10 @@ def test_rows_are_written_in_any_order(tmp_path):
 
 def test_two_processes_never_write_one_store_at_once(tmp_path):
     program = (
-        "import sys, pathlib\nfrom gelora_viz.activations.journal import alone\n"
-        "with alone(pathlib.Path(sys.argv[1])):\n    print('in', flush=True)\n"
+        "import sys, pathlib\nfrom gelora_viz.activations.journal import hold_folder\n"
+        "with hold_folder(pathlib.Path(sys.argv[1])):\n    print('in', flush=True)\n"
     )
-    with journal.alone(tmp_path):
+    with journal.hold_folder(tmp_path):
         other = subprocess.Popen(
             [sys.executable, "-c", program, tmp_path], stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )

@@ -94,8 +94,8 @@ def test_a_worker_on_another_machine_lives_as_long_as_it_gives_signs_of_life(fol
     os.utime(folder.path / "status.json", (silent, silent))
     status, message = folder.read_status()
     assert status == "failed"
-    assert "the worker on elsewhere gives no sign of life" in message
-    folder.give_sign_of_life()
+    assert "the worker on elsewhere sends no heartbeat" in message
+    folder.send_heartbeat()
     assert folder.read_status() == ("running", "")
 
 
@@ -133,13 +133,13 @@ def test_ballast_makes_room_for_the_last_word(folder, monkeypatch):
 
     def full(path, kind, content):
         written.append(content["message"])
-        if (folder.path / ".ballast").exists():
+        if (folder.path / ".reserve").exists():
             raise StudyError("no space") from OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("gelora_viz.runs.folder.write_json", full)
-    with folder.carry_ballast():
+    with folder.reserve_disk_space():
         folder.write_status("failed", "the cause")
-        assert not (folder.path / ".ballast").exists()
+        assert not (folder.path / ".reserve").exists()
     assert written == ["the cause", "the cause"]
 
 

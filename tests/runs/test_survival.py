@@ -137,7 +137,7 @@ def test_on_a_full_disk_a_run_fails_with_that_cause_and_what_was_finished_there_
     assert_failed(run, f"no space left for {run.path}; free some and launch the run again")
     assert not (run.path / "adapter").exists()
     assert list_runs(disk)["status"].tolist() == ["finished", "failed"]
-    fill(disk)  # the run's ballast, too
+    fill(disk)  # the run's reserve, too
     with pytest.raises(StudyError, match="No space left on device"):
         start("finished", run_dir=disk / "finished")
     again = attach(disk / "finished").result()

@@ -114,7 +114,7 @@ sys.exit(worker.main([sys.argv[1], "--with-parent"]))
 
 @pytest.mark.slow
 @pytest.mark.parametrize("parent_lives", [True, False])
-def test_a_signal_to_stop_is_a_wish_only_while_the_parent_lives(spec_of, tmp_path, parent_lives):
+def test_a_signal_to_stop_counts_only_while_the_parent_lives(spec_of, tmp_path, parent_lives):
     """A scheduler that lost the parent sends the same signal to clear up; then the run has failed."""
     spec_of(**ENDLESS).save(tmp_path / "run" / "spec.json")
     worker = subprocess.Popen([sys.executable, "-c", LATE, str(tmp_path / "run")], stdin=subprocess.PIPE)

@@ -199,7 +199,7 @@ def test_a_failure_in_the_background_is_said_in_the_panel(explore):
     assert panel.working == ""
 
 
-def test_the_kernel_is_free_while_a_map_is_made_and_only_the_newest_wish_counts(explore, monkeypatch):
+def test_the_kernel_is_free_while_a_map_is_made_and_only_the_newest_request_counts(explore, monkeypatch):
     began_first, release, made = threading.Event(), threading.Event(), []
     project = map_maker.project
 

@@ -154,7 +154,7 @@ def test_all_of_one_drag_is_one_step(panel):
     assert panel.plan.ranks == before.ranks
 
 
-def test_a_drag_whose_first_wish_is_refused_is_one_step_too(panel):
+def test_a_drag_whose_first_request_is_refused_is_one_step_too(panel):
     from_page(panel, edits={LAYER: 32}, movement=5)
     from_page(panel, edits={LAYER: 6}, movement=5)
     from_page(panel, edits={LAYER: 5}, movement=5)

@@ -33,15 +33,15 @@ class GenLoraConfig(PeftConfig):
         train_centers: whether each row and group has centres of its own, which train, or all share one fixed grid.
         train_widths: the same for widths. On the embedded task (docs/genlora_reconstruction.md) centres and widths of
             one's own changed neither accuracy nor effective rank, for twice the parameters.
-        alpha: of the scale alpha / r; None takes 2 r, also where rank_pattern changes r.
-        dropout: of the layer's input in training.
-        target_modules: as in `peft.LoraConfig`: endings of names, a regular expression, or "all-linear"; None takes
-            PEFT's choice for LoRA on the model's type.
+        alpha: numerator of the scale alpha / r; None takes 2 r, also where rank_pattern changes r.
+        dropout: dropout rate of the layer's input in training.
+        target_modules: module-name endings to adapt (see `peft.LoraConfig`): endings of names, a regular expression,
+            or "all-linear"; None takes PEFT's choice for LoRA on the model's type.
         exclude_modules: endings of names, or a regular expression, of modules to leave alone.
         rank_pattern: name or regular expression -> r, as in `peft.LoraConfig`.
         alpha_pattern: name or regular expression -> alpha.
-        layers_to_transform: as in `peft.LoraConfig`.
-        layers_pattern: as in `peft.LoraConfig`.
+        layers_to_transform: indices of the layers to adapt (see `peft.LoraConfig`).
+        layers_pattern: name of the list of layers (see `peft.LoraConfig`).
         modules_to_save: further modules that train and are saved whole, such as a task head.
         bias: "none", "all" or "genlora_only": which biases train.
         init_weights: True starts with dW = 0; False draws B's weights as A's, for tests.

@@ -24,7 +24,7 @@ class GenLoraModel(BaseTuner):
     Args:
         model: the model to adapt; changed in place.
         config: the `GenLoraConfig`.
-        adapter_name: of the first adapter.
+        adapter_name: name of the first adapter.
     """
 
     prefix = "genlora_"

@@ -42,7 +42,7 @@ class RayExecutor:
             other.
         num_cpus: processors of each run, and threads, divided among its processes; None means one for each process.
         processes: that train one run together, on one node. `batch_size` stays what one optimiser step reads in all.
-        address: of the cluster; None means RAY_ADDRESS or a cluster on this machine, or else a new one.
+        address: address of the cluster; None means RAY_ADDRESS or a cluster on this machine, or else a new one.
 
     Example:
         >>> launch(spec, executor=RayExecutor(num_gpus=0.5))  # doctest: +SKIP

@@ -167,7 +167,7 @@ function dress([curve, band], { color, dash }) {
 function makeCharts(panel, model, place, readout) {
   const layers = model.get("layers").map(([name, stack, depth, limit], index) => ({ name, stack, depth, limit, index }));
   const stacks = [...new Set(layers.map((layer) => layer.stack))];
-  const shared = { top: 1, wish: null, focused: layers[0].index, hovered: null };
+  const shared = { top: 1, request: null, focused: layers[0].index, hovered: null };
   const charts = stacks.map((stack) => makeStack(stack, layers.filter((layer) => layer.stack === stack)));
   place.append(...charts.map((chart) => chart.root));
 
@@ -183,10 +183,10 @@ function makeCharts(panel, model, place, readout) {
   function showAllRanks() {
     const { high } = model.get("ranks");
     const known = [...high, ...model.get("effective_ranks"), ...model.get("bounds")].filter((each) => each !== null);
-    const ticks = niceTicks(1.15 * Math.max(1, shared.wish?.rank ?? 0, ...known), 4, { whole: true });
+    const ticks = niceTicks(1.15 * Math.max(1, shared.request?.rank ?? 0, ...known), 4, { whole: true });
     // While a bar is dragged the axis stands still under it, as long as everything fits.
     const fits = ticks.at(-1) <= shared.ticks?.at(-1);
-    if (!(shared.wish && fits)) shared.ticks = ticks;
+    if (!(shared.request && fits)) shared.ticks = ticks;
     charts.forEach((chart) => chart.showRanks());
     sayReadout();
   }
@@ -312,17 +312,17 @@ function makeCharts(panel, model, place, readout) {
         if (!drag || (!drag.has && Math.abs(event.clientY - drag.from) < DRAG_STARTS)) return;
         drag.has = true;
         const rank = Math.round(y.invert(event.clientY - lower.getBoundingClientRect().top));
-        const wished = Math.min(Math.max(rank, 0), layer.limit);
-        if (shared.wish?.rank === wished) return;
-        shared.wish = { index, rank: wished };
-        setRank(layer, wished, drag.movement);
+        const requested = Math.min(Math.max(rank, 0), layer.limit);
+        if (shared.request?.rank === requested) return;
+        shared.request = { index, rank: requested };
+        setRank(layer, requested, drag.movement);
         showAllRanks();
       });
       for (const end of ["pointerup", "pointercancel", "lostpointercapture"]) {
         bar.addEventListener(end, () => {
           if (!drag) return;
           drag = null;
-          shared.wish = null;
+          shared.request = null;
           showAllRanks();
         });
       }
@@ -342,14 +342,14 @@ function makeCharts(panel, model, place, readout) {
 
       function show() {
         const { mean, low, high, edited } = model.get("ranks");
-        const isWished = shared.wish?.index === index;
-        const rank = isWished ? shared.wish.rank : mean[index];
+        const isRequested = shared.request?.index === index;
+        const rank = isRequested ? shared.request.rank : mean[index];
         const width = Math.max(BAR_SHARE * (x(1) - x(0)), 1.5);
         const left = x(layer.depth) - width / 2;
         put(hit, { x: x(layer.depth) - (x(1) - x(0)) / 2, width: x(1) - x(0), height: RANK_HEIGHT - 12 });
-        fill.setAttribute("class", edited[index] || isWished ? "gv-fill gv-edited" : "gv-fill");
+        fill.setAttribute("class", edited[index] || isRequested ? "gv-fill gv-edited" : "gv-fill");
         put(fill, { x: left, width, y: y(rank), height: Math.max(y(0) - y(rank), 0) });
-        const differ = !isWished && low[index] < high[index];
+        const differ = !isRequested && low[index] < high[index];
         whisker.style.display = differ ? "" : "none";
         if (differ) put(whisker, { x1: x(layer.depth), x2: x(layer.depth), y1: y(low[index]), y2: y(high[index]) });
         const least = model.get("bounds")[index] ?? null;
