@@ -37,7 +37,7 @@ def finished(tmp_path_factory, tiny_folder, labelled_texts):
 
 @pytest.fixture
 def study(finished, tmp_path):
-    return type(finished)(shutil.copytree(finished.path, tmp_path / finished.path.name))
+    return type(finished).open(shutil.copytree(finished.path, tmp_path / finished.path.name))
 
 
 def headings(page):
