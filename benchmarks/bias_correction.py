@@ -3,9 +3,9 @@
 Prints (a) the mean error over all of scikit-dimension's BenchmarkManifolds by group of true dimension, for each
 estimator raw and corrected with either family, and for `calibrated_dimension`; (b) the estimates manifold by
 manifold; (c) how often corrected intervals cover the true dimension of balls, Gaussians, cubes and spheres; (d) the
-simulated expectation behind the correction beside real clouds with real neighbour graphs; (e) estimates on other
+simulated expectation behind the correction beside real clouds with real neighbor graphs; (e) estimates on other
 curved and uneven sets. Calibration saw balls and Gaussians only. But the assumptions of `calibrated_dimension` (that
-the dimension is extrapolated to scale 0, the odds of a slope, the number of neighbours) were settled with (a) and (b)
+the dimension is extrapolated to scale 0, the odds of a slope, the number of neighbors) were settled with (a) and (b)
 in view, some thirty settings in all, and how far intervals are widened after (c) and (e): for "all scales" these
 manifolds are a development set. The single corrected estimators had nothing to tune.
 Takes about ten minutes on one core.

@@ -1,4 +1,4 @@
-"""What an analysis costs as it grows: seconds against number of points, features, neighbours and layers.
+"""What an analysis costs as it grows: seconds against number of points, features, neighbors and layers.
 
 One quantity changes at a time from 4,000 points, 384 features, k = 20 and one layer; the default estimators with
 their intervals are timed, and the graph alone. Writes benchmarks/results/cost_profile.csv, which
@@ -21,11 +21,11 @@ from machine import describe_machine
 
 from gelora_viz import Activations, estimate_dimension, neighbor_graph
 
-BASE = {"points": 4000, "features": 384, "neighbours": 20, "layers": 1}
+BASE = {"points": 4000, "features": 384, "neighbors": 20, "layers": 1}
 STEPS = {
     "points": (1000, 2000, 4000, 8000, 16000),
     "features": (96, 192, 384, 768, 1536),
-    "neighbours": (5, 10, 20, 50, 100),
+    "neighbors": (5, 10, 20, 50, 100),
     "layers": (1, 2, 4, 8),
 }
 RESULTS = Path(__file__).parent / "results" / "cost_profile.csv"
@@ -46,9 +46,9 @@ def seconds_of(size: dict[str, int], n_rounds: int) -> tuple[float, float]:
     for _ in range(n_rounds):
         start = time.perf_counter()
         for points in layers.values():
-            neighbor_graph(points, size["neighbours"])
+            neighbor_graph(points, size["neighbors"])
         middle = time.perf_counter()
-        estimate_dimension(activations, k=size["neighbours"], progress=False)
+        estimate_dimension(activations, k=size["neighbors"], progress=False)
         graphs.append(middle - start)
         analyses.append(time.perf_counter() - middle)
     return float(np.median(graphs)), float(np.median(analyses))

@@ -1,4 +1,4 @@
-"""Memory of the exact neighbour graph of a large layer on the CPU: GiB that it needs beyond the points themselves."""
+"""Memory of the exact neighbor graph of a large layer on the CPU: GiB that it needs beyond the points themselves."""
 
 from __future__ import annotations
 

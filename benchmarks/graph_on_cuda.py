@@ -1,4 +1,4 @@
-"""The neighbour graph of a large layer on a GPU: 100,000 points of 4,096 features with 100 neighbours, exact.
+"""The neighbor graph of a large layer on a GPU: 100,000 points of 4,096 features with 100 neighbors, exact.
 
 Prints the seconds of the graph and of every estimator that reads its distances, the fraction of the time that the
 bare float32 matrix product takes, peak memory on the device, and the same for 20,000 x 1,024. torchid publishes 28 ms

@@ -116,7 +116,7 @@ def records_to_frame(records: list[dict[str, Any]], columns: list[str]) -> pd.Da
 
 
 def frame_html(frame: pd.DataFrame, *, caption: str, digits: int = 3, max_rows: int = 60) -> str:
-    """A small HTML table, every text escaped, that follows the page's own colours."""
+    """A small HTML table, every text escaped, that follows the page's own colors."""
     shown = frame.head(max_rows)
     head = "".join(f"<th style='text-align:left'>{html.escape(str(column))}</th>" for column in shown.columns)
     rows = "".join(

@@ -202,7 +202,7 @@ def profile(
     max_points: Annotated[int | None, typer.Option(help="Points per layer at most (10,000 for tokens).")] = None,
     max_length: Annotated[int | None, typer.Option(help="Tokens kept of each text.")] = None,
     device: Annotated[
-        str | None, typer.Option(help="Where to run the model and search neighbours, such as cuda.")
+        str | None, typer.Option(help="Where to run the model and search neighbors, such as cuda.")
     ] = None,
     trust_remote_code: TrustRemoteCode = False,
     seed: Seed = 0,
@@ -314,7 +314,7 @@ def finetune(
     plan: Annotated[
         list[str], typer.Option(help='Name of a plan, or "frozen" for the linear probe; repeat for several.')
     ],
-    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 200,
+    steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 200,
     batch_size: Annotated[int, typer.Option(help="Texts a step.")] = 32,
     learning_rate: Annotated[float, typer.Option(help="Of the adapter.")] = 2e-3,
     head_learning_rate: Annotated[float, typer.Option(help="Of the linear head.")] = 5e-3,
@@ -373,7 +373,7 @@ def compare(
     sweep: Annotated[
         bool, typer.Option(help="Choose each method's learning rate, the same way for all, on validation texts.")
     ] = True,
-    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 200,
+    steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 200,
     batch_size: Annotated[int, typer.Option(help="Texts a step.")] = 32,
     task: Annotated[str, typer.Option(help="classification or causal-lm.")] = "classification",
     at_once: Annotated[

@@ -77,7 +77,7 @@ def make_points(n_points: int = 400, layers: Sequence[str] = ("embeddings", "blo
     cluster = np.arange(n_points) % 4
     arrays = {}
     for depth, layer in enumerate(layers):
-        centres = 10 * generator.normal(size=(4, 16))
+        centers = 10 * generator.normal(size=(4, 16))
         width = np.where(np.arange(16) < 3 + 3 * depth, 1.0, 0.05)
-        arrays[layer] = centres[cluster] + width * generator.normal(size=(n_points, 16))
+        arrays[layer] = centers[cluster] + width * generator.normal(size=(n_points, 16))
     return Activations.from_arrays(arrays)

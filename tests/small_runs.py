@@ -43,7 +43,7 @@ def losses_of(path: Path) -> Any:
 
 @contextmanager
 def before_each_step(monkeypatch: pytest.MonkeyPatch, look: Callable[[Any, dict[str, Any]], None]) -> Iterator[None]:
-    """Call `look(trainer, inputs)` before every piece of every optimiser step."""
+    """Call `look(trainer, inputs)` before every piece of every optimizer step."""
     original = trainer.CountingTrainer.training_step
 
     def step(trainer: Any, model: Any, inputs: dict[str, Any], *rest: Any, **options: Any) -> torch.Tensor:
@@ -56,7 +56,7 @@ def before_each_step(monkeypatch: pytest.MonkeyPatch, look: Callable[[Any, dict[
 
 
 def texts_by_step(monkeypatch: pytest.MonkeyPatch, spec: RunSpec, path: Path) -> list[list[list[int]]]:
-    """The token ids of every text, without padding, that each optimiser step of the training read."""
+    """The token ids of every text, without padding, that each optimizer step of the training read."""
     steps: dict[int, list[list[int]]] = defaultdict(list)
 
     def look(trainer: Any, inputs: dict[str, Any]) -> None:

@@ -101,7 +101,7 @@ class LayerFile:
                 file.truncate(self.size)
 
     def write(self, rows: np.ndarray, points: torch.Tensor) -> None:
-        """Write points (n_rows, n_features) to these rows; neighbours in order are written at once."""
+        """Write points (n_rows, n_features) to these rows; neighbors in order are written at once."""
         data = points.contiguous().view(torch.uint8).numpy()
         runs = np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows) != 1) + 1)
         with explain_write_errors(self.path):

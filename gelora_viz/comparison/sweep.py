@@ -58,8 +58,8 @@ class Method:
         best, rates = self.best(), self.rates
         if best is None or len(rates) < 2 or best not in (rates[0], rates[-1]):
             return {}
-        neighbour = rates[1] if best == rates[0] else rates[-2]
-        further = rounded(best * best / neighbour)
+        neighbor = rates[1] if best == rates[0] else rates[-2]
+        further = rounded(best * best / neighbor)
         if further >= 1:
             return {}
         self.rates = sorted([*rates, further])

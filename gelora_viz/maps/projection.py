@@ -27,7 +27,7 @@ _AXES = ("x", "y", "z")
 class Projection:
     """Points of one layer on a plane (2 components) or in space (3), by UMAP.
 
-    What such a map shows is which points are neighbours. Distances between clusters, their sizes and how dense they
+    What such a map shows is which points are neighbors. Distances between clusters, their sizes and how dense they
     look are not those of the hidden states, and neither is an empty place between them: UMAP evens out densities,
     and leaves noise in clumps too. Intrinsic dimensions are estimated from the hidden states, never from a map.
 

@@ -53,14 +53,14 @@ def project(
         activations: captured points.
         layer: whose points; one of `activations.layers`.
         n_components: 2 for a plane, 3 for space.
-        n_neighbors: how many neighbours of each point are kept close; few show fine structure, many the coarse one.
+        n_neighbors: how many neighbors of each point are kept close; few show fine structure, many the coarse one.
         min_dist: how close points may come to each other on the map, 0 to 1.
         max_points: at most so many points; 20,000 take about 25 s on two cores.
-        seed: seed of the sample and of the optimisation; the same seed gives the same map on the same machine.
+        seed: seed of the sample and of the optimization; the same seed gives the same map on the same machine.
         cache: True keeps maps in the user's cache (`$GELORA_VIZ_CACHE`, else gelora_viz in `$XDG_CACHE_HOME` or
             ~/.cache), a path in that folder, False nowhere. The same points, settings and version of umap-learn are
             then never computed twice.
-        progress: True shows a tqdm bar; a function is called with the share of UMAP's optimisation that is done, from
+        progress: True shows a tqdm bar; a function is called with the share of UMAP's optimization that is done, from
             0 to 1, after each of its epochs.
 
     Raises:
@@ -169,10 +169,10 @@ def _read(path: Path, n_points: int, n_components: int) -> np.ndarray | None:
 def _fit(
     points: np.ndarray, layer: str, settings: dict[str, Any], *, progress: bool | Callable[[float], None]
 ) -> np.ndarray:
-    centred = points - points.mean(axis=0, dtype=np.float64).astype(points.dtype)
+    centered = points - points.mean(axis=0, dtype=np.float64).astype(points.dtype)
     k = settings["n_neighbors"]
     # Exact, and unlike UMAP's own search it lets other threads of the process work meanwhile.
-    distances, indices = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(centred).kneighbors(centred)
+    distances, indices = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(centered).kneighbors(centered)
     with _ONE_AT_A_TIME, warnings.catch_warnings():
         # On its import, that TensorFlow is missing; on a fit, what a seed costs, and that new points cannot be added.
         warnings.simplefilter("ignore")
@@ -189,7 +189,7 @@ def _fit(
             tqdm_kwds={"desc": f"UMAP of {layer}", "unit": "epoch", "disable": not progress},
         )
         if not callable(progress):
-            return np.asarray(reducer.fit_transform(centred), dtype=np.float32)
+            return np.asarray(reducer.fit_transform(centered), dtype=np.float32)
         # UMAP tells its progress to tqdm alone, and takes no other; a map of somebody else's keeps its bar.
         bar, ours = layouts.tqdm, threading.get_ident()
 
@@ -198,7 +198,7 @@ def _fit(
 
         layouts.tqdm = tell_or_draw
         try:
-            return np.asarray(reducer.fit_transform(centred), dtype=np.float32)
+            return np.asarray(reducer.fit_transform(centered), dtype=np.float32)
         finally:
             layouts.tqdm = bar
 

@@ -81,10 +81,10 @@ def _weight(model: nn.Module, module: str) -> torch.Tensor:
     weight: torch.Tensor = layer.weight
     packed = set(weight.shape) != set(matrix_shape(layer) or ())  # bitsandbytes may store 4 bits as floating point
     if weight.is_meta or packed or not weight.is_floating_point():
-        kind = "kept elsewhere by accelerate" if weight.is_meta else "quantised"
+        kind = "kept elsewhere by accelerate" if weight.is_meta else "quantized"
         raise InputError(
             f"the weights of {module} are {kind}, so there is no gradient by them; load the model in memory, "
-            "unquantised"
+            "unquantized"
         )
     return weight
 

@@ -1,4 +1,4 @@
-"""The whole update of a layer: what merging its adapter changes, on a copy in float64 that is not quantised."""
+"""The whole update of a layer: what merging its adapter changes, on a copy in float64 that is not quantized."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NO_UPDATE = 4 * torch.finfo(torch.float32).eps
 """Share of the weight's norm up to which a difference of weights is rounding; of a fresh DoRA it is about eps / 2."""
 _PACKED_TYPES = ("Params4bit", "Int8Params")
 """Weights of bitsandbytes, which may be stored in a floating-point type that their numbers are not of."""
-_QUANTISED = "its weight is quantised; load the base model unquantised"
+_QUANTIZED = "its weight is quantized; load the base model unquantized"
 
 
 def difference(
@@ -51,15 +51,15 @@ def difference(
 
 
 def plain_copy(layer: Any, module: str, device: torch.device | None) -> Any:  # noqa: ANN401 - PEFT's
-    """The layer in float64, around a base layer that is neither quantised nor merged.
+    """The layer in float64, around a base layer that is neither quantized nor merged.
 
     Raises:
-        InputError: if that has no weight matrix in memory, or one that is quantised and cannot be undone.
+        InputError: if that has no weight matrix in memory, or one that is quantized and cannot be undone.
     """
     base = layer.get_base_layer()
     weight = getattr(base, "weight", None)
     if layer.quantization_backend is not None or _is_packed(layer):
-        plain: nn.Module = _dequantised(layer, module)
+        plain: nn.Module = _dequantized(layer, module)
     elif weight is None:
         raise InputError(
             f"{type(layer).__name__} of {module} adapts something else than one weight matrix, which cannot be "
@@ -79,8 +79,8 @@ def plain_copy(layer: Any, module: str, device: torch.device | None) -> Any:  # 
     return copied
 
 
-def _dequantised(layer: Any, module: str) -> nn.Linear:  # noqa: ANN401 - PEFT's
-    """The base layer with the weight that its quantisation stands for: merging into it then rounds nothing."""
+def _dequantized(layer: Any, module: str) -> nn.Linear:  # noqa: ANN401 - PEFT's
+    """The base layer with the weight that its quantization stands for: merging into it then rounds nothing."""
     base = layer.get_base_layer()
     try:
         known = layer.quantization_backend is not None
@@ -88,7 +88,7 @@ def _dequantised(layer: Any, module: str) -> nn.Linear:  # noqa: ANN401 - PEFT's
     except (AttributeError, TypeError) as error:
         _refuse_merging(layer, module, error)
     if not weight.is_floating_point():
-        _refuse_merging(layer, module, _QUANTISED)
+        _refuse_merging(layer, module, _QUANTIZED)
     plain = nn.Linear(weight.shape[1], weight.shape[0], bias=getattr(base, "bias", None) is not None, device="meta")
     plain.weight = nn.Parameter(weight.detach().clone(), requires_grad=False)
     if plain.bias is not None:
@@ -97,7 +97,7 @@ def _dequantised(layer: Any, module: str) -> nn.Linear:  # noqa: ANN401 - PEFT's
 
 
 def _is_packed(layer: Any) -> bool:  # noqa: ANN401 - PEFT's
-    """Whether the weight is quantised in a way that this method's layer knows to add to, but not to undo."""
+    """Whether the weight is quantized in a way that this method's layer knows to add to, but not to undo."""
     if layer.quantization_backend is not None:
         return False
     weight = getattr(layer.get_base_layer(), "weight", getattr(layer.get_base_layer(), "qweight", None))
@@ -107,9 +107,9 @@ def _is_packed(layer: Any) -> bool:  # noqa: ANN401 - PEFT's
 
 
 def _added(layer: Any, adapter_name: str, module: str, device: torch.device | None) -> torch.Tensor:  # noqa: ANN401 - PEFT's
-    """The update that PEFT itself would add; merging would round it to the quantised weight's few values."""
+    """The update that PEFT itself would add; merging would round it to the quantized weight's few values."""
     if adapter_name in getattr(layer, "lora_variant", {}) or not hasattr(layer, "get_delta_weight"):
-        _refuse_merging(layer, module, _QUANTISED)
+        _refuse_merging(layer, module, _QUANTIZED)
     update = layer.get_delta_weight(adapter_name).detach()
     return outputs_by_inputs(update.to(**place_of(update, device)), layer.get_base_layer())
 

@@ -168,7 +168,7 @@ class DimensionRecorder(_Recorder[DimensionHistory, DimensionProfile]):
         k: number of neighbors (see `estimate_dimension`).
         confidence: level of the intervals, between 0 and 1 (see `estimate_dimension`).
         seed: seed of the choice of points and of the halves behind the intervals, the same at every step.
-        device: where to search neighbours: None for the CPU.
+        device: where to search neighbors: None for the CPU.
         path: file that the record is written to after each step (see `SpectrumRecorder`).
 
     Raises:

@@ -151,7 +151,7 @@ def read_weight(adapted: Adapted, device: torch.device | None = None) -> torch.T
     """The layer's weight without any adapter, in float64, (out, in).
 
     Raises:
-        InputError: if the weight is quantised and cannot be undone, or is no matrix.
+        InputError: if the weight is quantized and cannot be undone, or is no matrix.
     """
     base = plain_copy(adapted.layer, adapted.module, device).get_base_layer()
     return outputs_by_inputs(base.weight.detach(), base)

@@ -244,7 +244,7 @@ class Study:
             plateau: average the two adjacent sizes that differ least (see `estimate_dimension`).
             max_points: points per layer at most (see `capture`).
             max_length: tokens kept of each text (see `capture`).
-            device: where the model runs and neighbours are searched; by default the CPU.
+            device: where the model runs and neighbors are searched; by default the CPU.
             seed: seed of the choice of points and of the splits behind the intervals.
             progress: show bars.
 

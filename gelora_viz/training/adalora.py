@@ -30,7 +30,7 @@ class AdaLoraCallback(TrainerCallback):
         self._allocator: Any = model.base_model
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401, ARG002
-        """Trainer's hook: after the optimiser's step, before gradients are cleared."""
+        """Trainer's hook: after the optimizer's step, before gradients are cleared."""
         if state.global_step == 0:
             _check_gradients(self._model)
         self._allocator.update_and_allocate(state.global_step + 1)

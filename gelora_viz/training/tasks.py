@@ -117,7 +117,7 @@ class Task(ABC):
         """Write what is predicted of every test text, (n_texts, n_numbers) in their order; returns its numbers."""
 
     def loss(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor) -> torch.Tensor:  # noqa: ANN401
-        """Trainer's compute_loss_func: a piece's part in the mean over the labels of a whole optimiser step.
+        """Trainer's compute_loss_func: a piece's part in the mean over the labels of a whole optimizer step.
 
         AdaLoRA's penalty is there for its gradient alone, so that the losses of methods can be compared.
         """

@@ -39,7 +39,7 @@ def train(spec: RunSpec, folder: RunFolder) -> bool:
     """Train as `spec` says, leaving metrics, adapter, predictions, spectrum and result in the folder.
 
     Where a GPU's memory does not hold the texts that are read at a time, the training begins again with half as many
-    (the next divisor below): the same seed, the same texts in every optimiser step, the same order.
+    (the next divisor below): the same seed, the same texts in every optimizer step, the same order.
 
     Returns:
         True if it ran to its end, False if it was cancelled (the adapter as far as it was trained is kept).

@@ -295,7 +295,7 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no ty
     def _hide_map(self) -> None:
         """The map is of another pooling now, or of a profile that has changed."""
         self._map_head.hint = (
-            "Where the training texts lie in a layer, coloured by class. It takes some seconds."
+            "Where the training texts lie in a layer, colored by class. It takes some seconds."
             if self.ranks is not None
             else "There are no hidden states to map yet; profile the study first."
         )

@@ -1,7 +1,7 @@
 """See what a layer's points are: a map of them, beside the curve of intrinsic dimensions that chooses the layer.
 
 A map is large, and no part of the state that a notebook saves: its page asks for the map that is shown, and gets
-16 bits per coordinate and one byte of colour per point; a text is sent when the pointer rests on its point.
+16 bits per coordinate and one byte of color per point; a text is sent when the pointer rests on its point.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 LONGEST_TEXT = 400
 """Letters of a text that are sent to the page; the rest is counted."""
-_COLORINGS = {"label": "Label", "dimension": "Local dimension", "token": "Token", "nothing": "One colour"}
+_COLORINGS = {"label": "Label", "dimension": "Local dimension", "token": "Token", "nothing": "One color"}
 _PROGRESS_STEP = 0.02
 _STEPS = 65535
 
@@ -50,7 +50,7 @@ class Explorer(Panel):
     The curve chooses the layer: a click on it, or the arrow keys and Enter, moves the map there, each point to its
     new place. Maps are UMAPs (`gelora_viz.project`), computed in the background when they are first asked for and
     then kept in the cache; the first is that of the layer with the largest dimension. What a UMAP shows is which
-    points are neighbours, and little else: see `Projection`. Each map is turned to lie on the first one as well as a
+    points are neighbors, and little else: see `Projection`. Each map is turned to lie on the first one as well as a
     rotation can, so that less moves than UMAP's arbitrary directions would make.
 
     Args:
@@ -91,7 +91,7 @@ class Explorer(Panel):
     """2 for a plane, 3 for space."""
 
     color_by = traitlets.Unicode().tag(sync=True)
-    """What colours stand for: one of `colorings`."""
+    """What colors stand for: one of `colorings`."""
 
     estimator = traitlets.Unicode().tag(sync=True)
     """Whose curve is shown: one of `estimators`."""
@@ -100,7 +100,7 @@ class Explorer(Panel):
     """Names of the layers, in the curve's order."""
 
     colorings: traitlets.List[list[str]] = traitlets.List().tag(sync=True)
-    """[name, title] of what colours can stand for."""
+    """[name, title] of what colors can stand for."""
 
     estimators: traitlets.List[list[str]] = traitlets.List().tag(sync=True)
     """[name, title] of each estimator of the profile."""
@@ -115,13 +115,13 @@ class Explorer(Panel):
     """What is computed at the moment, in words; empty if nothing is."""
 
     progress = traitlets.Float(0.0).tag(sync=True)
-    """The share of its map's optimisation that is done; 0 while neighbours are searched."""
+    """The share of its map's optimization that is done; 0 while neighbors are searched."""
 
     shown = traitlets.Dict().tag(sync=True)
     """The map that is there: version (another number for another map), layer, n_components, n_points; or empty."""
 
     legend = traitlets.Dict().tag(sync=True)
-    """What the colours are: title, and entries [name, colour, mark, count], or low, high and colours of a scale."""
+    """What the colors are: title, and entries [name, color, mark, count], or low, high and colors of a scale."""
 
     def __init__(
         self,
@@ -190,7 +190,7 @@ class Explorer(Panel):
         return self
 
     def describe(self) -> Drawing:
-        """The map in its colours; before the first map, the curve."""
+        """The map in its colors; before the first map, the curve."""
         with self._lock:
             if self._projection is None:
                 return rank_profile(self.profile, estimators=[self.estimator])
@@ -259,7 +259,7 @@ class Explorer(Panel):
         """In the maker's thread; now and then is enough."""
         if share - self.progress >= _PROGRESS_STEP or share == 1:
             with self._lock:
-                if request[:2] == self._request()[:2]:  # another colouring is of the same map
+                if request[:2] == self._request()[:2]:  # another coloring is of the same map
                     self.progress = round(share, 2)
 
     def _on_failed(self, request: MapRequest, error: Exception) -> None:
@@ -295,10 +295,10 @@ class Explorer(Panel):
 
     def _turn(self, projection: Projection) -> np.ndarray:
         """Centred coordinates, turned towards the first map of as many dimensions; distances stay as they are."""
-        centred = projection.coordinates - projection.coordinates.mean(axis=0)
-        reference = self._references.setdefault(projection.n_components, centred)
-        rotation, _ = orthogonal_procrustes(centred, reference)
-        return centred @ rotation
+        centered = projection.coordinates - projection.coordinates.mean(axis=0)
+        reference = self._references.setdefault(projection.n_components, centered)
+        rotation, _ = orthogonal_procrustes(centered, reference)
+        return centered @ rotation
 
     def _color(self, projection: Projection, color_by: str) -> tuple[np.ndarray, dict[str, Any]]:
         """(n_points,) number of each point's class, or its place on the scale from 0 to 255; and the legend."""
@@ -308,7 +308,7 @@ class Explorer(Panel):
         if color_by == "dimension":
             values = self._maker.local_of(projection.layer)
             low, high, colors = color_scale(values)
-            title = "Local dimension (MLE, 20 neighbours, smoothed)"
+            title = "Local dimension (MLE, 20 neighbors, smoothed)"
             scale = {"title": title, "low": low, "high": high, "colors": list(colors)}
             return np.clip(255 * (values - low) / (high - low), 0, 255).round(), scale
         self._classes = self._name_classes(projection, color_by)

@@ -68,7 +68,7 @@ class FineTuning(Panel):
     """What to train next: the name of a plan or of one of the methods, "frozen" or "full"."""
 
     steps = traitlets.Int(200).tag(sync=True)
-    """Optimiser steps of the next run."""
+    """Optimizer steps of the next run."""
 
     seeds = traitlets.Unicode("0").tag(sync=True)
     """Seed of the next run; several, as in "0, 1, 2", start a run each."""

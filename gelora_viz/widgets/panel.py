@@ -22,7 +22,7 @@ _log = logging.getLogger("gelora_viz")
 def read_module(*names: str) -> str:
     """A panel's JavaScript: what all panels share, then its own files, if it has any.
 
-    A notebook loads a widget's module from a string, and such a module can import no neighbour; putting one after the
+    A notebook loads a widget's module from a string, and such a module can import no neighbor; putting one after the
     other takes no build step, and all files stay readable.
     """
     own = f"const OWN_CLASS = {json.dumps(_own_class(names[-1]) if names else '')};"

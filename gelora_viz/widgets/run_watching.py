@@ -152,7 +152,7 @@ def _curve(rows: Sequence[Mapping[str, float | None]], column: str) -> Curve:
 
 
 def thin(points: Sequence[tuple[float, float]]) -> Curve:
-    """Steps and values, at most `MOST_POINTS`: of more, the means of as many neighbours as it takes."""
+    """Steps and values, at most `MOST_POINTS`: of more, the means of as many neighbors as it takes."""
     size = math.ceil(len(points) / MOST_POINTS)
     parts = [points[start : start + size] for start in range(0, len(points), size)] if points else []
     steps = [part[-1][0] for part in parts]

@@ -26,7 +26,7 @@ R, N_GROUPS, N_RBFS = 5, 4, 3
 
 
 def parts(n, n_groups=N_GROUPS, *, seed=0):
-    """Latents, weights, centres and raw widths, all of which want gradients."""
+    """Latents, weights, centers and raw widths, all of which want gradients."""
     generator = torch.Generator().manual_seed(seed)
     shape = (R, n_groups, N_RBFS)
     drawn = [torch.randn(n, generator=generator), *(torch.randn(shape, generator=generator) for _ in range(3))]

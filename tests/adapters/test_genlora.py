@@ -1,4 +1,4 @@
-"""GenLoRA behaves as PEFT's own methods do; the list of behaviours is that of PEFT's tests for custom models."""
+"""GenLoRA behaves as PEFT's own methods do; the list of behaviors is that of PEFT's tests for custom models."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ VARIANTS = {
     "full": FULL,
     "grid": GRID,
     "frozen latent": {**GRID, "train_latent": False},
-    "centres": {**FULL, "train_widths": False},
+    "centers": {**FULL, "train_widths": False},
     "widths": {**FULL, "train_centers": False},
     "latent only": {**GRID, "train_weights": False, "init_weights": False},
 }
@@ -358,7 +358,7 @@ def test_the_saved_configuration_is_plain_json(perceptron, tmp_path):
         ({"train_weights": False}, "train_weights=False keeps B's weights at zero"),
         (
             {"init_weights": False} | {f"train_{part}": False for part in ("latent", "weights", "centers", "widths")},
-            "neither latents, weights, centres nor widths train",
+            "neither latents, weights, centers nor widths train",
         ),
         ({"target_modules": "first", "layers_to_transform": [0]}, "needs a list of target_modules"),
         ({"layers_pattern": "h"}, "layers_pattern says where"),

@@ -58,7 +58,7 @@ class Shown:
         return np.asarray(Image.open(io.BytesIO(self.canvas.screenshot())).convert("RGB")).astype(int)
 
     def spread(self):
-        """How far coloured pixels reach from left to right."""
+        """How far colored pixels reach from left to right."""
         pixels = self.pixels()[50:, :]
         colored = np.flatnonzero((np.ptp(pixels, axis=2) > 60).any(axis=0))
         return int(np.ptp(colored)) if len(colored) else 0
@@ -92,7 +92,7 @@ def has_color(pixels, color):
     return bool((np.abs(pixels - wanted).max(axis=2) < 50).any())
 
 
-def test_points_are_drawn_by_webgl_in_their_colours_and_another_layer_moves_them(shown):
+def test_points_are_drawn_by_webgl_in_their_colors_and_another_layer_moves_them(shown):
     assert "no WebGL" not in shown.root.locator(".gv-hint").inner_text()
     before = shown.pixels()
     for color in ("#0072B2", "#D55E00", "#009E73", "#E69F00"):
@@ -145,7 +145,7 @@ def test_a_point_says_its_text_as_text_and_keys_move_the_map(shown):
     assert NASTY in shown.root.locator(".gv-unseen").text_content()
     shown.page.keyboard.press("Escape")
     tip.wait_for(state="hidden")
-    # The same by mouse: over the first coloured pixel in the middle row of points.
+    # The same by mouse: over the first colored pixel in the middle row of points.
     pixels = shown.pixels()
     rows, columns = np.nonzero(np.ptp(pixels, axis=2) > 90)
     at = len(rows) // 2

@@ -57,7 +57,7 @@ def test_an_error_is_shown_until_it_is_dismissed(browser_page, jupyter_lab):
     assert jupyter_lab.run(browser_page, "print(repr(greeting.error))") == "''"
 
 
-def test_text_takes_the_colour_of_the_theme(browser_page, jupyter_lab):
+def test_text_takes_the_color_of_the_theme(browser_page, jupyter_lab):
     jupyter_lab.write_notebook("theme.ipynb", [GREETING])
     jupyter_lab.open(browser_page, "theme.ipynb")
     jupyter_lab.run_all(browser_page)

@@ -18,7 +18,7 @@ R, N_GROUPS, N_RBFS, N = 32, 8, 4, 4096
 
 
 def parts(device):
-    """Latents, weights, centres and raw widths, the same on every device."""
+    """Latents, weights, centers and raw widths, the same on every device."""
     generator = torch.Generator().manual_seed(0)
     shape = (R, N_GROUPS, N_RBFS)
     drawn = [

@@ -1,4 +1,4 @@
-"""The neighbour search on a real CUDA device: the same neighbours as on the CPU, within the device's memory."""
+"""The neighbor search on a real CUDA device: the same neighbors as on the CPU, within the device's memory."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def test_the_graph_is_the_processors(offset):
     np.testing.assert_allclose(on_gpu.distances, on_cpu.distances, rtol=1e-9)
 
 
-def test_tf32_does_not_lose_neighbours():
+def test_tf32_does_not_lose_neighbors():
     torch.set_float32_matmul_precision("medium")
     try:
         graph = neighbor_graph(cloud(), 20, device="cuda")

@@ -1,4 +1,4 @@
-"""UMAP of a layer: the same map for the same seed, kept in the cache, with neighbours where they belong."""
+"""UMAP of a layer: the same map for the same seed, kept in the cache, with neighbors where they belong."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ NASTY = "<script>alert(1)</script> & 'quotes'"
 def cloud(n_points=150, layers=("a", "b")):
     """Three clusters in twelve dimensions, in another random turn for each layer."""
     generator = np.random.default_rng(0)
-    centres = 8 * generator.normal(size=(3, 12))
-    points = centres[np.arange(n_points) % 3] + generator.normal(size=(n_points, 12))
+    centers = 8 * generator.normal(size=(3, 12))
+    points = centers[np.arange(n_points) % 3] + generator.normal(size=(n_points, 12))
     turns = [np.linalg.qr(generator.normal(size=(12, 12)))[0] for _ in layers]
     return gv.Activations.from_arrays({layer: points @ turn for layer, turn in zip(layers, turns, strict=True)})
 
@@ -39,7 +39,7 @@ def project(activations, layer="a", **options):
     return gv.project(activations, layer, **{"cache": False, "progress": False} | options)
 
 
-def test_neighbours_stay_neighbours_far_better_than_by_chance():
+def test_neighbors_stay_neighbors_far_better_than_by_chance():
     activations = cloud()
     found = project(activations)
     original = activations["a"].numpy()

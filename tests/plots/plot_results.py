@@ -117,7 +117,7 @@ def make_encoder_decoder():
 
 
 def make_many_estimators(n_blocks=6, stacks=("",)):
-    """A profile with every estimator of the catalogue that has a value everywhere but at one place."""
+    """A profile with every estimator of the catalog that has a value everywhere but at one place."""
     rows = []
     for stack in stacks:
         shape = 20 + 14 * np.sin(np.pi * np.arange(n_blocks + 1) / n_blocks)

@@ -74,7 +74,7 @@ def test_half_an_interval_is_refused():
         line(low=(1.0, 2.0))
 
 
-def test_twenty_eight_series_all_look_different_and_neighbours_differ_in_more_than_color():
+def test_twenty_eight_series_all_look_different_and_neighbors_differ_in_more_than_color():
     styles = [style_number(index) for index in range(28)]
     assert len(set(styles)) == 28
     assert all(one.dash != two.dash and one.marker != two.marker for one, two in pairwise(styles))

@@ -101,7 +101,7 @@ def test_matrices_of_unequal_ranks_and_overlapping_names_are_the_same_after_load
     uniform = allocate_ranks(
         None, model, strategy="uniform", target_modules="all-linear", budget=uniform_budget(model, 3, "all-linear")
     )
-    # Every matrix unlike its neighbours in block and depth; output.dense beside attention.output.dense.
+    # Every matrix unlike its neighbors in block and depth; output.dense beside attention.output.dense.
     plan = uniform.with_rank({module: number % 7 for number, module in enumerate(uniform.ranks)})
     assert {plan.ranks[f"encoder.layer.{block}.output.dense"] for block in (1, 10, 11)} == {4, 2, 1}
     get_peft_model(model, plan.to_peft_config()).save_pretrained(tmp_path)

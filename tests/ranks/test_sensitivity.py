@@ -169,7 +169,7 @@ def test_a_sensitivity_that_is_not_finite_is_refused_with_the_module(classifier)
 
 
 @pytest.mark.parametrize(
-    ("change", "kind"), [("meta", "kept elsewhere by accelerate"), ("int8", "quantised"), ("packed", "quantised")]
+    ("change", "kind"), [("meta", "kept elsewhere by accelerate"), ("int8", "quantized"), ("packed", "quantized")]
 )
 def test_weights_without_gradients_are_refused_before_the_model_runs(classifier, change, kind):
     model, batches = classifier

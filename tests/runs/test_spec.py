@@ -68,9 +68,9 @@ def test_how_a_run_is_computed_survives_json(spec_of, tmp_path):
 
 def test_a_file_of_a_later_version_is_refused_with_what_is_new_in_it(spec_of, tmp_path):
     path = spec_of().save(tmp_path / "spec.json")
-    content = {**json.loads(path.read_text()), "optimiser": "muon", "gelora_viz": "9.0"}
+    content = {**json.loads(path.read_text()), "optimizer": "muon", "gelora_viz": "9.0"}
     path.write_text(json.dumps(content))
-    with pytest.raises(StudyError, match=r"has optimiser, which this version does not know; .* wrote it \(9\.0\)"):
+    with pytest.raises(StudyError, match=r"has optimizer, which this version does not know; .* wrote it \(9\.0\)"):
         RunSpec.load(path)
 
 

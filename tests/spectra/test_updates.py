@@ -166,7 +166,7 @@ def test_the_blocks_of_oft_are_not_taken_for_ranks(tiny):
 
 @pytest.mark.parametrize("method", ["LORA", "VERA", "OFT"])
 @pytest.mark.parametrize("bits", [4, 8])
-def test_a_quantised_weight_is_measured_as_what_it_stands_for(bits, method):
+def test_a_quantized_weight_is_measured_as_what_it_stands_for(bits, method):
     bnb = pytest.importorskip("bitsandbytes")
     config = {
         "LORA": LoraConfig(r=4, target_modules=["0"]),
@@ -190,11 +190,11 @@ def test_a_quantised_weight_is_measured_as_what_it_stands_for(bits, method):
 
 
 @pytest.mark.parametrize("storage", [torch.uint8, torch.bfloat16])
-def test_a_dora_on_a_quantised_weight_is_refused_whatever_type_it_is_stored_in(storage):
+def test_a_dora_on_a_quantized_weight_is_refused_whatever_type_it_is_stored_in(storage):
     bnb = pytest.importorskip("bitsandbytes")
     packed = nn.Sequential(bnb.nn.Linear4bit(64, 64, quant_storage=storage)).to("cpu")
     adapted = trained(packed, LoraConfig(r=4, target_modules=["0"], use_dora=True))
-    with pytest.raises(InputError, match=r"of 0 cannot be merged \(its weight is quantised; load the base model unq"):
+    with pytest.raises(InputError, match=r"of 0 cannot be merged \(its weight is quantized; load the base model unq"):
         measure_spectra(adapted)
 
 

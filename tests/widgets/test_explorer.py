@@ -236,7 +236,7 @@ def test_the_page_hears_how_much_of_a_map_is_done(explore):
     assert 10 < len(heard) < 150  # a word now and then, not one for each of 500 epochs
 
 
-def test_the_snapshot_is_the_map_in_its_colours_and_the_curve_before_there_is_one(explore, monkeypatch):
+def test_the_snapshot_is_the_map_in_its_colors_and_the_curve_before_there_is_one(explore, monkeypatch):
     panel = explore().wait(60)
     drawing = panel.describe()
     assert sorted(drawing.labels) == sorted(set(LABELS))

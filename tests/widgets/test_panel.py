@@ -78,7 +78,7 @@ def test_an_unexpected_failure_is_said_and_kept():
         raise panel.last_error
 
 
-def test_a_snapshot_is_one_svg_in_the_colours_of_the_page_with_its_texts_escaped():
+def test_a_snapshot_is_one_svg_in_the_colors_of_the_page_with_its_texts_escaped():
     shown = Counter().snapshot()._repr_html_()
     root = ET.fromstring(shown)  # noqa: S314 - made here
     assert root.get("role") == "img"

@@ -26,12 +26,12 @@ class GenLoraConfig(PeftConfig):
             effective rank of a fresh A with r = 32 was 7.7 of 32, with eight and four RBFs 20.6. (The paper scales
             something it calls group size; this is our reading.)
         num_rbfs: RBFs per row and group; num_groups x num_rbfs must reach r, since at initialisation, and for good
-            where neither centres nor widths train, it is the highest rank that a factor can have.
+            where neither centers nor widths train, it is the highest rank that a factor can have.
         train_latent: whether the latent vectors train; frozen, they stay as drawn, and are saved all the same.
         train_weights: whether the RBFs' weights train. False needs init_weights=False: B's weights begin at zero, and
             nothing would ever learn.
-        train_centers: whether each row and group has centres of its own, which train, or all share one fixed grid.
-        train_widths: the same for widths. On the embedded task (docs/genlora_reconstruction.md) centres and widths of
+        train_centers: whether each row and group has centers of its own, which train, or all share one fixed grid.
+        train_widths: the same for widths. On the embedded task (docs/genlora_reconstruction.md) centers and widths of
             one's own changed neither accuracy nor effective rank, for twice the parameters.
         alpha: numerator of the scale alpha / r; None takes 2 r, also where rank_pattern changes r.
         dropout: dropout rate of the layer's input in training.
@@ -63,7 +63,7 @@ class GenLoraConfig(PeftConfig):
     num_rbfs: int = field(default=4, metadata={"help": "Radial basis functions per row and group."})
     train_latent: bool = field(default=True, metadata={"help": "Whether the latent vectors train."})
     train_weights: bool = field(default=True, metadata={"help": "Whether the RBFs' weights train."})
-    train_centers: bool = field(default=True, metadata={"help": "Whether rows have centres of their own."})
+    train_centers: bool = field(default=True, metadata={"help": "Whether rows have centers of their own."})
     train_widths: bool = field(default=True, metadata={"help": "Whether rows have widths of their own."})
     alpha: float | None = field(default=None, metadata={"help": "Scale times r; None is 2 r."})
     dropout: float = field(default=0.0, metadata={"help": "Dropout of the layer's input."})
@@ -104,7 +104,7 @@ class GenLoraConfig(PeftConfig):
                 "train_weights=False keeps B's weights at zero, so nothing can learn; let the weights train"
             )
         if not (self.train_latent or self.train_weights or self.train_centers or self.train_widths):
-            raise InputError("neither latents, weights, centres nor widths train; let at least one of them train")
+            raise InputError("neither latents, weights, centers nor widths train; let at least one of them train")
         if isinstance(self.target_modules, str) and self.layers_to_transform is not None:
             raise InputError(
                 "layers_to_transform needs a list of target_modules, not a pattern; name the layers in the pattern"

@@ -4,7 +4,7 @@
 
 F is A (r, in) or B^T (r, out); row j is a basis vector. z is the factor's latent vector, one number per coordinate
 k. The coordinates fall into G contiguous groups, g(k) is the group of k, and every row has K radial basis functions
-(RBFs) of its own in every group, with weight w, centre c and width s. Where neither centres nor widths train, they
+(RBFs) of its own in every group, with weight w, center c and width s. Where neither centers nor widths train, they
 are one fixed grid that all rows and groups share.
 
 GenLoRA (arXiv 2602.05709) says that latent vectors and lightweight RBFs synthesise the basis vectors; the form above,
@@ -32,7 +32,7 @@ _LEAST_WIDTH = 0.1
 
 
 def grid(num_rbfs: int, device: torch.device | None = None) -> tuple[torch.Tensor, float]:
-    """Initial centres (num_rbfs,) and the width that all of them begin with: their distance."""
+    """Initial centers (num_rbfs,) and the width that all of them begin with: their distance."""
     if num_rbfs == 1:
         return torch.zeros(1, device=device), _GRID_END
     return torch.linspace(-_GRID_END, _GRID_END, num_rbfs, device=device), 2 * _GRID_END / (num_rbfs - 1)
@@ -97,7 +97,7 @@ class _SumOfRbfs(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: FunctionCtx, *inputs: torch.Tensor) -> torch.Tensor:
-        """Rows (r, G, s) of latents (G, s), weights, centres and widths (r, G, K)."""
+        """Rows (r, G, s) of latents (G, s), weights, centers and widths (r, G, K)."""
         ctx.save_for_backward(*inputs)
         rows: torch.Tensor = _fused(_sum_of_rbfs)(*inputs)
         return rows

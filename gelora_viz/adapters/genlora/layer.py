@@ -19,8 +19,8 @@ from gelora_viz.errors import InputError
 class GenLoraLayer(BaseTunerLayer):
     """The parameters of any number of GenLoRA adapters on one layer.
 
-    Each `genlora_...` dictionary holds one parameter per adapter: latents (in,) and (out,); weights, centres and
-    widths (r, num_groups, num_rbfs) for the factors A and B. Adapters on the fixed grid have no centres or widths.
+    Each `genlora_...` dictionary holds one parameter per adapter: latents (in,) and (out,); weights, centers and
+    widths (r, num_groups, num_rbfs) for the factors A and B. Adapters on the fixed grid have no centers or widths.
     """
 
     adapter_layer_names = (
@@ -85,7 +85,7 @@ class GenLoraLayer(BaseTunerLayer):
 
     @torch.no_grad()
     def _initialise(self, adapter_name: str, *, starts_at_zero: bool) -> None:
-        """Latents N(0, 1), centres on the grid, and weights that give A the variance of a fresh LoRA's."""
+        """Latents N(0, 1), centers on the grid, and weights that give A the variance of a fresh LoRA's."""
         for factor in "AB":
             latent = self._parameters_of("latent", factor)[adapter_name].normal_()
             weights = self._parameters_of("weights", factor)[adapter_name]
@@ -122,7 +122,7 @@ class GenLoraLayer(BaseTunerLayer):
         return adapter_name in self._parameters_of("latent", "A")
 
     def get_delta_weight(self, adapter: str) -> torch.Tensor:
-        """The update in the shape of the layer's weight, in the weight's type, or float32 if that is quantised."""
+        """The update in the shape of the layer's weight, in the weight's type, or float32 if that is quantized."""
         a, b = self.factors(adapter)
         delta = self.scaling[adapter] * (b @ a)
         if isinstance(self.get_base_layer(), Conv1D):
@@ -137,7 +137,7 @@ class GenLoraLayer(BaseTunerLayer):
 
 
 class GenLoraLinear(nn.Module, GenLoraLayer):
-    """GenLoRA on `nn.Linear`, transformers' `Conv1D`, or a quantised linear layer that PEFT knows."""
+    """GenLoRA on `nn.Linear`, transformers' `Conv1D`, or a quantized linear layer that PEFT knows."""
 
     def __init__(
         self,
@@ -162,7 +162,7 @@ class GenLoraLinear(nn.Module, GenLoraLayer):
 
         Raises:
             ValueError: if a safe merge finds NaN or infinite values; nothing is changed then.
-            TypeError: if the layer's quantisation cannot be undone.
+            TypeError: if the layer's quantization cannot be undone.
             InputError: if bitsandbytes has packed 4-bit weights for the CPU, from which they cannot be read back.
         """
         names = [name for name in check_adapters_to_merge(self, adapter_names) or [] if self.has_adapter(name)]
@@ -217,7 +217,7 @@ class GenLoraLinear(nn.Module, GenLoraLayer):
         return f"genlora.{super().__repr__()}"
 
     def extra_repr(self) -> str:
-        """Names the quantisation, where there is one."""
+        """Names the quantization, where there is one."""
         text: str = quantization_extra_repr(self)
         return text
 

@@ -52,11 +52,11 @@ class GenLoraModel(BaseTuner):
             return
         base = target.get_base_layer() if isinstance(target, BaseTunerLayer) else target
         backend = resolve_quantization_backend(base, **get_quantization_kwargs(self.model))
-        is_quantised_linear = backend is not None and backend.layer_type == "linear"
-        if not (isinstance(base, nn.Linear | Conv1D) or is_quantised_linear):
+        is_quantized_linear = backend is not None and backend.layer_type == "linear"
+        if not (isinstance(base, nn.Linear | Conv1D) or is_quantized_linear):
             raise InputError(
                 f"GenLoRA cannot adapt {current_key}, a {type(base).__name__}; it takes nn.Linear, transformers' "
-                "Conv1D and quantised linear layers: leave it out of target_modules, or name it in exclude_modules"
+                "Conv1D and quantized linear layers: leave it out of target_modules, or name it in exclude_modules"
             )
         layer = GenLoraLinear(target, adapter_name, peft_config, r, alpha, **get_quantization_kwargs(self.model))
         if adapter_name not in self.active_adapters:

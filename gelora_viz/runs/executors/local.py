@@ -31,7 +31,7 @@ class LocalExecutor:
     Attributes:
         at_once: runs at the same time; None means one for each GPU, or one without. More than that share GPUs.
         processes: that train one run together, each on a GPU of its own if there are any. `batch_size` stays what one
-            optimiser step reads in all.
+            optimizer step reads in all.
         queue: folder of the queue, on a disk of this machine; runs wait for those launched with the same folder.
             None takes GELORA_VIZ_QUEUE, or one in the folder for temporary files.
 

@@ -41,7 +41,7 @@ class RayExecutor:
             cluster has any, else none. Ray shares out GPUs, not their memory: choose batch sizes that fit beside each
             other.
         num_cpus: processors of each run, and threads, divided among its processes; None means one for each process.
-        processes: that train one run together, on one node. `batch_size` stays what one optimiser step reads in all.
+        processes: that train one run together, on one node. `batch_size` stays what one optimizer step reads in all.
         address: address of the cluster; None means RAY_ADDRESS or a cluster on this machine, or else a new one.
 
     Example:

@@ -51,7 +51,7 @@ function makeHint({ follow }, model, map) {
 }
 
 function makeKey({ follow }, model) {
-  const key = make("ul", { class: "gv-legend gv-key", "aria-label": "Colours" });
+  const key = make("ul", { class: "gv-legend gv-key", "aria-label": "Colors" });
   follow(["legend"], () => {
     const legend = model.get("legend");
     if (legend.colors) {
@@ -395,7 +395,7 @@ function copyOf({ buffer, byteOffset, byteLength }) {
   return buffer.slice(byteOffset, byteOffset + byteLength);
 }
 
-/** From a byte per point to its red, green, blue and mark, and to a CSS colour, as the legend says. */
+/** From a byte per point to its red, green, blue and mark, and to a CSS color, as the legend says. */
 function dress(keys, legend) {
   const table = legend.colors
     ? Array.from({ length: 256 }, (_, at) => [blend(legend.colors, at / 255), 0])
@@ -462,7 +462,7 @@ function makeWait({ follow, onLeave }, model) {
   follow(["progress"], () => {
     const share = model.get("progress");
     if (share > 0) bar.value = share;
-    else bar.removeAttribute("value"); // neighbours are searched first, and nobody knows how long
+    else bar.removeAttribute("value"); // neighbors are searched first, and nobody knows how long
   });
   onLeave(() => clearInterval(clock));
   return root;

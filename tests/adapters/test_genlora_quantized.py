@@ -1,4 +1,4 @@
-"""GenLoRA on layers that bitsandbytes has quantised: as on any other layer, up to the rounding of quantisation."""
+"""GenLoRA on layers that bitsandbytes has quantized: as on any other layer, up to the rounding of quantization."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ def x():
     return torch.randn(9, WIDTH, generator=torch.Generator().manual_seed(0))
 
 
-def quantised(kind):
+def quantized(kind):
     set_seed(0)
     return OneLayer(kind).to("cpu")  # moving is what quantises
 
 
 def adapted(kind, *, moved=True):
-    model = quantised(kind)
+    model = quantized(kind)
     config = GenLoraConfig(r=4, num_groups=2, num_rbfs=4, target_modules=["linear"], init_weights=not moved)
     return get_peft_model(model, config)
 
 
 @each_kind
 def test_a_fresh_adapter_changes_nothing_and_a_trained_one_learns(kind, x):
-    torch.testing.assert_close(adapted(kind, moved=False)(x), quantised(kind)(x))
+    torch.testing.assert_close(adapted(kind, moved=False)(x), quantized(kind)(x))
     wrapped = adapted(kind)
     wrapped(x).square().mean().backward()
     assert all(each.grad.abs().sum() > 0 for each in wrapped.parameters() if each.requires_grad)
@@ -57,23 +57,23 @@ def test_a_fresh_adapter_changes_nothing_and_a_trained_one_learns(kind, x):
 
 
 @each_kind
-def test_the_output_is_the_quantised_layer_s_plus_the_update(kind, x):
+def test_the_output_is_the_quantized_layer_s_plus_the_update(kind, x):
     wrapped = adapted(kind)
     update = wrapped.base_model.model.linear.get_delta_weight("default")
-    torch.testing.assert_close(wrapped(x), quantised(kind)(x) + x @ update.T, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(wrapped(x), quantized(kind)(x) + x @ update.T, rtol=1e-3, atol=1e-3)
 
 
 @each_kind
-def test_merging_quantises_the_sum_and_unloading_leaves_a_quantised_layer(kind, x):
+def test_merging_quantises_the_sum_and_unloading_leaves_a_quantized_layer(kind, x):
     wrapped = adapted(kind)
-    with_adapter, base = wrapped(x).detach(), quantised(kind)(x)
+    with_adapter, base = wrapped(x).detach(), quantized(kind)(x)
     assert (with_adapter - base).norm() > 0.1 * base.norm()
     wrapped.merge_adapter(safe_merge=True)
     assert (wrapped(x) - with_adapter).norm() < ROUNDING[kind] * with_adapter.norm()
     wrapped.unmerge_adapter()
     assert (wrapped(x) - with_adapter).norm() < 2 * ROUNDING[kind] * with_adapter.norm()
     unloaded = wrapped.merge_and_unload()
-    assert isinstance(unloaded.linear, type(quantised(kind).linear))
+    assert isinstance(unloaded.linear, type(quantized(kind).linear))
     assert (unloaded(x) - with_adapter).norm() < 3 * ROUNDING[kind] * with_adapter.norm()
 
 
