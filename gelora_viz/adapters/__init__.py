@@ -2,6 +2,14 @@
 
 from gelora_viz.adapters.attach import add_adapter, config_from_dict
 from gelora_viz.adapters.budget import fit_budget
-from gelora_viz.adapters.genlora import GenLoraConfig, GenLoraLayer, GenLoraModel
+from gelora_viz.adapters.genlora import GenLoraConfig, GenLoraLayer, GenLoraModel, generate_factor
 
-__all__ = ["GenLoraConfig", "GenLoraLayer", "GenLoraModel", "add_adapter", "config_from_dict", "fit_budget"]
+__all__ = [
+    "GenLoraConfig",
+    "GenLoraLayer",
+    "GenLoraModel",
+    "add_adapter",
+    "config_from_dict",
+    "fit_budget",
+    "generate_factor",
+]

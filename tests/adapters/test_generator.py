@@ -15,7 +15,7 @@ from gelora_viz.adapters.genlora.generator import (
     _sum_of_rbfs,
     _sum_of_rbfs_gradients,
     _widths_from,
-    generate,
+    generate_factor,
     grid,
     initial_raw_width,
     initial_weight_scale,
@@ -53,7 +53,7 @@ def summed_in_loops(latent, weights, centers, widths):
 @pytest.mark.parametrize("n", [8, 21], ids=["equal groups", "unequal groups"])
 def test_rows_with_rbfs_of_their_own_are_the_written_sum_and_so_are_their_gradients(n):
     latent, weights, centers, raw = parts(n)
-    generated = generate(latent, weights, centers, raw)
+    generated = generate_factor(latent, weights, centers, raw)
     expected = summed_in_loops(latent, weights, centers, _widths_from(raw))
     torch.testing.assert_close(generated, expected)
     above = torch.randn(R, n, generator=torch.Generator().manual_seed(1))
@@ -68,7 +68,7 @@ def test_a_shared_grid_gives_what_rows_of_their_own_give_at_that_grid(n):
     latent, weights, *_ = parts(n)
     centers = grid(N_RBFS)[0].expand(R, N_GROUPS, N_RBFS).contiguous()
     raw = torch.full((R, N_GROUPS, N_RBFS), initial_raw_width(N_RBFS))
-    shared, own = generate(latent, weights), generate(latent, weights, centers, raw)
+    shared, own = generate_factor(latent, weights), generate_factor(latent, weights, centers, raw)
     torch.testing.assert_close(shared, own)
     gradients = [torch.autograd.grad(each.square().sum(), (latent, weights)) for each in (shared, own)]
     for our, their in zip(*gradients, strict=True):
@@ -79,11 +79,11 @@ def test_centres_alone_or_widths_alone_may_be_the_rows_own():
     latent, weights, centers, raw = parts(12)
     fixed_centers, fixed_width = grid(N_RBFS)
     torch.testing.assert_close(
-        generate(latent, weights, centers),
+        generate_factor(latent, weights, centers),
         summed_in_loops(latent, weights, centers, torch.full_like(centers, fixed_width)),
     )
     torch.testing.assert_close(
-        generate(latent, weights, None, raw),
+        generate_factor(latent, weights, None, raw),
         summed_in_loops(latent, weights, fixed_centers.expand_as(raw), _widths_from(raw)),
     )
 
@@ -106,7 +106,7 @@ def test_nothing_of_the_size_of_all_rbfs_at_all_coordinates_is_ever_held(own_rbf
             return out
 
     with Largest() as largest:
-        generate(latent, weights, *((centers, raw) if own_rbfs else ())).sum().backward()
+        generate_factor(latent, weights, *((centers, raw) if own_rbfs else ())).sum().backward()
     assert R * n <= largest.n_elements < R * n * N_RBFS
 
 
@@ -132,7 +132,7 @@ def test_a_fresh_factor_has_the_variance_of_a_fresh_lora_a():
     latent = torch.randn(n, generator=generator)
     weights = torch.randn(64, 8, 4, generator=generator) * initial_weight_scale(latent, 4)
     lora_a = torch.nn.init.kaiming_uniform_(torch.empty(64, n), a=math.sqrt(5), generator=generator)
-    assert generate(latent, weights).var().item() == pytest.approx(lora_a.var().item(), rel=0.1)
+    assert generate_factor(latent, weights).var().item() == pytest.approx(lora_a.var().item(), rel=0.1)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_more_groups_give_fresh_factors_a_higher_effective_rank(n_groups, n_rbfs
     """Against figures noted from another implementation of the same formula: r = 32, n = 4096, shared grid."""
     generator = torch.Generator().manual_seed(0)
     latent = torch.randn(4096, generator=generator)
-    factor = generate(latent, torch.randn(32, n_groups, n_rbfs, generator=generator))
+    factor = generate_factor(latent, torch.randn(32, n_groups, n_rbfs, generator=generator))
     values = torch.linalg.svdvals(factor.double())
     assert entropy_rank(values.numpy()) == pytest.approx(noted, rel=0.12)
     assert (values > 1e-5 * values[0]).sum() == min(32, n_groups * n_rbfs)
@@ -151,12 +151,15 @@ def test_more_groups_give_fresh_factors_a_higher_effective_rank(n_groups, n_rbfs
 
 def test_a_half_precision_latent_and_autocast_still_generate_in_float32():
     latent, weights, centers, raw = (each.detach() for each in parts(12))
-    expected = generate(latent.bfloat16().float(), weights, centers, raw)
+    expected = generate_factor(latent.bfloat16().float(), weights, centers, raw)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        shared, own = generate(latent.bfloat16(), weights), generate(latent.bfloat16(), weights, centers, raw)
+        shared, own = (
+            generate_factor(latent.bfloat16(), weights),
+            generate_factor(latent.bfloat16(), weights, centers, raw),
+        )
     assert shared.dtype == own.dtype == torch.float32
     torch.testing.assert_close(own, expected)
-    torch.testing.assert_close(shared, generate(latent.bfloat16().float(), weights))
+    torch.testing.assert_close(shared, generate_factor(latent.bfloat16().float(), weights))
 
 
 def test_where_compiling_fails_the_generator_says_so_once_and_runs_uncompiled(monkeypatch, caplog):

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import set_seed
 
 from gelora_viz import GenLoraConfig
-from gelora_viz.adapters.genlora.generator import generate, initial_raw_width
+from gelora_viz.adapters.genlora.generator import generate_factor, initial_raw_width
 
 pytestmark = pytest.mark.gpu
 R, N_GROUPS, N_RBFS, N = 32, 8, 4, 4096
@@ -35,7 +35,7 @@ def test_factors_and_gradients_are_the_cpu_s(own_rbfs, caplog):
     factors, gradients = {}, {}
     for device in ("cpu", "cuda"):
         inputs = parts(device)[: 4 if own_rbfs else 2]
-        factors[device] = generate(*inputs)
+        factors[device] = generate_factor(*inputs)
         above = torch.linspace(-1, 1, R * N, device=device).view(R, N)
         gradients[device] = torch.autograd.grad(factors[device], inputs, above)
     torch.testing.assert_close(factors["cuda"].cpu(), factors["cpu"], rtol=1e-3, atol=1e-3)

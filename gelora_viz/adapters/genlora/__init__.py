@@ -5,10 +5,11 @@ methods. An adapter loaded in a process that has not imported it fails with PEFT
 """
 
 from gelora_viz.adapters.genlora.config import GenLoraConfig
+from gelora_viz.adapters.genlora.generator import generate_factor
 from gelora_viz.adapters.genlora.layer import GenLoraLayer, GenLoraLinear
 from gelora_viz.adapters.genlora.model import GenLoraModel
 from gelora_viz.adapters.genlora.registration import register
 
-__all__ = ["GenLoraConfig", "GenLoraLayer", "GenLoraLinear", "GenLoraModel"]
+__all__ = ["GenLoraConfig", "GenLoraLayer", "GenLoraLinear", "GenLoraModel", "generate_factor"]
 
 register(GenLoraConfig, GenLoraModel)

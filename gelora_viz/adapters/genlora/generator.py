@@ -57,7 +57,7 @@ def initial_weight_scale(latent: torch.Tensor, num_rbfs: int) -> torch.Tensor:
     return (3 * len(latent) * energy).rsqrt()
 
 
-def generate(
+def generate_factor(
     latent: torch.Tensor,
     weights: torch.Tensor,
     centers: torch.Tensor | None = None,

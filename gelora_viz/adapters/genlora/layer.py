@@ -12,7 +12,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from gelora_viz.adapters.genlora.config import GenLoraConfig
-from gelora_viz.adapters.genlora.generator import generate, grid, initial_raw_width, initial_weight_scale
+from gelora_viz.adapters.genlora.generator import generate_factor, grid, initial_raw_width, initial_weight_scale
 from gelora_viz.errors import InputError
 
 
@@ -113,7 +113,7 @@ class GenLoraLayer(BaseTunerLayer):
                 self._parameters_of(kind, factor).get(adapter_name)
                 for kind in ("latent", "weights", "centers", "widths")
             )
-            generated.append(generate(latent, weights, centers, widths))
+            generated.append(generate_factor(latent, weights, centers, widths))
         a, b = generated
         return a, b.T
 
