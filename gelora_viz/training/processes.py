@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from types import TracebackType
 
+import psutil
 import torch
 from torch import distributed
 
+from gelora_viz.errors import RunError
 from gelora_viz.runs import OUT_OF_MEMORY, RunFolder, is_lost_connection
 
 _HOST = "127.0.0.1"
@@ -42,11 +45,19 @@ class Companions:
     def __enter__(self) -> None:
         if self._n == 1:
             return
-        # Held here so that the port is free for sure; the first process joins it like every other.
-        self._store = distributed.TCPStore(_HOST, 0, is_master=True, wait_for_workers=False)  # type: ignore[attr-defined]
+        # Bound here, since a store that binds its own port listens on every interface, without a password. The first
+        # process joins the store like every other.
+        listener = socket.create_server((_HOST, 0))
+        port = listener.getsockname()[1]
+        self._store = distributed.TCPStore(  # type: ignore[attr-defined]
+            _HOST, port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach()
+        )
+        loopback = _loopback_interface()
         common = {
             "MASTER_ADDR": _HOST,
-            "MASTER_PORT": str(self._store.port),
+            "MASTER_PORT": str(port),
+            "GLOO_SOCKET_IFNAME": loopback,
+            "NCCL_SOCKET_IFNAME": loopback,
             "WORLD_SIZE": str(self._n),
             "LOCAL_WORLD_SIZE": str(self._n),
             "TORCHELASTIC_USE_AGENT_STORE": "True",
@@ -111,6 +122,14 @@ def agree(opinion: bool, device: torch.device) -> bool:
     vote = torch.tensor(int(opinion), device=device)
     distributed.all_reduce(vote, op=distributed.ReduceOp.MAX)
     return bool(vote.item())
+
+
+def _loopback_interface() -> str:
+    """The network interface of this machine alone, such as "lo"."""
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(address.address == _HOST for address in addresses):
+            return name
+    raise RunError(f"this machine has no network interface with the address {_HOST}; train with processes=1")
 
 
 def _wait(process: subprocess.Popen[bytes], deadline: float) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from small_runs import losses_of, train_here
@@ -100,6 +101,22 @@ def test_a_companion_ends_with_the_process_that_started_it(spec_of, tmp_path):
     companion.stdin.close()  # as the operating system does when that process dies
     assert companion.wait(PATIENCE) == 1
     assert [file.name for file in (tmp_path / "run").iterdir()] == ["spec.json"]
+
+
+@pytest.mark.slow
+def test_processes_of_a_run_listen_to_this_machine_alone(spec_of, tmp_path):
+    executor = LocalExecutor(processes=2, queue=tmp_path / "queue")
+    run = launch(spec_of(**ENDLESS), run_dir=tmp_path / "run", executor=executor)
+    worker = wait_until_training(run)
+    listening = [
+        connection.laddr.ip
+        for process in (worker, *worker.children(recursive=True))
+        for connection in process.net_connections()
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    run.cancel()
+    assert listening
+    assert set(listening) == {"127.0.0.1"}
 
 
 LATE = """
