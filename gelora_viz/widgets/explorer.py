@@ -272,7 +272,7 @@ class Explorer(Panel):
     def _show(self, request: MapRequest) -> None:
         """Bring the page up to a map that is there."""
         projection = self._maker.map_of(request)
-        self._places = quantise(self._turn(projection))
+        self._places = quantize(self._turn(projection))
         colors, legend = self._color(projection, self.color_by)
         self._projection, self._colors = projection, colors.astype(np.uint8).tobytes()
         with self.hold_sync():
@@ -294,7 +294,7 @@ class Explorer(Panel):
             self.status = self._say_status(self._projection)
 
     def _turn(self, projection: Projection) -> np.ndarray:
-        """Centred coordinates, turned towards the first map of as many dimensions; distances stay as they are."""
+        """Centered coordinates, turned toward the first map of as many dimensions; distances stay as they are."""
         centered = projection.coordinates - projection.coordinates.mean(axis=0)
         reference = self._references.setdefault(projection.n_components, centered)
         rotation, _ = orthogonal_procrustes(centered, reference)
@@ -368,11 +368,11 @@ class Explorer(Panel):
         return {"facts": facts, "text": text, "left": left}
 
 
-def quantise(coordinates: np.ndarray) -> bytes:
+def quantize(coordinates: np.ndarray) -> bytes:
     """(n_points, 2 or 3) coordinates as (n_points, 3) unsigned 16-bit numbers, one scale for all axes.
 
     The points fill the cube from 0 to 65535; a plane lies in its middle. A step is then less than a pixel of a map
-    50 times magnified.
+    magnified 50 times.
     """
     low, high = coordinates.min(axis=0), coordinates.max(axis=0)
     reach = float((high - low).max()) or 1.0
