@@ -157,7 +157,7 @@ class Activations:
         Args:
             folder: the folder with the points.
             files: layer -> file name.
-            identity: what the points depend on, where a later capture will ask.
+            identity: what the points depend on, kept where a later capture will compare it.
         """
         content = {
             "pooling": self.pooling,

@@ -157,7 +157,7 @@ def overview(
         The drawing.
 
     Raises:
-        InputError: as `rank_profile` and `score_by_size`.
+        InputError: wherever `rank_profile` or `score_by_size` raises it.
     """
     layers = rank_profile(profile, plan, spectrum, estimators=estimators)
     sizes = score_by_size(results)

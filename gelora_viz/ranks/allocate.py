@@ -69,7 +69,7 @@ def allocate_ranks(
         rounding: how bounds are rounded: "ceil", "round" or "none". None means "ceil" without a budget, although it
             turns any positive noise into rank 2, and "none" with one: rounded before they are scaled, the bounds
             would turn that noise into proportions. Weights that are no bounds are never rounded.
-        estimator: whose dimensions to use; GeLoRA uses TwoNN.
+        estimator: the estimator whose dimensions to use; GeLoRA uses TwoNN.
         min_rank: every matrix gets at least this rank. With 0, a matrix of weight 0 (which "eva" may give) is not
             adapted, nor one that the budget does not reach.
         max_rank: no matrix gets more; nor more than its own limit, min(in, out).

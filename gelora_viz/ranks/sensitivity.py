@@ -38,7 +38,7 @@ def gradient_sensitivity(
         model: the model to be adapted.
         modules: names of its matrices.
         batches: model inputs, with labels where the model computes its own loss.
-        loss: from the model and a batch to a scalar; by default `model(**batch).loss`.
+        loss: function of the model and a batch that returns a scalar; by default `model(**batch).loss`.
         progress: show a bar.
 
     Returns:

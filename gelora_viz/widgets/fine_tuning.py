@@ -316,7 +316,7 @@ class FineTuning(Panel):
         self._show()
 
     def _find_free(self, wanted: str, seeds: Sequence[int]) -> str:
-        """The name, with a number behind it where it is taken."""
+        """The name, with a number after it where it is taken."""
         number, name = 1, wanted
         while any((self._folder / each).exists() for each in _names(name, seeds)):
             number += 1

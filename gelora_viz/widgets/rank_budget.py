@@ -55,8 +55,8 @@ class RankBudget(Panel):
         profile: dimensions of embeddings and all blocks of this model.
         model: the model to be adapted.
         budget: trainable adapter parameters at the beginning; by default those of rank 4 in every matrix.
-        strategy: at the beginning; one of those above, or a name in `readings`.
-        estimator: at the beginning; by default TwoNN, or the first of the profile's.
+        strategy: the strategy at the beginning; one of those above, or a name in `readings`.
+        estimator: the estimator at the beginning; by default TwoNN, or the first of the profile's.
         target_modules: module-name endings to adapt (see `allocate_ranks`).
         min_rank: lowest rank of a matrix (see `allocate_ranks`).
         max_rank: highest rank of a matrix (see `allocate_ranks`).
@@ -65,7 +65,7 @@ class RankBudget(Panel):
         readings: name -> plan for the same matrices, for example {"gradient": plan}.
 
     Raises:
-        InputError: as `allocate_ranks`, or where a reading or the spectrum is of other matrices.
+        InputError: wherever `allocate_ranks` raises it, or where a reading or the spectrum is of other matrices.
 
     Example:
         >>> import gelora_viz as gv
