@@ -113,7 +113,7 @@ class Folder:
 
     Attributes:
         path: path of the folder, there or to be made; empty where no place can be found.
-        exists: whether it is there already.
+        exists: whether it already exists.
         free: bytes free on its file system; None where that is unknown.
         problem: why nothing can be written there; empty where it can.
     """
@@ -156,7 +156,7 @@ class Diagnosis:
     def problems(self) -> list[str]:
         """What is in the way of an analysis or a run, one line each.
 
-        Extras are no part of it, nor is the cache, which only fetched models and kept captures need.
+        Extras are not part of it, nor is the cache, which only fetched models and kept captures need.
         """
         found = [package.complaint for package in self.packages if not package.fits]
         if not SpecifierSet(self.python_needed).contains(self.python, prereleases=True):

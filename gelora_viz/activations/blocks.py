@@ -9,7 +9,7 @@ from torch import nn
 from gelora_viz.errors import InputError
 
 _SMALLEST_SHARE = 0.2
-"""A list of modules with less than this share of the largest list's parameters is no stack of blocks of its own."""
+"""A list of modules with less than this share of the largest list's parameters is not a stack of blocks."""
 
 
 class Block(NamedTuple):

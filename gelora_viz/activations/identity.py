@@ -38,7 +38,7 @@ def describe_capture(
     that nobody sees. The batch size and the device are not: they move points by rounding only.
 
     Of what a module computes, its config, its weights and the epsilon of its norms are seen. Other attributes changed
-    in place beside the config, such as a block's own scale, and a method replaced on an instance are not.
+    in place apart from the config, such as a block's own scale, and a method replaced on an instance are not.
 
     Args:
         model: the model that is called, with its adapters.

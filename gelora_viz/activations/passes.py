@@ -79,7 +79,7 @@ def capture(
         pooling: "mean", "last", "cls" or a function of (hidden, mask): one point per text; "tokens": one per token.
         pooling_name: what you call a pooling function. A `store` is known by it, so give a function that computes
             something else another name.
-        max_points: at most so many points, a uniform seeded choice, the same in every layer. None keeps every text,
+        max_points: largest number of points, a uniform seeded choice, the same in every layer. None keeps every text,
             and 10,000 tokens.
         batch_size: texts per batch; "auto" starts with 64 of similar length and halves when memory runs out.
         max_length: tokens kept of each text; by default the model's longest input, 512 at most.

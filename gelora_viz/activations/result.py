@@ -152,7 +152,7 @@ class Activations:
         return folder
 
     def describe(self, folder: Path, files: Mapping[str, str], identity: Mapping[str, Any] | None = None) -> None:
-        """Write activations.json beside points that are in `folder` already.
+        """Write activations.json next to points that are already in `folder`.
 
         Args:
             folder: the folder with the points.

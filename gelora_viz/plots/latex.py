@@ -1,4 +1,4 @@
-"""Result frames as LaTeX: booktabs tables whose texts are escaped and whose intervals stand beside their values."""
+"""Result frames as LaTeX: booktabs tables whose texts are escaped and whose intervals stand next to their values."""
 
 from __future__ import annotations
 

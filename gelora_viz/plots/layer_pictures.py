@@ -107,7 +107,7 @@ def dimensions(profiles: Mapping[str, DimensionProfile]) -> Drawing:
         The drawing.
 
     Raises:
-        InputError: if this is no mapping of dimension profiles, or an empty one.
+        InputError: if this is not a mapping of dimension profiles, or an empty one.
     """
     check_kinds(profiles, DimensionProfile, "dimensions", "{'mean': profile}")
     if not profiles:

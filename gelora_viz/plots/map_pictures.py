@@ -46,7 +46,7 @@ def umap(
         The drawing.
 
     Raises:
-        InputError: if this is no projection and no mapping of some, labels or local dimensions do not belong to it,
+        InputError: if this is no projection or mapping of some, labels or local dimensions do not belong to it,
             or both are given.
     """
     if isinstance(projections, Mapping):

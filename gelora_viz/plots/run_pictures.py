@@ -120,7 +120,7 @@ def training(metrics: Mapping[str, pd.DataFrame]) -> Drawing:
         The drawing.
 
     Raises:
-        InputError: if this is no mapping of frames, an empty one, or a frame lacks a column.
+        InputError: if this is not a mapping of frames, an empty one, or a frame lacks a column.
     """
     check_kinds(metrics, pd.DataFrame, "training", "{'run': run.metrics}")
     if not metrics:

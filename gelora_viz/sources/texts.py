@@ -114,7 +114,7 @@ def load_texts(
             pandas DataFrame; a `datasets.Dataset` or `DatasetDict`.
         text_column: the column with the texts; by default the first of the usual names, or the only text column.
         label_column: the column with the classes; by default the first of the usual names, if there is one.
-        max_texts: keep at most so many training texts (a seeded random choice); validation and test keep a quarter of
+        max_texts: keep at most this many training texts (seeded random choice); validation and test keep a quarter of
             it.
         seed: seed of the splits and choices.
 

@@ -1,4 +1,4 @@
-"""See what a layer's points are: a map of them, beside the curve of intrinsic dimensions that chooses the layer.
+"""See what a layer's points are: a map of them, next to the curve of intrinsic dimensions that chooses the layer.
 
 A map is large, and no part of the state that a notebook saves: its page asks for the map that is shown, and gets
 16 bits per coordinate and one byte of color per point; a text is sent when the pointer rests on its point.
@@ -45,7 +45,7 @@ _STEPS = 65535
 
 
 class Explorer(Panel):
-    """A map of any layer's points, beside the intrinsic dimensions of all layers.
+    """A map of any layer's points, next to the intrinsic dimensions of all layers.
 
     The curve chooses the layer: a click on it, or the arrow keys and Enter, moves the map there, each point to its
     new place. Maps are UMAPs (`gelora_viz.project`), computed in the background when they are first asked for and

@@ -43,7 +43,7 @@ class _State(NamedTuple):
 
 
 class RankBudget(Panel):
-    """Ranks for a budget, beside the intrinsic dimensions that they come from.
+    """Ranks for a budget, next to the intrinsic dimensions that they come from.
 
     The strategies that read the profile or nothing are computed as the slider moves. "eva" and "gradient" run the
     model, which no slider can wait for: allocate them once, and give the plans as `readings`; their weights are then
@@ -61,7 +61,7 @@ class RankBudget(Panel):
         min_rank: lowest rank of a matrix (see `allocate_ranks`).
         max_rank: highest rank of a matrix (see `allocate_ranks`).
         seed: seed of "random".
-        spectrum: what a trained adapter has used of its ranks, shown beside them.
+        spectrum: what a trained adapter has used of its ranks, shown next to them.
         readings: name -> plan for the same matrices, for example {"gradient": plan}.
 
     Raises:
@@ -206,7 +206,7 @@ class RankBudget(Panel):
         self.send({"peft_code": self.peft_code})
 
     def show_spectrum(self, spectrum: UpdateSpectrum | None) -> None:
-        """Show beside the ranks what a trained adapter has used of its own; None shows nothing.
+        """Show next to the ranks what a trained adapter has used of its own; None shows nothing.
 
         Raises:
             InputError: if the spectrum is of other matrices; what was shown stays.
