@@ -60,7 +60,7 @@ class Extra:
 
     Attributes:
         name: the extra's name, without square brackets.
-        packages: what it asks for.
+        packages: the packages it requires.
     """
 
     name: str
@@ -82,7 +82,7 @@ class Gpu:
     """One CUDA device.
 
     Attributes:
-        name: as torch gives it.
+        name: name of the device, as torch reports it.
         memory: bytes in all.
         bfloat16: whether it multiplies in bfloat16 by itself, which runs then do by default.
     """
@@ -112,8 +112,8 @@ class Folder:
     """A folder that the toolkit writes to.
 
     Attributes:
-        path: where it is, or will be made; empty where no place can be found.
-        exists: whether it is there already.
+        path: path of the folder, there or to be made; empty where no place can be found.
+        exists: whether it already exists.
         free: bytes free on its file system; None where that is unknown.
         problem: why nothing can be written there; empty where it can.
     """
@@ -133,9 +133,9 @@ class Diagnosis:
         python: version of the interpreter.
         python_needed: versions that gelora_viz is made for.
         system: operating system and processor.
-        packages: what every analysis needs.
-        extras: what further features need.
-        devices: what torch sees.
+        packages: packages that every analysis needs.
+        extras: extras that further features need.
+        devices: devices that torch sees.
         cache: folder of fetched models and of captures that are kept.
         queue: folder in which runs wait for each other.
         models: name of a model that `gelora-viz fetch` brings -> its folder, or None while it is not there.
@@ -156,7 +156,7 @@ class Diagnosis:
     def problems(self) -> list[str]:
         """What is in the way of an analysis or a run, one line each.
 
-        Extras are no part of it, nor is the cache, which only fetched models and kept captures need.
+        Extras are not part of it, nor is the cache, which only fetched models and kept captures need.
         """
         found = [package.complaint for package in self.packages if not package.fits]
         if not SpecifierSet(self.python_needed).contains(self.python, prereleases=True):

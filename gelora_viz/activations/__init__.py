@@ -1,4 +1,4 @@
-"""Model and texts in, hidden states out: hooks on every block, masks honoured, points with their provenance.
+"""Model and texts in, hidden states out: hooks on every block, masks respected, points with their provenance.
 
 In the order of a capture: identity (has it been made already?), layers (which modules), corpus and images (what is
 read), sample (which points), forward (batches through the model), journal and storage (points on disk), result.

@@ -9,7 +9,7 @@ from torch import nn
 from gelora_viz.errors import InputError
 
 _SMALLEST_SHARE = 0.2
-"""A list of modules with less than this share of the largest list's parameters is no stack of blocks of its own."""
+"""A list of modules with less than this share of the largest list's parameters is not a stack of blocks."""
 
 
 class Block(NamedTuple):
@@ -34,9 +34,9 @@ def find_blocks(model: nn.Module) -> list[Block]:
 
     A block's output is not always the model's last hidden state. In GPT-2, GPT-NeoX, Llama, Qwen2 and Qwen3,
     Mistral, Gemma, Phi and T5 (both stacks) a final norm follows the last block, and transformers'
-    `hidden_states[-1]` is taken behind it. In BERT, RoBERTa, DistilBERT, DeBERTa-v2, ELECTRA and BART no norm
+    `hidden_states[-1]` is taken after it. In BERT, RoBERTa, DistilBERT, DeBERTa-v2, ELECTRA and BART no norm
     follows. In ViT one does, and in CLIP's vision tower one for the class token only; their `hidden_states[-1]` is
-    taken before it. `capture` gives the state before the norm with layers="blocks" and the one behind it with
+    taken before it. `capture` gives the state before the norm with layers="blocks" and the one after it with
     layers="hidden_states"; of CLIP's, whose blocks' owner gives it out without norm, the former in both.
 
     Args:
@@ -53,7 +53,7 @@ def find_blocks(model: nn.Module) -> list[Block]:
     stacks = _stacks(model)
     if not stacks:
         raise InputError(
-            f"{type(model).__name__} has no recognisable blocks (no ModuleList of alike transformer blocks); "
+            f"{type(model).__name__} has no recognizable blocks (no ModuleList of alike transformer blocks); "
             "name its layers by module patterns, for example layers=['encoder.*.output']"
         )
     if len(stacks) == 1:

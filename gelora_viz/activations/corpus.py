@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from gelora_viz.activations.inputs import TokenizedText, collate, is_encoder_decoder, tokenize
 
 _PIECE = 512
-"""Texts tokenised at a time: enough for the tokenizer's threads, little enough to forget."""
+"""Texts tokenized at a time: enough for the tokenizer's threads, little enough to forget."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +26,7 @@ class Batch:
         mask: (n_items, n_tokens), 1 where a token is attended; None where all are.
         positions: for each item the positions of the tokens that may become points.
         ids: for each item its token ids; None for images.
-        n_patches: tokens of an image that are no special ones; None for texts.
+        n_patches: tokens of an image that are not special; None for texts.
     """
 
     tensors: dict[str, torch.Tensor]
@@ -53,14 +53,14 @@ class Corpus(Protocol):
 
 @dataclass(eq=False)
 class TextCorpus:
-    """Texts, tokenised once if they are kept, and again for each batch if not.
+    """Texts, tokenized once if they are kept, and again for each batch if not.
 
     Args:
         tokenizer: the model's own.
         texts: strings, checked before.
         model: the transformer.
         max_length: tokens kept of each text.
-        keep: hold all token ids in memory. Without it only two numbers a text are held, for a corpus of any size.
+        keep: hold all token ids in memory. Without it only two numbers per text are held, for a corpus of any size.
     """
 
     tokenizer: PreTrainedTokenizerBase

@@ -33,7 +33,7 @@ class Destination(Protocol):
     """Where points go: `MemoryPoints`, or a `Journal` on disk.
 
     Attributes:
-        n_done: texts, in the order of the sample, whose points are there already.
+        n_done: number of texts, in the order of the sample, whose points are there already.
     """
 
     n_done: int
@@ -55,7 +55,7 @@ class MemoryPoints(dict[str, torch.Tensor]):
         self._n_points, self._dtype = n_points, dtype
 
     def write(self, layer: str, rows: np.ndarray, points: torch.Tensor) -> None:
-        """Put points to their rows."""
+        """Write points to their rows."""
         if layer not in self:
             self[layer] = torch.empty((self._n_points, points.shape[1]), dtype=self._dtype)
         check_width(layer, points.shape[1], self[layer].shape[1])
@@ -197,7 +197,7 @@ class _Reduction:
         return pool_texts(states, mask.to(states.device), self._pooling)
 
     def _shift(self, layer: Layer, states: torch.Tensor) -> int:
-        """How far behind its position a token's state stands."""
+        """How many positions after its own a token's state is found."""
         if self._batch.n_patches is not None:
             return states.shape[1] - self._batch.n_patches  # class and register tokens come first
         return int(layer.stack == "decoder" and "decoder_input_ids" in self._batch.tensors)

@@ -38,14 +38,14 @@ def describe_capture(
     that nobody sees. The batch size and the device are not: they move points by rounding only.
 
     Of what a module computes, its config, its weights and the epsilon of its norms are seen. Other attributes changed
-    in place beside the config, such as a block's own scale, and a method replaced on an instance are not.
+    in place apart from the config, such as a block's own scale, and a method replaced on an instance are not.
 
     Args:
-        model: as it is called.
-        transformer: as it is hooked.
+        model: the model that is called, with its adapters.
+        transformer: the transformer inside it whose modules are hooked.
         processor: the tokenizer or image processor.
         data: texts or images.
-        layers: to be captured.
+        layers: the layers to capture.
         options: further arguments that change the points, by name; JSON-able.
     """
     images = is_image_processor(processor)
@@ -98,7 +98,7 @@ def check_cacheable(model: nn.Module, pooling: object) -> None:
 
 
 def _digest(pieces: Iterable[bytes]) -> str:
-    """Of pieces and where each ends. BLAKE2b needs no special processor instructions to be fast."""
+    """Digest of pieces and of where each ends. BLAKE2b needs no special processor instructions to be fast."""
     whole = hashlib.blake2b(digest_size=16)
     for piece in pieces:
         whole.update(len(piece).to_bytes(8, "little"))
@@ -163,7 +163,7 @@ def _adapters(model: nn.Module) -> list[Any]:
 
 
 def _digest_processor(processor: Any) -> str:  # noqa: ANN401
-    """Of a tokenizer's rules and vocabulary, or an image processor's settings.
+    """Digest of a tokenizer's rules and vocabulary, or of an image processor's settings.
 
     A tokenizer in Python has no rules to read: of it, the vocabulary and the settings that it was made with are seen.
     """

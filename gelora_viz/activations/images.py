@@ -33,7 +33,8 @@ class ImageCorpus:
         processor: the model's own image processor.
         images: PIL images or arrays (height, width, channels) or (channels, height, width); read one batch at a time.
         model: the vision transformer.
-        pooling: "tokens" needs to know the number of patches beforehand, and "last" means nothing here.
+        pooling: how an image becomes points; "tokens" needs to know the number of patches beforehand, and "last"
+            means nothing here.
 
     Raises:
         InputError: for an image that cannot be processed, pooling "last", or, with pooling "tokens", a

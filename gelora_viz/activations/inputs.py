@@ -36,12 +36,12 @@ def tokenize(
     max_length: int | None = None,
     first: int = 0,
 ) -> list[TokenizedText]:
-    """Tokenise without padding, truncated to `max_length` tokens.
+    """Tokenize without padding, truncated to `max_length` tokens.
 
     Args:
         tokenizer: the model's own.
         texts: strings, checked before.
-        model: asked for its longest input where `max_length` is None; 512 at most then.
+        model: the transformer, whose longest input, at most 512, is taken where `max_length` is None.
         max_length: tokens kept of each text.
         first: number of the first text, for messages, where `texts` is a piece of a longer list.
 

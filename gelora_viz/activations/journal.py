@@ -40,14 +40,14 @@ class Journal:
     """Where the points of a running capture go, so that a killed one is continued.
 
     Args:
-        folder: made if it does not exist.
+        folder: folder of the capture; made if it does not exist.
         identity: what the points depend on, by name; see `identity.describe_capture`.
-        layers: names, in order.
-        n_points: in each layer.
-        dtype: in which the points are kept.
+        layers: names of the layers, in order.
+        n_points: number of points in each layer.
+        dtype: data type that the points are kept in.
 
     Attributes:
-        n_done: texts, in the order in which they are run, whose points are safely on disk.
+        n_done: number of texts, in the order in which they are run, whose points are safely on disk.
 
     Raises:
         InputError: if the folder holds a capture of something else; the message says what differs.
@@ -69,7 +69,7 @@ class Journal:
             self._write()  # at once: an unwritable folder is found out before any work is done
 
     def write(self, layer: str, rows: np.ndarray, points: torch.Tensor) -> None:
-        """Put points (n_rows, n_features) of a layer to their rows."""
+        """Write points (n_rows, n_features) of a layer to their rows."""
         kept = narrow(points, self._dtype, layer)
         if layer not in self._open:
             file = self._file(layer, kept.shape[1])
@@ -81,7 +81,7 @@ class Journal:
         self._open[layer].write(rows, kept)
 
     def note(self, n_done: int, *, last: bool = False) -> None:
-        """All points of the first `n_done` texts are written: enter it, now and then, once they are on the disk."""
+        """All points of the first `n_done` texts are written: record it, now and then, once they are on disk."""
         if last or time.monotonic() - self._written_at >= _SECONDS:
             for file in self._open.values():
                 file.sync()
@@ -112,7 +112,7 @@ class Journal:
         if self.n_done == 0 or not complete:
             self.n_done = 0
             return {}
-        logger.info("going on with the capture in %s behind its first %d texts", self._folder, self.n_done)
+        logger.info("going on with the capture in %s after its first %d texts", self._folder, self.n_done)
         return widths
 
     def _write(self) -> None:
@@ -159,7 +159,7 @@ def read_journal(folder: Path) -> dict[str, Any] | None:
 
 
 def finished_identity(folder: Path) -> dict[str, Any] | None:
-    """Whose complete capture a folder holds; None where it holds none.
+    """The identity of the complete capture that a folder holds; None where it holds none.
 
     Raises:
         StudyError: if the folder holds other files and no capture.

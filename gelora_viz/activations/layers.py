@@ -38,7 +38,7 @@ class Layer(NamedTuple):
 
 
 class Stop(Exception):  # noqa: N818 - control flow, not an error
-    """Raised in the last hook: nothing behind the last wanted layer needs to run."""
+    """Raised in the last hook: nothing after the last wanted layer needs to run."""
 
 
 def unwrap(model: nn.Module) -> tuple[nn.Module, nn.Module]:
@@ -71,11 +71,11 @@ def find_layers(transformer: nn.Module, layers: str | Sequence[str]) -> list[Lay
     """The layers to capture, in the order of stack and depth, or of the modules where they are named by pattern.
 
     Args:
-        transformer: the second of what `unwrap` gives.
+        transformer: the transformer inside the model, the second value of `unwrap`.
         layers: "blocks", "hidden_states" or patterns of module names, as in `capture`.
 
     Raises:
-        InputError: if there are no recognisable blocks, or a pattern matches nothing.
+        InputError: if there are no recognizable blocks, or a pattern matches nothing.
     """
     if layers == "blocks":
         return _block_layers(find_blocks(transformer))
@@ -96,7 +96,7 @@ def _block_layers(blocks: Sequence[Block]) -> list[Layer]:
 
 
 def _after_final_norms(layers: Sequence[Layer]) -> list[Layer]:
-    """The last layer of each stack read where the module that owns the blocks gives it out: behind any final norm."""
+    """The last layer of each stack read where the module that owns the blocks gives it out: after any final norm."""
     last = {layer.stack: layer for layer in layers}
     return [
         layer._replace(module=".".join(layer.module.split(".")[:-2])) if last[layer.stack] is layer else layer

@@ -58,7 +58,7 @@ def capture(
 ) -> Activations:
     """Capture hidden states with forward hooks, in one pass that stops after the last wanted layer.
 
-    Attention masks are honoured and a text's point does not depend on the batch it travelled in. Special tokens are
+    Attention masks are respected, and a text's point does not depend on the batch it was in. Special tokens are
     part of the mean (as in sentence encoders) and left out of token clouds. An encoder-decoder reads each text with
     its encoder and, shifted right, with its decoder. Hooks are removed and the training mode is restored whatever
     happens; gradients are neither computed nor switched off for good.
@@ -72,16 +72,16 @@ def capture(
         tokenizer: the model's own; or its image processor.
         texts: strings, not empty; or images (PIL images or arrays), read one batch at a time.
         layers: "blocks": the embeddings and what every block gives out. "hidden_states": the same, but the last of
-            each stack behind the final norm where there is one, as `last_hidden_state` is, and as transformers'
+            each stack after the final norm where there is one, as `last_hidden_state` is, and as transformers'
             `output_hidden_states` gives it for language models (`find_blocks` says which have one). Or glob patterns
             of module names ("encoder.layer.*.attention.output"), each of which may end in ":output" (meant if nothing
             is said) or ":input", for what the module gives or reads the first time it runs.
         pooling: "mean", "last", "cls" or a function of (hidden, mask): one point per text; "tokens": one per token.
         pooling_name: what you call a pooling function. A `store` is known by it, so give a function that computes
             something else another name.
-        max_points: at most so many points, a uniform seeded choice, the same in every layer. None keeps every text,
+        max_points: largest number of points, a uniform seeded choice, the same in every layer. None keeps every text,
             and 10,000 tokens.
-        batch_size: texts a batch; "auto" starts with 64 of similar length and halves when memory runs out.
+        batch_size: texts per batch; "auto" starts with 64 of similar length and halves when memory runs out.
         max_length: tokens kept of each text; by default the model's longest input, 512 at most.
         dtype: how points are kept, in memory and on disk: "float32", "float16" or "bfloat16". `activations[layer]` is
             float32 always.
@@ -95,10 +95,10 @@ def capture(
         progress: show a tqdm bar.
 
     Returns:
-        Activations: in memory, or read from `store` or `cache` layer by layer.
+        The activations, in memory or read from `store` or `cache` layer by layer.
 
     Raises:
-        InputError: for unusable texts, images or arguments, a model without recognisable blocks, a pattern that
+        InputError: for unusable texts, images or arguments, a model without recognizable blocks, a pattern that
             matches nothing, values too large for float16, a store that holds another capture, or both a store and a
             cache.
         StudyError: if the store or the cache cannot be written or has no room.

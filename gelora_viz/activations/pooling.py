@@ -26,7 +26,7 @@ def check_pooling(pooling: object, name: str | None = None) -> None:
     if name is None:
         return
     if not callable(pooling):
-        raise InputError(f"pooling_name {name!r} beside pooling {pooling!r}, which has a name; leave it out")
+        raise InputError(f"pooling_name {name!r} was given with pooling {pooling!r}, which has a name; leave it out")
     if not isinstance(name, str) or not name or name in _NAMES:
         raise InputError(f"pooling_name is {name!r}; give a word of your own, other than {', '.join(_NAMES)}")
 

@@ -152,12 +152,12 @@ class Activations:
         return folder
 
     def describe(self, folder: Path, files: Mapping[str, str], identity: Mapping[str, Any] | None = None) -> None:
-        """Write activations.json beside points that are in `folder` already.
+        """Write activations.json next to points that are already in `folder`.
 
         Args:
             folder: the folder with the points.
             files: layer -> file name.
-            identity: what the points depend on, where a later capture will ask.
+            identity: what the points depend on, kept where a later capture will compare it.
         """
         content = {
             "pooling": self.pooling,

@@ -19,7 +19,7 @@ class Sample:
     Args:
         corpus: texts or images.
         tokens: whether points are tokens, or whole texts.
-        limit: at most so many points; None keeps all.
+        limit: largest number of points; None keeps all.
         seed: seed of the choice.
 
     Attributes:

@@ -152,7 +152,7 @@ def explain_write_errors(path: Path) -> Iterator[None]:
 
 
 def check_space(folder: Path, n_bytes: int) -> None:
-    """Raise `StudyError` where the disk has no room for so many bytes."""
+    """Raise `StudyError` where the disk has no room for this many bytes."""
     free = shutil.disk_usage(folder).free
     if n_bytes > free:
         raise StudyError(

@@ -22,7 +22,7 @@ def add_adapter(model: PreTrainedModel, adapter: RankPlan | PeftConfig, *, seed:
     """Wrap a model with a fresh adapter; only the adapter's parameters stay trainable.
 
     PEFT passes over names and patterns that match nothing, as long as another one matches something; here each of
-    them is an error, since a misspelt module would otherwise just not be adapted.
+    them is an error, since a misspelled module would otherwise just not be adapted.
 
     Args:
         model: the model to adapt; changed in place, as PEFT does.

@@ -17,9 +17,9 @@ from gelora_viz.ranks import Matrix, find_matrices
 
 _Config = TypeVar("_Config", bound=PeftConfig)
 _INIT_OVER_TARGET = 1.5
-"""AdaLoRA begins with so many times the rank that it keeps, as in its paper's experiments."""
+"""AdaLoRA begins with this many times the rank that it keeps, as in its paper's experiments."""
 _HIGHEST = 1 << 20
-"""Of methods whose rank has no limit of its own, such as VeRA."""
+"""Highest rank tried for methods that set no limit of their own, such as VeRA."""
 
 
 def fit_budget(config: _Config, model: nn.Module, budget: int) -> _Config:
@@ -33,7 +33,7 @@ def fit_budget(config: _Config, model: nn.Module, budget: int) -> _Config:
     Args:
         config: configuration of a method whose size grows with a rank r: LoraConfig and its variants, AdaLoraConfig,
             VeraConfig, LoHaConfig, GenLoraConfig and others. Its rank is replaced, and alpha in proportion.
-        model: what the adapter is for; it stays as it is.
+        model: the model that the adapter is for; left unchanged.
         budget: trainable parameters, such as `uniform_budget(model, 4)`.
 
     Returns:

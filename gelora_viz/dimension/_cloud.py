@@ -46,7 +46,7 @@ class Cloud:
 
     @property
     def rows(self) -> np.ndarray:
-        """(n_points,) rows of `points` that are no near-duplicates of earlier ones, ascending."""
+        """(n_points,) rows of `points` that are not near-duplicates of earlier ones, ascending."""
         return self.graph().kept
 
     @property

@@ -62,7 +62,7 @@ class Estimator:
     Attributes:
         name: name in frames.
         title: name in pictures.
-        reads: what it reads of a cloud.
+        reads: the part of a cloud that it reads.
         needs_k: number of neighbors that it reads: a number, None for the k that the caller chose, or 0.
         formula: function of what it reads; returns the dimension.
         cost: operations for n points of D features and k neighbors, besides the graph's own n^2 D.

@@ -46,7 +46,7 @@ def refuse_slow(chosen: Sequence[Estimator]) -> None:
     """Raise `InputError` for estimators that are too slow for hundreds of parts."""
     slow = [each.name for each in chosen if each.reads.is_external]
     if slow:
-        raise InputError(f"{', '.join(slow)} would take hours on so many parts; leave it out")
+        raise InputError(f"{', '.join(slow)} would take hours on this many parts; leave it out")
 
 
 def count_levels(n_texts: int, smallest: int) -> int:

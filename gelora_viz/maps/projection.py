@@ -34,7 +34,7 @@ class Projection:
     Attributes:
         frame: one row per point: point (its row in the activations), x, y, with 3 components z, text (position in the
             captured list) and token (string; None for pooled points).
-        layer: whose points these are.
+        layer: the layer that the points are from.
         settings: n_components, n_neighbors, min_dist, seed, n_points (in the activations, of which the frame may
             hold a sample), pooling, and umap, the version of umap-learn.
 

@@ -43,7 +43,7 @@ def project(
 ) -> Projection:
     """UMAP of a layer's points, in two or three dimensions.
 
-    Neighbours are exact, and the points start from their first principal components, which keeps more of the large
+    Neighbors are exact, and the points start from their first principal components, which keeps more of the large
     arrangement than a random start (Kobak & Linderman 2021). With more points than `max_points` a random sample is
     projected, the same rows in every layer, so that maps of several layers show the same texts.
 
@@ -51,11 +51,11 @@ def project(
 
     Args:
         activations: captured points.
-        layer: whose points; one of `activations.layers`.
+        layer: the layer whose points to project; one of `activations.layers`.
         n_components: 2 for a plane, 3 for space.
         n_neighbors: how many neighbors of each point are kept close; few show fine structure, many the coarse one.
         min_dist: how close points may come to each other on the map, 0 to 1.
-        max_points: at most so many points; 20,000 take about 25 s on two cores.
+        max_points: at most this many points; 20,000 take about 25 s on two cores.
         seed: seed of the sample and of the optimization; the same seed gives the same map on the same machine.
         cache: True keeps maps in the user's cache (`$GELORA_VIZ_CACHE`, else gelora_viz in `$XDG_CACHE_HOME` or
             ~/.cache), a path in that folder, False nowhere. The same points, settings and version of umap-learn are

@@ -80,7 +80,7 @@ class Drawing:
 
     Attributes:
         title: what the picture shows; drawn on the screen, and the title in a file's metadata.
-        subplots: in reading order, row by row.
+        subplots: the subplots in reading order, row by row.
         caption: what bands, bars and marks stand for; drawn on the screen, for the caption in a paper.
         columns: subplots per row.
         shared_x: whether the subplots of a column share their axis of positions, labeled under the lowest one.
@@ -145,7 +145,7 @@ class Drawing:
         matplotlib's settings, such as the format of the fonts, only count while the file is written.
 
         Args:
-            venue: whose sizes and fonts to use, such as "plain" or "icml2026"; `save` lists them.
+            venue: the venue whose sizes and fonts to use, such as "plain" or "icml2026"; `save` lists them.
             width: "column" or "text", the two widths of a two-column page.
 
         Raises:

@@ -38,7 +38,7 @@ def estimator_heatmap(profile: DimensionProfile) -> Drawing:
         The drawing.
 
     Raises:
-        InputError: if this is no dimension profile, or one without rows.
+        InputError: if this is not a dimension profile, or one without rows.
     """
     check_kind(profile, DimensionProfile, "estimator_heatmap")
     frame = profile.frame

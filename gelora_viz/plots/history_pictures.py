@@ -11,7 +11,7 @@ from gelora_viz.plots.drawing import Drawing, Subplot
 from gelora_viz.plots.frames import floats, require_columns
 from gelora_viz.plots.layer_pictures import depth_axis, stack_name
 from gelora_viz.plots.looks import estimator_title, interval_caption
-from gelora_viz.plots.marks import GREY, LEVEL, MARKERS, VERMILLION, Series, Style
+from gelora_viz.plots.marks import GRAY, LEVEL, MARKERS, VERMILLION, Series, Style
 from gelora_viz.plots.spectrum_pictures import DEPTH_STYLES, columns_for, kinds_of_matrices, spread
 from gelora_viz.spectra import DimensionHistory, SpectrumHistory
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 THIRDS = ("Early layers", "Middle layers", "Late layers")
-ASSIGNED_STYLE = Style(GREY, "dot", "x")
-# Light to dark, as in ColorBrewer's Blues without its palest: order is seen, and survives a greyscale print.
+ASSIGNED_STYLE = Style(GRAY, "dot", "x")
+# Light to dark, as in ColorBrewer's Blues without its palest: order is seen, and survives a grayscale print.
 STEP_COLORS = ("#9ecae1", "#6baed6", "#4292c6", "#2171b5", "#08306b")
 MOST_STEPS = len(STEP_COLORS)
-NO_CHANGE_STYLE = Style(GREY, marker=LEVEL)
+NO_CHANGE_STYLE = Style(GRAY, marker=LEVEL)
 FARTHEST_LEVEL = 2.5
 """Beyond this multiple of the highest effective rank, a level at the assigned rank would flatten the lines."""
 

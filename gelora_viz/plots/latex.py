@@ -1,4 +1,4 @@
-"""Result frames as LaTeX: booktabs tables whose texts are escaped and whose intervals stand beside their values."""
+"""Result frames as LaTeX: booktabs tables whose texts are escaped and whose intervals stand next to their values."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def latex_table(
     Args:
         frame: any result's `.frame`, or some of its columns.
         caption: plain text; it is escaped like every other text.
-        label: what `\ref` finds the table by: letters, digits and ":._-".
+        label: key by which `\ref` finds the table: letters, digits and ":._-".
         bold: column -> whether each of its cells is bold. Nothing is bold by itself: the best number of a column is
             often best by chance, and only what is known to differ should stand out.
 

@@ -13,7 +13,7 @@ from gelora_viz.plots.arguments import check_kind, check_kinds
 from gelora_viz.plots.drawing import Drawing, Subplot
 from gelora_viz.plots.frames import floats, require_columns
 from gelora_viz.plots.looks import estimator_style, estimator_title, interval_caption
-from gelora_viz.plots.marks import GREY, LEVEL, SKY, VERMILLION, Series, Style
+from gelora_viz.plots.marks import GRAY, LEVEL, SKY, VERMILLION, Series, Style
 from gelora_viz.ranks import RankPlan
 from gelora_viz.spectra import UpdateSpectrum
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 PROFILE_COLUMNS = ("layer", "stack", "depth", "estimator", "dimension", "ci_low", "ci_high", "n_points")
 RANK_STYLE = Style(SKY)
-BOUND_STYLE = Style(GREY, marker=LEVEL)
+BOUND_STYLE = Style(GRAY, marker=LEVEL)
 EFFECTIVE_STYLE = Style(VERMILLION, marker="circle")
 
 STACK_NAMES = {"encoder": "Encoder", "decoder": "Decoder"}
@@ -107,7 +107,7 @@ def dimensions(profiles: Mapping[str, DimensionProfile]) -> Drawing:
         The drawing.
 
     Raises:
-        InputError: if this is no mapping of dimension profiles, or an empty one.
+        InputError: if this is not a mapping of dimension profiles, or an empty one.
     """
     check_kinds(profiles, DimensionProfile, "dimensions", "{'mean': profile}")
     if not profiles:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from gelora_viz.dimension import ESTIMATORS
-from gelora_viz.plots.marks import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, Style, style_number
+from gelora_viz.plots.marks import BLUE, GRAY, GREEN, ORANGE, PURPLE, SKY, Style, style_number
 
 ESTIMATOR_STYLES = {
     "twonn": Style(BLUE, "solid", "circle"),
     "mle": Style(GREEN, "dash", "square"),
     "twonn_ml": Style(ORANGE, "dashdot", "triangle-up"),
     "lpca_participation_ratio": Style(PURPLE, "dot", "diamond"),
-    "lpca_maxgap": Style(GREY, "dashdot", "triangle-down"),
+    "lpca_maxgap": Style(GRAY, "dashdot", "triangle-down"),
     "gride": Style(SKY, "dot", "cross"),
 }
 """Chosen so that the default estimators can be told apart; the others follow in the catalog's order."""

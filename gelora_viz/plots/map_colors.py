@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from gelora_viz.errors import InputError
-from gelora_viz.plots.marks import COLORS, GREY, MARKERS, Style
+from gelora_viz.plots.marks import COLORS, GRAY, MARKERS, Style
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,7 +71,7 @@ def class_styles(classes: Sequence[str]) -> dict[str, Style]:
     if len(names) > _MOST_CLASSES:
         names = [*[name for name in names if name != OTHER][: _MOST_CLASSES - 1], OTHER]
     return {
-        name: Style(GREY, marker=MARKERS[-1]) if name == OTHER else Style(COLORS[index], marker=MARKERS[index])
+        name: Style(GRAY, marker=MARKERS[-1]) if name == OTHER else Style(COLORS[index], marker=MARKERS[index])
         for index, name in enumerate(names)
     }
 

@@ -40,13 +40,13 @@ def umap(
     Args:
         projections: a map, or several by the title of their subplot, such as {"embeddings": ..., "last": ...}.
         labels: the class of each captured text, for colors and markers: up to 7, or the 6 most frequent and "other".
-        local: from `local_dimension`, for colors instead: a row per point, a column per layer.
+        local: local dimensions from `local_dimension`, for colors instead: a row per point, a column per layer.
 
     Returns:
         The drawing.
 
     Raises:
-        InputError: if this is no projection and no mapping of some, labels or local dimensions do not belong to it,
+        InputError: if this is no projection or mapping of some, labels or local dimensions do not belong to it,
             or both are given.
     """
     if isinstance(projections, Mapping):

@@ -38,7 +38,7 @@ PALETTE = {
 }  # fmt: skip
 """Name -> color, in the order in which series take them."""
 COLORS = tuple(PALETTE.values())
-BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, GREY = COLORS
+BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, GRAY = COLORS
 DASHES = ("solid", "dash", "dashdot", "dot")
 MARKERS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x")
 LEVEL = "level"

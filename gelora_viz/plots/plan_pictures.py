@@ -46,7 +46,7 @@ def plans(plans: Mapping[str, RankPlan]) -> Drawing:
         The drawing.
 
     Raises:
-        InputError: if this is no mapping of rank plans, an empty one, or plans have no layer in common.
+        InputError: if this is not a mapping of rank plans, an empty one, or plans have no layer in common.
     """
     check_kinds(plans, RankPlan, "plans", "{'gelora': plan}")
     if not plans:

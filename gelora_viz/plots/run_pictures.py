@@ -13,7 +13,7 @@ from gelora_viz.errors import InputError
 from gelora_viz.plots.arguments import check_kind, check_kinds
 from gelora_viz.plots.drawing import Drawing, Subplot
 from gelora_viz.plots.frames import floats, require_columns
-from gelora_viz.plots.marks import BLUE, GREY, VERMILLION, Series, Style, style_number
+from gelora_viz.plots.marks import BLUE, GRAY, VERMILLION, Series, Style, style_number
 
 # From here on, the noise of single steps hides how runs differ.
 NOISY_FROM = 100
@@ -84,7 +84,7 @@ def _seeds(frame: pd.DataFrame, runs: pd.DataFrame, metric: str) -> tuple[Series
     places = {str(name): float(place) for place, name in enumerate(frame["run"])}
     chosen = runs[runs["chosen"].astype(bool) & runs[metric].notna()]
     x = tuple(places[str(name)] for name in chosen["run"])
-    return (Series("markers", x, floats(chosen[metric]), label="Single seeds", style=Style(GREY, marker="x")),)
+    return (Series("markers", x, floats(chosen[metric]), label="Single seeds", style=Style(GRAY, marker="x")),)
 
 
 def _differences(frame: pd.DataFrame, positions: tuple[float, ...], metric: str) -> tuple[Series, ...]:
@@ -95,7 +95,7 @@ def _differences(frame: pd.DataFrame, positions: tuple[float, ...], metric: str)
     scale = 100.0 if metric == "perplexity" else 1.0
     value, low, high = (tuple(scale * each for each in floats(frame[column])) for column in columns)
     ends = (positions[0] - 2.0, positions[-1] + 2.0)  # beyond the subplot, whose range is fixed
-    nothing = Series("line", ends, (0.0, 0.0), label="Baseline", style=Style(GREY, "dot", "x"))
+    nothing = Series("line", ends, (0.0, 0.0), label="Baseline", style=Style(GRAY, "dot", "x"))
     gaps = Series(
         kind="markers",
         x=positions,
@@ -120,7 +120,7 @@ def training(metrics: Mapping[str, pd.DataFrame]) -> Drawing:
         The drawing.
 
     Raises:
-        InputError: if this is no mapping of frames, an empty one, or a frame lacks a column.
+        InputError: if this is not a mapping of frames, an empty one, or a frame lacks a column.
     """
     check_kinds(metrics, pd.DataFrame, "training", "{'run': run.metrics}")
     if not metrics:

@@ -91,7 +91,7 @@ def utilisation(spectra: Mapping[str, UpdateSpectrum]) -> Drawing:
         The drawing.
 
     Raises:
-        InputError: if this is no mapping of update spectra, an empty one, or no method has ranks.
+        InputError: if this is not a mapping of update spectra, an empty one, or no method has ranks.
     """
     check_kinds(spectra, UpdateSpectrum, "utilisation", "{'gelora': spectrum}")
     if not spectra:
@@ -157,7 +157,7 @@ def overview(
         The drawing.
 
     Raises:
-        InputError: as `rank_profile` and `score_by_size`.
+        InputError: wherever `rank_profile` or `score_by_size` raises it.
     """
     layers = rank_profile(profile, plan, spectrum, estimators=estimators)
     sizes = score_by_size(results)

@@ -68,8 +68,8 @@ def allocate_ranks(
         target_modules: what to adapt, as PEFT takes it; None takes PEFT's choice for the model's type.
         rounding: how bounds are rounded: "ceil", "round" or "none". None means "ceil" without a budget, although it
             turns any positive noise into rank 2, and "none" with one: rounded before they are scaled, the bounds
-            would turn that noise into proportions. Weights that are no bounds are never rounded.
-        estimator: whose dimensions to use; GeLoRA uses TwoNN.
+            would turn that noise into proportions. Weights that are not bounds are never rounded.
+        estimator: the estimator whose dimensions to use; GeLoRA uses TwoNN.
         min_rank: every matrix gets at least this rank. With 0, a matrix of weight 0 (which "eva" may give) is not
             adapted, nor one that the budget does not reach.
         max_rank: no matrix gets more; nor more than its own limit, min(in, out).
@@ -80,7 +80,7 @@ def allocate_ranks(
 
     Raises:
         InputError: for an unknown strategy, estimator or rounding; a strategy without what it reads; a profile of
-            another model; a budget below `min_rank` everywhere; target modules that match nothing or are no linear
+            another model; a budget below `min_rank` everywhere; target modules that match nothing or are not linear
             layers; a `min_rank` above `max_rank` or above a matrix's limit.
 
     Example:
@@ -99,7 +99,8 @@ def allocate_ranks(
     matrices = find_matrices(model, target_modules) if isinstance(model, nn.Module) else list(model)
     if network is None and target_modules is not None:
         raise InputError(
-            "target_modules beside matrices, which are chosen already; give find_matrices(model, target_modules)"
+            "target_modules were given with matrices, which are chosen already; "
+            "give find_matrices(model, target_modules)"
         )
     floors, limits = _bounds_of_ranks(matrices, min_rank, max_rank)
     costs = [matrix.cost for matrix in matrices]
@@ -147,7 +148,7 @@ def _check_rounding(rounding: str | None, budget: int | None) -> str:
         raise InputError(f"unknown rounding {rounding!r}; choose ceil, round or none")
     if rounding == "none" and budget is None:
         raise InputError(
-            'rounding "none" leaves fractions, which are no ranks; give a budget, or choose ceil or round'
+            'rounding "none" leaves fractions, which are not ranks; give a budget, or choose ceil or round'
         )
     return rounding
 

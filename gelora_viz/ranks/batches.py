@@ -44,7 +44,7 @@ def takes_labels(model: nn.Module) -> bool:
 
 @contextmanager
 def same_random_state(model: nn.Module) -> Iterator[None]:
-    """Random numbers drawn meanwhile are drawn again afterwards."""
+    """Random numbers drawn inside the block are drawn again afterward."""
     device = input_device(model)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield

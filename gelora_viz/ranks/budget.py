@@ -26,7 +26,7 @@ def apportion(
     the same rule, until not even the cheapest further rank fits. A start that costs more than the budget first falls
     in the same way: the group with the smallest weight / (rank - 1/2) gives a rank of each of its matrices that is
     above its floor, while that is no more than has to be found, and single matrices give the rest. Between equal
-    claims the cheaper rises first, and the dearer falls first.
+    claims the cheaper rises first, and the more expensive falls first.
 
     A matrix of weight 0 claims nothing. With a floor of 0 it is not adapted at all; with a higher one it stays there
     until no other matrix can take what is left.

@@ -36,7 +36,7 @@ def resolve_edits(frame: pd.DataFrame, where: str | Mapping[str, int], rank: int
         wanted = {where: rank}
     else:
         if rank is not None:
-            raise InputError(f"rank {rank} beside a mapping of names to ranks; give one of them")
+            raise InputError(f"rank {rank} was given with a mapping of names to ranks; give one of them")
         wanted = dict(where)
     members: dict[str, list[str]] = {str(module): [str(module)] for module in frame["module"]}
     for layer, matrices in frame.groupby("layer", sort=False):

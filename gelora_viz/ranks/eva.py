@@ -20,7 +20,7 @@ from gelora_viz.ranks.batches import ModelInputs, same_random_state, takes_label
 from gelora_viz.ranks.matrices import Matrix
 
 _EVA_RHO = 2.0
-"""EVA's own default: no matrix gets more than so many times the mean rank."""
+"""EVA's own default: no matrix gets more than this many times the mean rank."""
 _MOST_PASSES = 100
 """EVA's directions settle within a few passes over the batches, if ever."""
 
@@ -42,7 +42,7 @@ def eva_ranks(
 
     Args:
         model: the model to be adapted.
-        matrices: which of its matrices compete.
+        matrices: the matrices that compete.
         batches: model inputs; labels are left out where the model takes none.
         mean_rank: EVA's budget is this times the number of matrices, a sum of ranks and not of parameters; no matrix
             gets more than `_EVA_RHO` times it.
@@ -79,10 +79,11 @@ def find_directions(
     """Directions of most variance in what each matrix reads, by PEFT's EVA over the batches, as often as it takes.
 
     Args:
-        model: with or without its adapter.
+        model: the model to be adapted, with or without its adapter.
         batches: model inputs.
-        config: with init_lora_weights="eva".
-        n_directions: that the matrix with the most needs, and so tokens in the largest batch.
+        config: a LoRA configuration with init_lora_weights="eva".
+        n_directions: number of directions that the matrix with the most needs; the largest batch must have as many
+            tokens.
         progress: show PEFT's bar.
 
     Returns:
@@ -115,7 +116,7 @@ def find_directions(
 
 
 class _Passes:
-    """The batches over and over, as PEFT reads them until its directions have settled, but not for ever."""
+    """The batches over and over, as PEFT reads them until its directions have settled, but not forever."""
 
     def __init__(self, batches: Sequence[ModelInputs]) -> None:
         self._batches = batches

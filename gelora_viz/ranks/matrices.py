@@ -57,7 +57,7 @@ def find_matrices(model: nn.Module, target_modules: str | Sequence[str] | None =
 
     Raises:
         InputError: if a name, or the expression, matches nothing (with the nearest names), nothing in the blocks, or
-            only modules that are no linear layers (with their type); if the model has no recognisable blocks.
+            only modules that are not linear layers (with their type); if the model has no recognizable blocks.
     """
     blocks = find_blocks(model)
     wanted = _default_targets(model) if target_modules is None else target_modules

@@ -81,7 +81,7 @@ class RankPlan:
             budget: trainable adapter parameters, as in `allocate_ranks`.
 
         Raises:
-            InputError: if the budget is no whole number or does not pay for the plan's lowest ranks everywhere.
+            InputError: if the budget is not a whole number or does not pay for the plan's lowest ranks everywhere.
         """
         name, *changes = self.strategy.split(", ")
         refined = "refined" in changes
@@ -103,7 +103,7 @@ class RankPlan:
             where: a module name, a layer (block) name for all its matrices, or a mapping of such names to ranks, in
                 which a module's own entry counts over its layer's.
             rank: the new rank, from 0 (not adapted) to min(in, out); left out with a mapping.
-            rebalance: False lets go of the budget. True keeps it (without one, the present number of parameters): the
+            rebalance: False gives up the budget. True keeps it (without one, the present number of parameters): the
                 other adapted matrices rise or fall in their present proportions, as few ranks as needed and never
                 below 1, until what is left is less than the cheapest further rank of any of them. Matrices changed
                 by an earlier call are among the others; give a mapping to fix several.
@@ -135,7 +135,7 @@ class RankPlan:
 
         Raises:
             InputError: if the spectrum is of another plan (with the modules that differ), its updates are all zero,
-                or `min_rank` is no whole number or takes more than the budget.
+                or `min_rank` is not a whole number or takes more than the budget.
         """
         budget = self._kept_budget
         ranks, reached = refined_ranks(

@@ -38,7 +38,7 @@ def gradient_sensitivity(
         model: the model to be adapted.
         modules: names of its matrices.
         batches: model inputs, with labels where the model computes its own loss.
-        loss: from the model and a batch to a scalar; by default `model(**batch).loss`.
+        loss: function of the model and a batch that returns a scalar; by default `model(**batch).loss`.
         progress: show a bar.
 
     Returns:
@@ -46,7 +46,7 @@ def gradient_sensitivity(
 
     Raises:
         InputError: if the model gives no loss, the loss depends on none of the matrices, a sensitivity is not finite
-            (with the module's name), or weights are no floating-point numbers in memory.
+            (with the module's name), or weights are not floating-point numbers in memory.
 
     References:
         Molchanov et al. 2019, Importance Estimation for Neural Network Pruning, https://arxiv.org/abs/1906.10771;
@@ -83,7 +83,7 @@ def _weight(model: nn.Module, module: str) -> torch.Tensor:
     if weight.is_meta or packed or not weight.is_floating_point():
         kind = "kept elsewhere by accelerate" if weight.is_meta else "quantized"
         raise InputError(
-            f"the weights of {module} are {kind}, so there is no gradient by them; load the model in memory, "
+            f"the weights of {module} are {kind}, so no gradient can be taken for them; load the model in memory, "
             "unquantized"
         )
     return weight
@@ -120,7 +120,7 @@ def _check_loss(value: object) -> None:
 
 @contextmanager
 def _trainable(model: nn.Module, weights: Iterable[torch.Tensor]) -> Iterator[None]:
-    """Only these weights of the model require gradients meanwhile."""
+    """Only these weights of the model require gradients inside the block."""
     wanted = {id(weight) for weight in weights}
     flags = {parameter: parameter.requires_grad for parameter in model.parameters()}
     try:

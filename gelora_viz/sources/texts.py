@@ -109,14 +109,14 @@ def load_texts(
     """Load texts for capturing and, where they have labels, for fine-tuning.
 
     Args:
-        source: "icd10cm" (embedded, offline); a .csv, .tsv, .jsonl, .json, .parquet or .txt file (one text a line); a
-            Hub data set id ("stanfordnlp/sst2" or "nyu-mll/glue:sst2" with a configuration); a list of texts; a
+        source: "icd10cm" (embedded, offline); a .csv, .tsv, .jsonl, .json, .parquet or .txt file (one text per line);
+            a Hub data set id ("stanfordnlp/sst2" or "nyu-mll/glue:sst2" with a configuration); a list of texts; a
             pandas DataFrame; a `datasets.Dataset` or `DatasetDict`.
         text_column: the column with the texts; by default the first of the usual names, or the only text column.
         label_column: the column with the classes; by default the first of the usual names, if there is one.
-        max_texts: keep at most so many training texts (a seeded random choice); validation and test keep a quarter of
+        max_texts: keep at most this many training texts (seeded random choice); validation and test keep a quarter of
             it.
-        seed: decides splits and choices.
+        seed: seed of the splits and choices.
 
     Returns:
         Texts split into train, validation and test: the source's own splits where it has them (a column "split", or

@@ -1,4 +1,4 @@
-"""See what a layer's points are: a map of them, beside the curve of intrinsic dimensions that chooses the layer.
+"""See what a layer's points are: a map of them, next to the curve of intrinsic dimensions that chooses the layer.
 
 A map is large, and no part of the state that a notebook saves: its page asks for the map that is shown, and gets
 16 bits per coordinate and one byte of color per point; a text is sent when the pointer rests on its point.
@@ -45,7 +45,7 @@ _STEPS = 65535
 
 
 class Explorer(Panel):
-    """A map of any layer's points, beside the intrinsic dimensions of all layers.
+    """A map of any layer's points, next to the intrinsic dimensions of all layers.
 
     The curve chooses the layer: a click on it, or the arrow keys and Enter, moves the map there, each point to its
     new place. Maps are UMAPs (`gelora_viz.project`), computed in the background when they are first asked for and
@@ -272,7 +272,7 @@ class Explorer(Panel):
     def _show(self, request: MapRequest) -> None:
         """Bring the page up to a map that is there."""
         projection = self._maker.map_of(request)
-        self._places = quantise(self._turn(projection))
+        self._places = quantize(self._turn(projection))
         colors, legend = self._color(projection, self.color_by)
         self._projection, self._colors = projection, colors.astype(np.uint8).tobytes()
         with self.hold_sync():
@@ -294,7 +294,7 @@ class Explorer(Panel):
             self.status = self._say_status(self._projection)
 
     def _turn(self, projection: Projection) -> np.ndarray:
-        """Centred coordinates, turned towards the first map of as many dimensions; distances stay as they are."""
+        """Centered coordinates, turned toward the first map of as many dimensions; distances stay as they are."""
         centered = projection.coordinates - projection.coordinates.mean(axis=0)
         reference = self._references.setdefault(projection.n_components, centered)
         rotation, _ = orthogonal_procrustes(centered, reference)
@@ -368,11 +368,11 @@ class Explorer(Panel):
         return {"facts": facts, "text": text, "left": left}
 
 
-def quantise(coordinates: np.ndarray) -> bytes:
+def quantize(coordinates: np.ndarray) -> bytes:
     """(n_points, 2 or 3) coordinates as (n_points, 3) unsigned 16-bit numbers, one scale for all axes.
 
     The points fill the cube from 0 to 65535; a plane lies in its middle. A step is then less than a pixel of a map
-    50 times magnified.
+    magnified 50 times.
     """
     low, high = coordinates.min(axis=0), coordinates.max(axis=0)
     reach = float((high - low).max()) or 1.0

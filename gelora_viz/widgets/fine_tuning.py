@@ -49,7 +49,7 @@ class FineTuning(Panel):
 
     Args:
         study: a `Study`, with its data.
-        methods: name -> PEFT configuration, to choose beside the study's plans: {"dora": LoraConfig(use_dora=True)}.
+        methods: name -> PEFT configuration, offered with the study's plans: {"dora": LoraConfig(use_dora=True)}.
         options: fields of `RunSpec` that all runs started here share, such as task, batch_size, pooling, threads;
             looked at when a run is started.
 
@@ -165,7 +165,7 @@ class FineTuning(Panel):
         taken = [name for name in names if (self._folder / name).exists()]
         if taken:
             raise InputError(
-                f"a run or comparison named {taken[0]!r} is there already; choose another name, such as "
+                f"a run or comparison named {taken[0]!r} already exists; choose another name, such as "
                 f"{self._find_free(self.name.strip() or self.plan, seeds)!r}"
             )
         started = []
@@ -316,7 +316,7 @@ class FineTuning(Panel):
         self._show()
 
     def _find_free(self, wanted: str, seeds: Sequence[int]) -> str:
-        """The name, with a number behind it where it is taken."""
+        """The name, with a number after it where it is taken."""
         number, name = 1, wanted
         while any((self._folder / each).exists() for each in _names(name, seeds)):
             number += 1

@@ -1,4 +1,4 @@
-"""Maps made beside the kernel's own work: one thread, one map at a time, the newest request first."""
+"""Maps made in the background of the kernel's own work: one thread, one map at a time, the newest request first."""
 
 from __future__ import annotations
 

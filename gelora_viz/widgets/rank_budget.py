@@ -43,7 +43,7 @@ class _State(NamedTuple):
 
 
 class RankBudget(Panel):
-    """Ranks for a budget, beside the intrinsic dimensions that they come from.
+    """Ranks for a budget, next to the intrinsic dimensions that they come from.
 
     The strategies that read the profile or nothing are computed as the slider moves. "eva" and "gradient" run the
     model, which no slider can wait for: allocate them once, and give the plans as `readings`; their weights are then
@@ -55,17 +55,17 @@ class RankBudget(Panel):
         profile: dimensions of embeddings and all blocks of this model.
         model: the model to be adapted.
         budget: trainable adapter parameters at the beginning; by default those of rank 4 in every matrix.
-        strategy: at the beginning; one of those above, or a name in `readings`.
-        estimator: at the beginning; by default TwoNN, or the first of the profile's.
+        strategy: the strategy at the beginning; one of those above, or a name in `readings`.
+        estimator: the estimator at the beginning; by default TwoNN, or the first of the profile's.
         target_modules: module-name endings to adapt (see `allocate_ranks`).
         min_rank: lowest rank of a matrix (see `allocate_ranks`).
         max_rank: highest rank of a matrix (see `allocate_ranks`).
         seed: seed of "random".
-        spectrum: what a trained adapter has used of its ranks, shown beside them.
+        spectrum: what a trained adapter has used of its ranks, shown next to them.
         readings: name -> plan for the same matrices, for example {"gradient": plan}.
 
     Raises:
-        InputError: as `allocate_ranks`, or where a reading or the spectrum is of other matrices.
+        InputError: wherever `allocate_ranks` raises it, or where a reading or the spectrum is of other matrices.
 
     Example:
         >>> import gelora_viz as gv
@@ -206,7 +206,7 @@ class RankBudget(Panel):
         self.send({"peft_code": self.peft_code})
 
     def show_spectrum(self, spectrum: UpdateSpectrum | None) -> None:
-        """Show beside the ranks what a trained adapter has used of its own; None shows nothing.
+        """Show next to the ranks what a trained adapter has used of its own; None shows nothing.
 
         Raises:
             InputError: if the spectrum is of other matrices; what was shown stays.

@@ -28,14 +28,14 @@ class SeenRun:
     Attributes:
         name: its folder, as seen from the one that is watched.
         begun: when it was launched, in seconds since 1970.
-        status: as `Run.status`, or "unreadable".
+        status: state of the run (see `Run.status`), or "unreadable".
         message: why it failed or cannot be read; empty otherwise.
-        method: as `RunSpec.method`.
+        method: name of the method that is trained (see `RunSpec.method`).
         seed: seed of the run.
         learning_rate: learning rate of the run.
-        steps: to be taken; 0 where unknown.
-        step: the last one logged.
-        eta: seconds to go, by what was logged last; None where unknown.
+        steps: number of steps to take; 0 where unknown.
+        step: the last step logged.
+        eta: seconds left, by what was logged last; None where unknown.
         metric: "accuracy" or "perplexity".
         losses: training losses, thinned.
         scores: scores on the validation texts, in the metric.

@@ -26,7 +26,7 @@ def serve_dashboard(study: Path, *, port: int = 8866, open_browser: bool = False
 
     Args:
         study: folder of the study.
-        port: where to listen; where it is taken, the next free one.
+        port: port to listen on; where it is taken, the next free one.
         open_browser: also open the page in the browser.
 
     Raises:
@@ -71,8 +71,8 @@ def _keep_at_home(templates: Sequence[str], folder: Path) -> Path:
     """Copies of Voila's pages that fetch nothing from outside; theirs ask a content network for icons.
 
     Args:
-        templates: where Voila looks for pages, in this order.
-        folder: for the copies.
+        templates: folders in which Voila looks for pages, in this order.
+        folder: folder for the copies.
     """
     for name in _PAGES:
         original = next((page for page in (Path(place) / name for place in templates) if page.exists()), None)

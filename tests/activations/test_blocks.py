@@ -110,5 +110,5 @@ def test_lists_inside_blocks_are_no_stacks_of_their_own():
     ids=["sequential", "list of single matrices", "one matrix"],
 )
 def test_a_model_without_blocks_is_told_to_name_its_layers(model):
-    with pytest.raises(InputError, match=r"no recognisable blocks.*name its layers by module patterns"):
+    with pytest.raises(InputError, match=r"no recognizable blocks.*name its layers by module patterns"):
         find_blocks(model)

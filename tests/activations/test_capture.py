@@ -354,7 +354,7 @@ def test_a_module_that_never_runs_is_named(tiny, texts):
 
 def test_a_model_without_blocks_is_refused(tiny, texts):
     _, tokenizer = tiny("bert")
-    with pytest.raises(InputError, match="Sequential has no recognisable blocks"):
+    with pytest.raises(InputError, match="Sequential has no recognizable blocks"):
         capture(nn.Sequential(nn.Linear(2, 2)), tokenizer, texts[:2], progress=False)
 
 

@@ -51,7 +51,9 @@ def test_a_function_that_gives_no_point_per_text_is_refused_with_its_shape(pooli
 def test_an_unknown_pooling_is_refused_with_the_choices():
     with pytest.raises(InputError, match="unknown pooling 'max'; choose mean, last, cls, tokens"):
         check_pooling("max")
-    with pytest.raises(InputError, match="pooling_name 'mine' beside pooling 'mean', which has a name; leave it out"):
+    with pytest.raises(
+        InputError, match="pooling_name 'mine' was given with pooling 'mean', which has a name; leave it out"
+    ):
         check_pooling("mean", "mine")
     for name in ("", "mean", 3):
         with pytest.raises(InputError, match=r"pooling_name is .*; give a word of your own, other than mean, last"):

@@ -38,7 +38,7 @@ def x():
 
 def quantized(kind):
     set_seed(0)
-    return OneLayer(kind).to("cpu")  # moving is what quantises
+    return OneLayer(kind).to("cpu")  # moving is what quantizes
 
 
 def adapted(kind, *, moved=True):
@@ -64,7 +64,7 @@ def test_the_output_is_the_quantized_layer_s_plus_the_update(kind, x):
 
 
 @each_kind
-def test_merging_quantises_the_sum_and_unloading_leaves_a_quantized_layer(kind, x):
+def test_merging_quantizes_the_sum_and_unloading_leaves_a_quantized_layer(kind, x):
     wrapped = adapted(kind)
     with_adapter, base = wrapped(x).detach(), quantized(kind)(x)
     assert (with_adapter - base).norm() > 0.1 * base.norm()

@@ -112,7 +112,7 @@ def test_points_are_drawn_by_webgl_in_their_colors_and_another_layer_moves_them(
     assert shown.page.locator(".jp-Cell").count() == 1
     # In space, by local dimension; dragging turns it.
     shown.page.get_by_label("Map in").select_option("3")
-    shown.page.get_by_label("Colour").first.select_option("dimension")
+    shown.page.get_by_label("Color").first.select_option("dimension")
     shown.page.wait_for_function("() => document.querySelector('.gv-scale i')", timeout=60_000)
     shown.page.wait_for_timeout(900)
     before = shown.pixels()

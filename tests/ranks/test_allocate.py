@@ -284,5 +284,5 @@ def test_the_matrices_do_as_well_as_the_model_unless_a_strategy_runs_it(tiny, pr
     assert plan.settings == expected.settings
     with pytest.raises(InputError, match="give the model itself"):
         allocate_ranks(None, matrices, strategy="eva", budget=9_000, batches=batches_of(model, tokenizer))
-    with pytest.raises(InputError, match="target_modules beside matrices"):
+    with pytest.raises(InputError, match="target_modules were given with matrices"):
         allocate_ranks(profile, matrices, budget=9_000, target_modules=["c_attn"])

@@ -138,7 +138,7 @@ def test_max_rank_holds_for_what_is_moved_and_not_for_what_is_set_by_hand(tiny):
         (QUERY, 2.5, "is 2.5; give a whole number"),
         (QUERY, True, "is True; give a whole number"),
         (QUERY, None, "no rank for"),
-        ({QUERY: 2}, 3, "rank 3 beside a mapping"),
+        ({QUERY: 2}, 3, "rank 3 was given with a mapping"),
     ],
 )
 def test_an_edit_that_cannot_be_is_refused_with_the_remedy(plan, where, rank, message):

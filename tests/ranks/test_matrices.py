@@ -141,5 +141,5 @@ def test_target_modules_that_are_no_names_are_refused(tiny):
 
 
 def test_a_module_without_blocks_is_refused():
-    with pytest.raises(InputError, match="no recognisable blocks"):
+    with pytest.raises(InputError, match="no recognizable blocks"):
         find_matrices(nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)))

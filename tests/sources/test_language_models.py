@@ -30,7 +30,7 @@ def test_a_decoder_loads_with_its_head(tiny, tmp_path, family):
 @pytest.mark.parametrize("family", OTHERS)
 def test_an_encoder_has_no_such_head(tiny_folder, family):
     refusal = (
-        r"is no causal language model; name a decoder|reads the tokens after the one it scores.*; name a decoder"
+        r"is not a causal language model; name a decoder|reads the tokens after the one it scores.*; name a decoder"
     )
     with pytest.raises(InputError, match=refusal):
         load_model(tiny_folder(family), head="causal-lm")

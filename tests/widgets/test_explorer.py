@@ -13,7 +13,7 @@ from panel_examples import make_points
 import gelora_viz as gv
 from gelora_viz.errors import InputError
 from gelora_viz.widgets import Explorer, map_maker
-from gelora_viz.widgets.explorer import LONGEST_TEXT, quantise
+from gelora_viz.widgets.explorer import LONGEST_TEXT, quantize
 
 NASTY = "<script>window.pwned = 1</script> \u202e & \"quotes\" 'too'"
 TEXTS = [f"{NASTY} number {number}" for number in range(400)]
@@ -92,13 +92,13 @@ def test_the_page_gets_bytes_when_it_asks_and_the_state_stays_small(explore, sen
 
 def test_bytes_are_the_coordinates_to_a_part_in_65535():
     coordinates = np.random.default_rng(0).normal(size=(50, 2)) * (3, 1)
-    back = np.frombuffer(quantise(coordinates), "<u2").reshape(-1, 3)
+    back = np.frombuffer(quantize(coordinates), "<u2").reshape(-1, 3)
     assert set(back[:, 2]) == {32768}
     reach = np.ptp(coordinates[:, 0])
     middle = (coordinates.max(axis=0) + coordinates.min(axis=0)) / 2
     found = (back[:, :2] / 65535 - 0.5) * reach + middle
     np.testing.assert_allclose(found, coordinates, atol=reach / 65535)
-    assert set(np.frombuffer(quantise(np.ones((4, 3))), "<u2")) == {32768}
+    assert set(np.frombuffer(quantize(np.ones((4, 3))), "<u2")) == {32768}
 
 
 def test_a_later_map_is_turned_towards_the_first_without_changing_its_distances(explore):

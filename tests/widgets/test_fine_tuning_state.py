@@ -97,8 +97,8 @@ def test_runs_queue_and_one_that_waits_or_trains_is_cancelled_at_once(panel):
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        ({"name": "old"}, "'old' is there already; choose another name, such as 'old-2'"),
-        ({"name": "comparison"}, "'comparison' is there already"),
+        ({"name": "old"}, "'old' already exists; choose another name, such as 'old-2'"),
+        ({"name": "comparison"}, "'comparison' already exists"),
         ({"name": "no spaces"}, "must be letters, digits"),
         ({"name": "../outside"}, "must be letters, digits"),
         ({"seeds": "1, 1"}, "seeds are '1, 1'"),

@@ -16,7 +16,7 @@ from gelora_viz.errors import InputError
 class GenLoraConfig(PeftConfig):
     """Configuration of GenLoRA in our reconstruction: low-rank factors whose basis vectors are generated.
 
-    The update is dW = (alpha / r) B A. Each row of A (r, in) and each column of B (out, r) is synthesised from a
+    The update is dW = (alpha / r) B A. Each row of A (r, in) and each column of B (out, r) is synthesized from a
     latent vector by radial basis functions (RBFs), as `gelora_viz.adapters.genlora.generator` says. Per matrix this
     takes in + out latent numbers and r x num_groups x num_rbfs weights for each factor; LoRA takes r (in + out).
 
@@ -25,7 +25,7 @@ class GenLoraConfig(PeftConfig):
         num_groups: contiguous groups of coordinates, each with RBFs of its own. 8: with a single group, the entropy
             effective rank of a fresh A with r = 32 was 7.7 of 32, with eight and four RBFs 20.6. (The paper scales
             something it calls group size; this is our reading.)
-        num_rbfs: RBFs per row and group; num_groups x num_rbfs must reach r, since at initialisation, and for good
+        num_rbfs: RBFs per row and group; num_groups x num_rbfs must reach r, since at initialization, and for good
             where neither centers nor widths train, it is the highest rank that a factor can have.
         train_latent: whether the latent vectors train; frozen, they stay as drawn, and are saved all the same.
         train_weights: whether the RBFs' weights train. False needs init_weights=False: B's weights begin at zero, and
@@ -50,7 +50,7 @@ class GenLoraConfig(PeftConfig):
         InputError: if a number is unusable, num_groups x num_rbfs is below r, or nothing could train.
 
     References:
-        GenLoRA, https://arxiv.org/abs/2602.05709. Generator, initialisation and defaults are our reconstruction.
+        GenLoRA, https://arxiv.org/abs/2602.05709. Generator, initialization and defaults are our reconstruction.
 
     Example:
         >>> config = GenLoraConfig(r=16, num_groups=8, num_rbfs=4, train_centers=False, train_widths=False)

@@ -7,8 +7,8 @@ k. The coordinates fall into G contiguous groups, g(k) is the group of k, and ev
 (RBFs) of its own in every group, with weight w, center c and width s. Where neither centers nor widths train, they
 are one fixed grid that all rows and groups share.
 
-GenLoRA (arXiv 2602.05709) says that latent vectors and lightweight RBFs synthesise the basis vectors; the form above,
-the groups, the widths' bound and the initialisation are our reconstruction.
+GenLoRA (arXiv 2602.05709) says that latent vectors and lightweight RBFs synthesize the basis vectors; the form above,
+the groups, the widths' bound and the initialization are our reconstruction.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 logger = logging.getLogger("gelora_viz")
 
 _GRID_END = 2.0
-"""Centres begin evenly spaced from -2 to 2, where 95 % of a standard normal latent lies."""
+"""Centers begin evenly spaced from -2 to 2, where 95 % of a standard normal latent lies."""
 _LEAST_WIDTH = 0.1
 """Widths stay above this share of the initial one, so that |d phi / d z| <= 0.858 / width is bounded."""
 

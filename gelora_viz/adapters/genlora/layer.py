@@ -158,7 +158,7 @@ class GenLoraLinear(nn.Module, GenLoraLayer):
 
         Args:
             safe_merge: check the sum before it replaces the weight.
-            adapter_names: which adapters; by default the active ones.
+            adapter_names: names of the adapters to merge; by default the active ones.
 
         Raises:
             ValueError: if a safe merge finds NaN or infinite values; nothing is changed then.

@@ -18,8 +18,8 @@ export default {
     const missing = make("p", { class: "gv-readout" });
     const lower = make("div", { class: "gv-stacks" }, used.root, gaps.root);
     const choice = make("div", { class: "gv-controls gv-choice" },
-      labelled("Effective ranks of", makeChoice(panel, model, "second", names)),
-      labelled("less those of", makeChoice(panel, model, "first", names)));
+      labeled("Effective ranks of", makeChoice(panel, model, "second", names)),
+      labeled("less those of", makeChoice(panel, model, "first", names)));
     panel.body.append(make("div", { class: "gv-stacks" }, scores.root), makeMethodLegend(model), choice, lower, missing, readout);
     panel.follow(["why_no_layers", "layers"], () => {
       missing.textContent = model.get("why_no_layers");

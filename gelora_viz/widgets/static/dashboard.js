@@ -32,9 +32,9 @@ export default {
 
 function makeControls({ follow }, model) {
   const select = make("select", { change: () => set(model, { choice: select.value }) });
-  const choice = labelled("", select);
+  const choice = labeled("", select);
   const input = make("input", { type: "text", autocomplete: "off", spellcheck: "false" });
-  const text = labelled("", input);
+  const text = labeled("", input);
   const buttons = make("div", { class: "gv-controls" });
   const press = (name) => set(model, { text: input.value.trim(), press: [name, (model.get("press")[1] ?? 0) + 1] });
   input.addEventListener("change", () => set(model, { text: input.value.trim() }));

@@ -33,10 +33,10 @@ function makeControls(panel, model) {
   panel.follow(["n_components"], () => (space.value = String(model.get("n_components"))));
   const layers = model.get("layers").map((name) => [name, name]);
   return make("div", { class: "gv-controls" },
-    labelled("Layer", makeChoice(panel, model, "layer", layers)),
-    labelled("Colour", makeChoice(panel, model, "color_by", model.get("colorings"))),
-    labelled("Map in", space),
-    labelled("Curve", makeChoice(panel, model, "estimator", model.get("estimators"))));
+    labeled("Layer", makeChoice(panel, model, "layer", layers)),
+    labeled("Color", makeChoice(panel, model, "color_by", model.get("colorings"))),
+    labeled("Map in", space),
+    labeled("Curve", makeChoice(panel, model, "estimator", model.get("estimators"))));
 }
 
 function makeHint({ follow }, model, map) {

@@ -53,8 +53,8 @@ function makeForm(panel, model) {
   panel.follow(["free_name"], () => (name.placeholder = model.get("free_name")));
   const start = make("button", { type: "submit", class: "gv-main" }, "Start");
   const form = make("form", { class: "gv-controls" },
-    labelled("What to train", plan), labelled("Steps", steps), labelled("Seeds", seeds),
-    labelled("Learning rate", rate), labelled("Name", name), start);
+    labeled("What to train", plan), labeled("Steps", steps), labeled("Seeds", seeds),
+    labeled("Learning rate", rate), labeled("Name", name), start);
   form.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || event.target.tagName !== "INPUT") return;
     event.preventDefault(); // not every notebook lets Enter send a form, and none is to send it twice
@@ -98,7 +98,7 @@ function makeList({ follow }, model, trait, choices, write) {
 
 function makeFilter(panel, model) {
   const group = makeList(panel, model, "group", "groups", ([, text]) => text);
-  const field = make("div", { class: "gv-controls" }, labelled("Show", group));
+  const field = make("div", { class: "gv-controls" }, labeled("Show", group));
   panel.follow(["groups"], () => (field.hidden = model.get("groups").length < 3));
   return field;
 }

@@ -89,7 +89,7 @@ function call(model, name, ...args) {
 }
 
 /** A label with its control; the control needs no id. */
-function labelled(text, control, ...after) {
+function labeled(text, control, ...after) {
   control.id ||= freshId();
   return make("div", { class: "gv-field" }, make("label", { for: control.id }, text), control, ...after);
 }
@@ -105,7 +105,7 @@ function makeChoice({ follow }, model, trait, choices) {
   return select;
 }
 
-/** A check box that follows a trait, with its label behind it. */
+/** A check box that follows a trait, with its label after it. */
 function makeCheckBox({ follow }, model, trait, text) {
   const box = make("input", { type: "checkbox", change: () => set(model, { [trait]: box.checked }) });
   follow([trait], () => {

@@ -98,8 +98,8 @@ function makeControls(panel, model, codeButton) {
   });
   panel.follow(["edits"], () => (clear.disabled = Object.keys(model.get("edits")).length === 0));
   return make("div", { class: "gv-controls" },
-    labelled("Strategy", makeChoice(panel, model, "strategy", strategies)),
-    labelled("Estimator", makeChoice(panel, model, "estimator", estimators)),
+    labeled("Strategy", makeChoice(panel, model, "strategy", strategies)),
+    labeled("Estimator", makeChoice(panel, model, "estimator", estimators)),
     makeCheckBox(panel, model, "keep_budget", "Keep the budget"),
     make("div", { class: "gv-buttons" },
       makeButton(panel, model, "Undo", () => call(model, "undo"), { canPress: "can_undo", hint: "Ctrl+Z" }),
