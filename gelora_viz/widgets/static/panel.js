@@ -23,12 +23,17 @@ function fill(node, attributes, children) {
   return node;
 }
 
+const ownPrefix = `gelora-viz-${[...crypto.getRandomValues(new Uint32Array(2))].map((each) => each.toString(36)).join("")}`;
 let lastNumber = 0;
 
-/** An id that nothing else on the page has: a panel may be shown several times. */
+/**
+ * An id that nothing else on the page has: a panel may be shown several times.
+ *
+ * Every panel has a copy of this module. The time does not tell them apart, since two may be loaded at once.
+ */
 function freshId() {
   lastNumber += 1;
-  return `gelora-viz-${Date.now().toString(36)}-${lastNumber}`;
+  return `${ownPrefix}-${lastNumber}`;
 }
 
 /**
