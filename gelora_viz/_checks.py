@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gelora_viz.errors import InputError
+from gelora_viz.errors import InputError, first_line
 
 
 def resolve_device(name: str | None) -> torch.device:
@@ -22,8 +22,9 @@ def resolve_device(name: str | None) -> torch.device:
         device = torch.device(name or "cpu")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"device {name!r} cannot be used here ({reason}); give cpu, or leave it out") from error
+        raise InputError(
+            f"device {name!r} cannot be used here ({first_line(error)}); give cpu, or leave it out"
+        ) from error
     return device
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gelora_viz.errors import GeloraVizError
+from gelora_viz.errors import GeloraVizError, first_line
 from gelora_viz.runs.folder import is_full
 
 UNUSABLE, OUT_OF_MEMORY, OCCUPIED = 2, 3, 4
@@ -21,7 +21,7 @@ def explain(error: BaseException, run_dir: Path) -> tuple[str, int]:
         error: what ended the training.
         run_dir: the run's folder.
     """
-    line = (str(error).strip().splitlines() or [""])[0]
+    line = first_line(error) if str(error).strip() else ""
     if is_full(error) or is_full(error.__cause__) or "No space left on device" in line:
         return f"no space left for {run_dir}; free some and launch the run again", 1
     if isinstance(error, GeloraVizError):

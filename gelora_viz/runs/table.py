@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from gelora_viz._results import read_json
-from gelora_viz.errors import GeloraVizError, StudyError
+from gelora_viz.errors import GeloraVizError, StudyError, first_line
 from gelora_viz.runs.folder import RESULT, RunFolder, last_of
 from gelora_viz.runs.spec import RunSpec
 
@@ -90,7 +90,7 @@ def read_run(folder: RunFolder, spec: RunSpec | None = None, *, with_result: boo
     except (GeloraVizError, OSError, KeyError, TypeError, ValueError) as error:
         if message:  # a failed run says more about itself than that its files are of another version
             return RunReading(status, message)
-        return RunReading("unreadable", (str(error).splitlines() or [""])[0])
+        return RunReading("unreadable", first_line(error))
 
 
 def _row(name: str, path: Path) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from gelora_viz._cache import ORIGIN_FILE, fetched_model, is_fetched
 from gelora_viz._version import __version__
-from gelora_viz.errors import SourceError
+from gelora_viz.errors import SourceError, first_line
 
 logger = logging.getLogger("gelora_viz")
 
@@ -128,7 +128,7 @@ def fetch_model(
             steps.set_description(_NAME)
     except OSError as error:
         logger.debug("fetching %s failed", name, exc_info=error)
-        raise SourceError(f"cannot fetch {name}: {_first_line(error)}; {_room_needed(folder)}") from error
+        raise SourceError(f"cannot fetch {name}: {first_line(error)}; {_room_needed(folder)}") from error
     return folder
 
 
@@ -137,10 +137,6 @@ def _room_needed(folder: Path) -> str:
         f"it takes {_SPACE / 1e9:.1f} GB in {folder.parent}: make room there, or set GELORA_VIZ_CACHE to another "
         "folder"
     )
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 @contextlib.contextmanager
@@ -246,7 +242,7 @@ def _convert(gguf: Path, folder: Path) -> Path:
     except (OSError, ValueError, LookupError, AttributeError, ImportError, RuntimeError, SafetensorError) as error:
         logger.debug("converting %s failed", gguf, exc_info=error)
         raise SourceError(
-            f"cannot convert {gguf.name}: {_first_line(error)}; {_room_needed(fetched_model(_NAME))}; if room is not "
+            f"cannot convert {gguf.name}: {first_line(error)}; {_room_needed(fetched_model(_NAME))}; if room is not "
             f'the reason, run: pip install -U "gelora_viz[{_NAME}]"'
         ) from error
     _describe(folder)

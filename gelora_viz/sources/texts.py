@@ -17,7 +17,7 @@ import pandas as pd
 
 from gelora_viz._checks import check_seed, check_whole
 from gelora_viz._results import frame_html, write_text
-from gelora_viz.errors import InputError, SourceError
+from gelora_viz.errors import InputError, SourceError, first_line
 from gelora_viz.sources.icd10 import load_icd10
 
 SPLITS = ("train", "validation", "test")
@@ -266,9 +266,7 @@ def _read_file(path: Path) -> pd.DataFrame:
     try:
         return reader(path)
     except (ValueError, OSError, ImportError) as error:  # pandas' parser errors are ValueErrors
-        raise SourceError(
-            f"cannot read {path}: {str(error).splitlines()[0]}; check that it is valid {path.suffix}"
-        ) from error
+        raise SourceError(f"cannot read {path}: {first_line(error)}; check that it is valid {path.suffix}") from error
 
 
 def _read_hub(source: str) -> pd.DataFrame:
@@ -287,7 +285,7 @@ def _read_hub(source: str) -> pd.DataFrame:
     try:
         loaded = datasets.load_dataset(identifier, configuration or None)
     except Exception as error:  # datasets raises many unrelated types; each means the same here
-        raise SourceError(f"{unknown} ({str(error).splitlines()[0]}); check the spelling, or the network") from error
+        raise SourceError(f"{unknown} ({first_line(error)}); check the spelling, or the network") from error
     return _from_datasets(loaded)
 
 

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from gelora_viz._results import frame_html, frame_to_records, read_json, records_to_frame, write_bytes, write_json
-from gelora_viz.errors import InputError, StudyError
+from gelora_viz.errors import InputError, StudyError, first_line
 
 _KIND = "compression"
 _DOCUMENT = "compression.json"
@@ -75,8 +75,9 @@ class Compression:
             adapted = get_peft_model(model, copy.deepcopy(self.config), adapter_name=adapter_name)
             loaded: Any = set_peft_model_state_dict(adapted, dict(self.weights), adapter_name=adapter_name)
         except (RuntimeError, ValueError) as error:
-            reason = (str(error).splitlines() or [""])[0]
-            raise InputError(f"the adapter was made for another model ({reason}); give its base model") from error
+            raise InputError(
+                f"the adapter was made for another model ({first_line(error)}); give its base model"
+            ) from error
         if loaded.unexpected_keys:
             raise InputError(f"the model has no place for {loaded.unexpected_keys[0]}; give the adapter's base model")
         return adapted.eval()

@@ -13,7 +13,7 @@ from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 
 from gelora_viz.activations import evaluating, input_device
-from gelora_viz.errors import InputError
+from gelora_viz.errors import InputError, first_line
 from gelora_viz.spectra.updates import Adapted
 
 ModelInputs = Mapping[str, torch.Tensor]
@@ -54,8 +54,9 @@ def choose_batches(peft_model: PeftModel, batches: Sequence[ModelInputs] | None)
         with evaluating(peft_model):
             output = _output(peft_model, chosen[0])
     except (IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise InputError(f"the model cannot read the batch ({reason}); give batches of what it reads") from error
+        raise InputError(
+            f"the model cannot read the batch ({first_line(error)}); give batches of what it reads"
+        ) from error
     if not torch.isfinite(output).all():
         raise InputError(
             "the model with its adapter gives out NaN or infinite values; check it before compressing it"

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from gelora_viz._names import goes_by
 from gelora_viz.adapters import add_adapter
-from gelora_viz.errors import InputError
+from gelora_viz.errors import InputError, first_line
 from gelora_viz.ranks import ModelInputs, RankPlan, find_directions
 from gelora_viz.runs import FROZEN, FULL, RunSpec
 
@@ -102,8 +102,9 @@ def start_from_eva(model: PeftModel, batches: Sequence[ModelInputs]) -> None:
     try:
         initialize_lora_eva_weights(model, eva_state_dict=directions)
     except (ValueError, TypeError, LookupError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"PEFT's EVA cannot start this adapter ({reason}); check its configuration") from error
+        raise InputError(
+            f"PEFT's EVA cannot start this adapter ({first_line(error)}); check its configuration"
+        ) from error
 
 
 def _checkpoint(model: PreTrainedModel) -> None:

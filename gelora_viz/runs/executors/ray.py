@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gelora_viz._checks import check_number, check_whole
-from gelora_viz.errors import InputError, RunError, StudyError
+from gelora_viz.errors import InputError, RunError, StudyError, first_line
 from gelora_viz.runs.causes import OCCUPIED
 from gelora_viz.runs.executors.command import worker_command, worker_environment
 from gelora_viz.runs.folder import ENDED, RunFolder
@@ -177,7 +177,7 @@ def _connect(address: str | None) -> None:
     try:
         ray.init(address=asked, **common)
     except Exception as error:
-        raise InputError(f"no Ray cluster at {asked} ({(str(error).splitlines() or [''])[0]})") from error
+        raise InputError(f"no Ray cluster at {asked} ({first_line(error)})") from error
 
 
 def _standing_cluster() -> str | None:
@@ -207,6 +207,6 @@ def _start(common: Mapping[str, Any]) -> None:
         ray.init(address="local", include_dashboard=False, resources={_OWN: 1}, **common)
     except Exception as error:  # of many kinds; on a busy machine it gives up after half a minute
         raise RunError(
-            f"Ray could not be started ({(str(error).splitlines() or [''])[0]}); try again when the machine is less "
+            f"Ray could not be started ({first_line(error)}); try again when the machine is less "
             "busy, or start a cluster with ray start --head"
         ) from error
