@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from gelora_viz._checks import check_confidence
 from gelora_viz.comparison.intervals import Estimate, crossed_interval, group_numbers, interval_of_extreme
 from gelora_viz.comparison.result import BASELINE, BETTER, NOISE, WORSE
 from gelora_viz.errors import InputError
@@ -40,9 +41,10 @@ def tabulate_results(
         seconds (of training), peak_memory_mb. Numbers are means over the seeds.
 
     Raises:
-        InputError: if there are no results, no such baseline, the test texts, tasks or tokens differ, or runs of one
-            name differ in more than their seed.
+        InputError: if there are no results, no such baseline, the confidence is not between 0 and 1, the test texts,
+            tasks or tokens differ, or runs of one name differ in more than their seed.
     """
+    check_confidence(confidence)
     if not results:
         raise InputError("no finished runs to compare; fine-tune something first")
     methods: dict[str, list[RunResult]] = {}

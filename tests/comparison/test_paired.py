@@ -118,6 +118,12 @@ def test_nothing_to_compare_is_refused():
         tabulate_results([])
 
 
+@pytest.mark.parametrize("confidence", [0, 1, 95, float("nan"), "0.95", None])
+def test_a_confidence_that_is_not_between_0_and_1_is_refused(confidence):
+    with pytest.raises(InputError, match=f"confidence is {confidence!r}; give a number between 0 and 1"):
+        tabulate_results([result_of("a", [True, False])], confidence=confidence)
+
+
 def test_effective_ranks_are_averaged_over_the_updates_and_missing_for_the_probe():
     rows = [["q", 4, 2.0, 1, 1, 2, 0.5, 1.0, 0.5], ["v", 4, 3.0, 1, 1, 3, 0.75, 1.0, 0.5]]
     frame = pd.DataFrame(rows, columns=SPECTRUM_COLUMNS)
