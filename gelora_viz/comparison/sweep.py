@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gelora_viz.runs import CAUSAL_LM, FROZEN, Run, RunSpec, attach, usual_learning_rate
 
-FACTORS = (0.25, 1.0, 4.0)
+_FACTORS = (0.25, 1.0, 4.0)
 """Of the usual rate: three runs, wide enough that the best rate of most methods lies within."""
 _MOST_FURTHER = 2
 """Rates tried beyond the ends of a sweep, as long as the last one is the best so far."""
@@ -59,7 +59,7 @@ class Method:
         if best is None or len(rates) < 2 or best not in (rates[0], rates[-1]):
             return {}
         neighbor = rates[1] if best == rates[0] else rates[-2]
-        further = rounded(best * best / neighbor)
+        further = _rounded(best * best / neighbor)
         if further >= 1:
             return {}
         self.rates = sorted([*rates, further])
@@ -91,11 +91,11 @@ def choose_rates(spec: RunSpec, learning_rates: Sequence[float] | None, *, sweep
     if not sweeps or (spec.adapter == FROZEN and spec.task == CAUSAL_LM):
         return [own]
     usual = usual_learning_rate(spec.task)
-    rates = [factor * usual for factor in FACTORS] if learning_rates is None else sorted(set(learning_rates))
+    rates = [factor * usual for factor in _FACTORS] if learning_rates is None else sorted(set(learning_rates))
     if spec.adapter != FROZEN:
-        return [rounded(rate) for rate in rates]
+        return [_rounded(rate) for rate in rates]
     middle = rates[len(rates) // 2]
-    return [rounded(own * rate / middle) for rate in rates]
+    return [_rounded(own * rate / middle) for rate in rates]
 
 
 def validation_score(numbers: Mapping[str, float]) -> tuple[float, float]:
@@ -104,6 +104,6 @@ def validation_score(numbers: Mapping[str, float]) -> tuple[float, float]:
     return numbers.get("validation_accuracy", -loss), -loss
 
 
-def rounded(rate: float) -> float:
+def _rounded(rate: float) -> float:
     """Four digits, as in the names of folders."""
     return float(f"{rate:.4g}")

@@ -32,21 +32,21 @@ if TYPE_CHECKING:
     from gelora_viz.plots.drawing import Drawing, Subplot
     from gelora_viz.plots.marks import Cells, Series
 
-FORMATS = (".pdf", ".pgf", ".svg", ".png")
-POINTS = 72.0  # per inch
-LEAST_HEIGHT, MOST_HEIGHT = 1.05, 1.6  # inches of a subplot
-MAP_HEIGHT = 3.2  # inches of a map at the most
-POSITION_HEIGHT = 0.2  # inches per position of a horizontal subplot
-CELL_HEIGHT = 0.155  # inches of a cell: one line of small print
-MOST_RULED = 40  # columns of cells with white between them
-NUMBER_SIZE = 5.0  # points, of the numbers in cells
-MOST_VECTORS = 2000  # points of a series; more of them are drawn as pixels, or a page of a paper would open slowly
-PAGE_PIXELS = 150.0  # per inch, of what a web page shows as pixels
-WHISKERS = "#404040"  # of bars
+_FORMATS = (".pdf", ".pgf", ".svg", ".png")
+_POINTS = 72.0  # per inch
+_LEAST_HEIGHT, _MOST_HEIGHT = 1.05, 1.6  # inches of a subplot
+_MAP_HEIGHT = 3.2  # inches of a map at the most
+_POSITION_HEIGHT = 0.2  # inches per position of a horizontal subplot
+_CELL_HEIGHT = 0.155  # inches of a cell: one line of small print
+_MOST_RULED = 40  # columns of cells with white between them
+_NUMBER_SIZE = 5.0  # points, of the numbers in cells
+_MOST_VECTORS = 2000  # points of a series; more of them are drawn as pixels, or a page of a paper would open slowly
+_PAGE_PIXELS = 150.0  # per inch, of what a web page shows as pixels
+_WHISKERS = "#404040"  # of bars
 _PAGE_INK = "#010203"  # stands for the page's own color until the SVG is written; nothing else is drawn in it
 
-DASHES = {"solid": "-", "dash": (0, (5, 2)), "dashdot": (0, (5, 1.5, 1, 1.5)), "dot": (0, (1, 1.2))}
-MARKERS = {
+_DASHES = {"solid": "-", "dash": (0, (5, 2)), "dashdot": (0, (5, 1.5, 1, 1.5)), "dot": (0, (1, 1.2))}
+_MARKERS = {
     "circle": "o",
     "square": "s",
     "triangle-up": "^",
@@ -75,7 +75,7 @@ def draw_svg(drawing: Drawing, width: Width) -> str:
         "font.family": "sans-serif",
         "font.size": 8.0,
         "savefig.transparent": True,
-        "savefig.dpi": PAGE_PIXELS,
+        "savefig.dpi": _PAGE_PIXELS,
         **dict.fromkeys(inked, _PAGE_INK),
     }
     with mpl.rc_context({**paper_settings(PLAIN, width), **page}):
@@ -83,7 +83,7 @@ def draw_svg(drawing: Drawing, width: Width) -> str:
         _draw(drawing, text=str).savefig(content, format="svg", metadata={"Date": None})
     svg = content.getvalue()
     svg = svg[svg.index("<svg") :]  # a page has a document type of its own
-    for color in (_PAGE_INK, WHISKERS):
+    for color in (_PAGE_INK, _WHISKERS):
         svg = svg.replace(color, "currentColor")
     label = html.escape(f"{drawing.title}. {drawing.caption}".strip(), quote=True)
     return svg.replace("<svg ", f'<svg role="img" aria-label="{label}" style="max-width: 100%; height: auto" ', 1)
@@ -95,8 +95,8 @@ def save_drawing(drawing: Drawing, path: str | os.PathLike[str], venue: str, wid
 
     target = Path(path)
     suffix = target.suffix.lower()
-    if suffix not in FORMATS:
-        raise InputError(f"cannot write a figure as {target.name!r}; end its name in one of {', '.join(FORMATS)}")
+    if suffix not in _FORMATS:
+        raise InputError(f"cannot write a figure as {target.name!r}; end its name in one of {', '.join(_FORMATS)}")
     settings = paper_settings(venue, width)
     if suffix == ".pgf":
         settings["pgf.texsystem"] = _tex_system()
@@ -151,13 +151,13 @@ def _draw(drawing: Drawing, text: Callable[[str], str]) -> Figure:
 def _row_heights(drawing: Drawing, width: float) -> list[float]:
     """The height of the subplots of each row, in inches."""
     return [
-        CELL_HEIGHT * len(subplot.cells.rows)
+        _CELL_HEIGHT * len(subplot.cells.rows)
         if subplot.cells is not None
-        else POSITION_HEIGHT * (len(subplot.x_ticks) + 0.5)
+        else _POSITION_HEIGHT * (len(subplot.x_ticks) + 0.5)
         if subplot.horizontal
-        else min(0.9 * width / drawing.columns, MAP_HEIGHT)
+        else min(0.9 * width / drawing.columns, _MAP_HEIGHT)
         if subplot.is_map
-        else min(max(0.4 * width / drawing.columns, LEAST_HEIGHT), MOST_HEIGHT)
+        else min(max(0.4 * width / drawing.columns, _LEAST_HEIGHT), _MOST_HEIGHT)
         for _, column, subplot in drawing.places()
         if column == 0
     ]
@@ -174,7 +174,7 @@ def _furniture(drawing: Drawing) -> float:
 def _pitch(subplot: Subplot, width: float) -> float:
     """About how far apart positions are, in points."""
     most = max((len(series.x) for series in subplot.series), default=1)
-    return 0.8 * width * POINTS / max(most, 1)
+    return 0.8 * width * _POINTS / max(most, 1)
 
 
 def _draw_series(axes: Axes, subplot: Subplot, series: Series, pitch: float) -> Line2D | Patch:
@@ -202,8 +202,8 @@ def _draw_line(axes: Axes, subplot: Subplot, series: Series, pitch: float) -> Li
         across,
         upwards,
         color=style.color,
-        linestyle=DASHES[style.dash],
-        marker=MARKERS[style.marker],
+        linestyle=_DASHES[style.dash],
+        marker=_MARKERS[style.marker],
         markersize=3.0,
         markeredgewidth=0.3,
         markeredgecolor="white",
@@ -227,7 +227,7 @@ def _draw_bars(axes: Axes, subplot: Subplot, series: Series) -> Patch:
         bars = axes.barh(series.x, series.y, height=BAR_WIDTH, **look)
     else:
         bars = axes.bar(series.x, series.y, width=BAR_WIDTH, **look)
-    _draw_whiskers(axes, subplot, series, WHISKERS)
+    _draw_whiskers(axes, subplot, series, _WHISKERS)
     handle: Patch = bars[0]
     return handle
 
@@ -240,7 +240,7 @@ def _draw_markers(axes: Axes, subplot: Subplot, series: Series, pitch: float) ->
         upwards,
         color=series.style.color,
         linestyle="none",
-        marker=MARKERS[series.style.marker],
+        marker=_MARKERS[series.style.marker],
         markersize=min(max(0.7 * pitch, 1.6), 3.5),
         markeredgewidth=0.0,
         label=series.label,
@@ -255,12 +255,12 @@ def _draw_points(axes: Axes, subplot: Subplot, series: Series) -> Line2D:
         series.y,
         color=series.style.color,
         linestyle="none",
-        marker=MARKERS[series.style.marker],
+        marker=_MARKERS[series.style.marker],
         markersize=min(max(60 / math.sqrt(max(subplot.n_points, 1)), 0.9), 3.0),
         markeredgewidth=0.0,
         alpha=0.7,
         label=series.label,
-        rasterized=len(series.x) > MOST_VECTORS,
+        rasterized=len(series.x) > _MOST_VECTORS,
     )
     return points
 
@@ -295,7 +295,7 @@ def _draw_cells(axes: Axes, cells: Cells, text: Callable[[str], str], *, has_nam
     )
     rules: dict[str, Any] = {"color": "white", "linewidth": 0.3}
     axes.hlines(range(1, len(cells.rows)), across[0], across[-1], **rules)
-    if len(cells.x) <= MOST_RULED:
+    if len(cells.x) <= _MOST_RULED:
         axes.vlines(across[1:-1], 0, len(cells.rows), **rules)
     axes.set_ylim(len(cells.rows), 0)
     names = [text(name) for name in cells.rows] if has_names else []
@@ -338,16 +338,16 @@ def _number_cells(figure: Figure, drawing: Drawing, grid: np.ndarray, text: Call
         if (cells := subplot.cells) is None:
             continue
         axes, numbers = grid[row, column], cells.numbers()
-        pitch = axes.get_window_extent().width / figure.dpi * POINTS / (len(cells.x) + 0.2)
-        if pitch < 0.58 * NUMBER_SIZE * max(len(each) for line in numbers for each in line):
+        pitch = axes.get_window_extent().width / figure.dpi * _POINTS / (len(cells.x) + 0.2)
+        if pitch < 0.58 * _NUMBER_SIZE * max(len(each) for line in numbers for each in line):
             continue
         _, scale = _cell_colors(cells)
         for height, line in enumerate(numbers):
             for x, value, number in zip(cells.x, cells.values[height], line, strict=True):
                 is_bright = math.isnan(value) or float(scale(value)) > 0.5
-                ink = WHISKERS if math.isnan(value) else "black" if is_bright else "white"
+                ink = _WHISKERS if math.isnan(value) else "black" if is_bright else "white"
                 axes.text(
-                    x, height + 0.5, text(number), ha="center", va="center_baseline", fontsize=NUMBER_SIZE, color=ink
+                    x, height + 0.5, text(number), ha="center", va="center_baseline", fontsize=_NUMBER_SIZE, color=ink
                 )  # fmt: skip
 
 

@@ -36,7 +36,7 @@ from gelora_viz.runs.liveness import began_before_boot, identify, is_alive, is_h
 if TYPE_CHECKING:
     import pandas as pd  # imported where it is needed: a waiting worker looks after its folder without it
 
-STATUS = "run status"
+_STATUS = "run status"
 RESULT = "run result"
 PREDICTIONS = "predictions"
 METRICS = (
@@ -108,13 +108,13 @@ class RunFolder:
         """
         content = {"status": status, "message": message, **(who or {**identify(), "is_worker": True})}
         try:
-            write_json(self.path / "status.json", STATUS, content)
+            write_json(self.path / "status.json", _STATUS, content)
         except StudyError as error:
             reserve = self.path / ".reserve"
             if not (is_full(error.__cause__) and reserve.exists()):
                 raise
             reserve.unlink()
-            write_json(self.path / "status.json", STATUS, content)
+            write_json(self.path / "status.json", _STATUS, content)
 
     def read_status(self) -> tuple[str, str]:
         """(status, message). A worker that died without a word counts as failed; a run with a result has finished."""
@@ -170,7 +170,7 @@ class RunFolder:
     def _status_document(self) -> dict[str, Any] | None:
         if not (self.path / "status.json").exists():
             return None
-        return read_json(self.path / "status.json", STATUS)
+        return read_json(self.path / "status.json", _STATUS)
 
     def _is_over(self, document: Mapping[str, Any]) -> bool:
         if document["status"] in ENDED:

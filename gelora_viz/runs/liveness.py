@@ -9,7 +9,7 @@ from typing import Any
 
 import psutil
 
-SILENCE = 120.0
+_SILENCE = 120.0
 """Seconds without a heartbeat after which a process on another machine counts as dead."""
 
 
@@ -32,7 +32,7 @@ def is_alive(who: Mapping[str, Any], last_heartbeat: float) -> bool:
         last_heartbeat: when it last sent a heartbeat, in seconds since 1970; looked at if it runs on another machine.
     """
     if not is_here(who):
-        return time.time() - last_heartbeat < SILENCE
+        return time.time() - last_heartbeat < _SILENCE
     try:
         process = psutil.Process(who["pid"])
         return abs(process.create_time() - who["process_started"]) < 1.0 and process.status() != psutil.STATUS_ZOMBIE

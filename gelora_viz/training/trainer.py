@@ -48,7 +48,7 @@ def train(spec: RunSpec, folder: RunFolder) -> bool:
         GeloraVizError: for unusable input, and for a loss that is not finite (with its step and learning rate).
         torch.OutOfMemoryError: if not even one text at a time fits.
     """
-    precision = choose_precision(spec.precision)
+    precision = _choose_precision(spec.precision)
     if spec.threads is not None:
         torch.set_num_threads(spec.threads)
     n_processes = int(os.environ.get("WORLD_SIZE", "1"))
@@ -73,7 +73,7 @@ def train(spec: RunSpec, folder: RunFolder) -> bool:
         (folder.path / "metrics.jsonl").unlink(missing_ok=True)
 
 
-def choose_precision(asked: str | None) -> str:
+def _choose_precision(asked: str | None) -> str:
     """What matrices are multiplied in on this machine.
 
     Raises:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _SINGLE = "single runs"
 
 
-class Section(Panel):
+class _Section(Panel):
     """A heading of the dashboard, what to do there, and at most a choice, a text and some buttons.
 
     Args:
@@ -84,7 +84,7 @@ class Section(Panel):
     def __init__(
         self,
         title: str,
-        actions: dict[str, Callable[[Section], None]] | None = None,
+        actions: dict[str, Callable[[_Section], None]] | None = None,
         **options: Any,  # noqa: ANN401 - values of traits
     ) -> None:
         self._actions = dict(actions or {})
@@ -138,15 +138,15 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no ty
         self.ranks: RankBudget | None = None
         self.explorer: Explorer | None = None
         self.comparison: ComparisonExplorer | None = None
-        self.overview = Section(
+        self.overview = _Section(
             f"Study: {study.title}", {"Look again": self._look_again, "Write report": self._write_report}
         )
-        self._ranks_head = Section(
+        self._ranks_head = _Section(
             "1. Ranks from intrinsic dimension", {"Keep as plan": self._keep}, choice_label="Pooling of the profile"
         )
-        self._map_head = Section("2. Maps of hidden states", {"Show the map": lambda _: self._show_map()})
-        self._tuning_head = Section("3. Fine-tuning", hint="Short runs, each in a process of its own.")
-        self._compared_head = Section("4. What came of it", choice_label="Compare")
+        self._map_head = _Section("2. Maps of hidden states", {"Show the map": lambda _: self._show_map()})
+        self._tuning_head = _Section("3. Fine-tuning", hint="Short runs, each in a process of its own.")
+        self._compared_head = _Section("4. What came of it", choice_label="Compare")
         self._lock = threading.RLock()
         """Held while panels are exchanged, by whichever thread; nothing of `fine_tuning` is called meanwhile."""
         self._profile_stamp: tuple[str, int] | None = None
@@ -318,7 +318,7 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no ty
         )
         self._map_place.children = (self.explorer,)
 
-    def _keep(self, section: Section) -> None:
+    def _keep(self, section: _Section) -> None:
         if self.ranks is None:
             raise InputError("there are no ranks to keep yet; profile the study first")
         name = section.text.strip()
@@ -359,10 +359,10 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no ty
         names = [result.spec.name for result in results]
         return ComparisonExplorer(results, baseline="uniform" if "uniform" in names else None)
 
-    def _look_again(self, _section: Section) -> None:
+    def _look_again(self, _section: _Section) -> None:
         self.refresh()
 
-    def _write_report(self, section: Section) -> None:
+    def _write_report(self, section: _Section) -> None:
         section.status = "Writing the report; this takes some seconds."
         path = self.study.report()
         section.content = path.read_bytes()

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from gelora_viz.dimension import DimensionProfile
     from gelora_viz.spectra import UpdateSpectrum
 
-HIGHEST_RANK = 64
+_HIGHEST_RANK = 64
 """Where the slider ends, as a rank in every matrix; a higher budget can be set from Python."""
-STOPS_PER_OCTAVE = 8
+_STOPS_PER_OCTAVE = 8
 _STATE = ("budget", "strategy", "estimator", "edits", "keep_budget")
 
 
@@ -354,10 +354,10 @@ class RankBudget(Panel):
 def _stops(matrices: Sequence[Matrix], min_rank: int, max_rank: int | None) -> Iterator[tuple[int, float]]:
     """(budget, rank) over the slider, from the lowest rank to the highest that the matrices can take."""
     limits = [matrix.max_rank if max_rank is None else min(matrix.max_rank, max_rank) for matrix in matrices]
-    lowest, highest = max(1, min_rank), min(HIGHEST_RANK, max(limits))
-    for octave in range(int(math.log2(HIGHEST_RANK)) + 1):
-        for part in range(STOPS_PER_OCTAVE):
-            rank = 2**octave * (1 + part / STOPS_PER_OCTAVE)
+    lowest, highest = max(1, min_rank), min(_HIGHEST_RANK, max(limits))
+    for octave in range(int(math.log2(_HIGHEST_RANK)) + 1):
+        for part in range(_STOPS_PER_OCTAVE):
+            rank = 2**octave * (1 + part / _STOPS_PER_OCTAVE)
             if lowest <= rank <= highest:
                 spent = sum(min(rank, limit) * matrix.cost for matrix, limit in zip(matrices, limits, strict=True))
                 yield math.floor(spent), rank

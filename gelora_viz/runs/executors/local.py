@@ -76,7 +76,7 @@ class LocalExecutor:
     def _folder(self) -> Path:
         return own_queue() if self.queue is None else Path(self.queue).absolute()
 
-    def submit(self, run_dir: Path, spec: RunSpec) -> LocalHandle:
+    def submit(self, run_dir: Path, spec: RunSpec) -> _LocalHandle:
         """Start the worker, which waits for its turn by itself."""
         slots = self.slots()
         queue = Queue.join(self._folder(), slots)
@@ -87,12 +87,12 @@ class LocalExecutor:
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
                 env=worker_environment(threads),
             )  # fmt: skip
-        handle = LocalHandle(process)
+        handle = _LocalHandle(process)
         queue.draw(process.pid)
         return handle
 
 
-class LocalHandle:
+class _LocalHandle:
     """A worker that is a child of this process."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:

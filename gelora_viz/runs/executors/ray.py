@@ -78,7 +78,7 @@ class RayExecutor:
                     f"a run is to have {asked:g} {name}s, and the Ray cluster has {available:g} in all; ask for less"
                 )
 
-    def submit(self, run_dir: Path, spec: RunSpec) -> RayHandle:
+    def submit(self, run_dir: Path, spec: RunSpec) -> _RayHandle:
         """Have Ray start the worker as soon as there is room for it."""
         import ray
 
@@ -87,7 +87,7 @@ class RayExecutor:
         options = {"num_cpus": self._cpus(), "num_gpus": self._gpus(), "lifetime": "detached", "max_restarts": 0}
         name = f"{run_dir.absolute()} {uuid.uuid4().hex[:8]}"
         keeper = ray.remote(_Keeper).options(namespace=_NAMESPACE, name=name, **options)
-        return RayHandle(keeper.remote(command, str(run_dir.absolute()), str(Path.cwd()), threads))
+        return _RayHandle(keeper.remote(command, str(run_dir.absolute()), str(Path.cwd()), threads))
 
     def _cpus(self) -> float:
         return float(self.processes if self.num_cpus is None else self.num_cpus)
@@ -127,7 +127,7 @@ class _Keeper:
         ray.actor.exit_actor()
 
 
-class RayHandle:
+class _RayHandle:
     """A worker that Ray looks after."""
 
     def __init__(self, keeper: Any) -> None:  # noqa: ANN401 - an actor handle, of a library that is imported late
