@@ -86,7 +86,7 @@ def compare(
     repeats = {path: spec for method in methods for path, spec in method.repeats().items()}
     if repeats:
         run_all(repeats, chosen, progress=progress, title="seeds")
-    comparison = _summarise(methods, reference, seeds, confidence)
+    comparison = _summarize(methods, reference, seeds, confidence)
     comparison.save(place / "comparison.json")
     return comparison
 
@@ -130,7 +130,7 @@ def _check_settings(
     return listed
 
 
-def _summarise(methods: Sequence[Method], reference: str, seeds: Sequence[int], confidence: float) -> Comparison:
+def _summarize(methods: Sequence[Method], reference: str, seeds: Sequence[int], confidence: float) -> Comparison:
     results: list[RunResult] = []
     rows = []
     causes: dict[str, str] = {}

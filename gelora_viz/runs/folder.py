@@ -60,7 +60,7 @@ class RunFolder:
         self.path = Path(path)
         self.is_training = False
         """Whether this process has begun to train, and has something to keep when it is asked to stop."""
-        self.is_signalled = False
+        self.is_signaled = False
         """Whether this process has been asked to stop by a signal; a full disk may have no room for the file."""
         self._rows: list[dict[str, float | None]] = []
         self._read_up_to = 0
@@ -212,7 +212,7 @@ class RunFolder:
     @property
     def is_asked_to_stop(self) -> bool:
         """Whether somebody asked."""
-        return self.is_signalled or (self.path / "cancel").exists()
+        return self.is_signaled or (self.path / "cancel").exists()
 
     def kill_worker(self) -> None:
         """End the worker at once, if it is on this machine."""

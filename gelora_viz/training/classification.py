@@ -109,5 +109,5 @@ def _check_classes(data: TextData) -> None:
     empty = [split for split, count in counts.items() if count == 0]
     if empty:
         raise InputError(
-            f"{data.name} has no {' and no '.join(empty)} texts; give more labelled texts, or a column split"
+            f"{data.name} has no {' and no '.join(empty)} texts; give more labeled texts, or a column split"
         )

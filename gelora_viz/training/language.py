@@ -1,4 +1,4 @@
-"""Causal language modelling: each token of a text from those before it, scored by perplexity."""
+"""Causal language modeling: each token of a text from those before it, scored by perplexity."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gelora_viz.sources import SPLITS, TextData, load_texts
 from gelora_viz.training.tasks import IGNORED, Example, Task
 
 
-class LanguageModelling(Task):
+class LanguageModeling(Task):
     """Every token after a text's first is predicted."""
 
     model_head = CAUSAL_LM

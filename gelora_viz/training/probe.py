@@ -1,4 +1,4 @@
-"""A linear probe on frozen features: batches of labelled texts, and the head that logistic regression fits on them.
+"""A linear probe on frozen features: batches of labeled texts, and the head that logistic regression fits on them.
 
 It gives a model without task head the loss that its plan's fine-tuning will have, before anything is trained.
 """
@@ -102,7 +102,7 @@ def fit_probe(
         Linear(in_features=384, out_features=21, bias=True)
     """
     if not batches or any("labels" not in batch for batch in batches):
-        raise InputError("the batches have no labels to fit a probe to; give labelled texts")
+        raise InputError("the batches have no labels to fit a probe to; give labeled texts")
     labels = torch.cat([batch["labels"] for batch in batches]).cpu().numpy()
     classes = np.unique(labels)
     if len(classes) < 2:

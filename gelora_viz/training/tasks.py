@@ -29,7 +29,7 @@ Example = tuple[TokenizedText, int]
 
 
 class Texts(Dataset[Example]):
-    """Tokenised texts and their class numbers (n_texts,)."""
+    """Tokenized texts and their class numbers (n_texts,)."""
 
     def __init__(self, rows: Sequence[TokenizedText], labels: np.ndarray) -> None:
         self.rows = rows

@@ -24,14 +24,14 @@ from gelora_viz.runs import CAUSAL_LM, CLASSIFICATION, FROZEN, RunFolder, RunSpe
 from gelora_viz.spectra import measure_spectra
 from gelora_viz.training.adalora import AdaLoraCallback, is_adalora, parameters_kept
 from gelora_viz.training.classification import Classification
-from gelora_viz.training.language import LanguageModelling
+from gelora_viz.training.language import LanguageModeling
 from gelora_viz.training.optimizers import build_optimizer, build_schedule
 from gelora_viz.training.reporting import CancelledError, CountingTrainer, FolderCallback, memory
 from gelora_viz.training.tasks import Task, Texts
 
 logger = logging.getLogger("gelora_viz")
 
-_TASKS: dict[str, type[Task]] = {CLASSIFICATION: Classification, CAUSAL_LM: LanguageModelling}
+_TASKS: dict[str, type[Task]] = {CLASSIFICATION: Classification, CAUSAL_LM: LanguageModeling}
 _LOGGED_STEPS = 40
 
 

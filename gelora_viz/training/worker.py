@@ -66,7 +66,7 @@ def _lead(folder: RunFolder, queue: Queue | None, processes: int, with_parent: b
     def stop(_signal: int, _frame: FrameType | None) -> None:
         if with_parent and _has_lost_its_parent():
             return  # whoever clears up after the parent, as Ray does; nobody has cancelled the run
-        folder.is_signalled = True
+        folder.is_signaled = True
         with suppress(OSError):
             (folder.path / "cancel").touch()  # for all processes of the run
         if not folder.is_training:

@@ -24,7 +24,7 @@ from gelora_viz.runs.spec import RunSpec
 
 _NAMESPACE = "gelora_viz"
 _OWN = f"started_by_process_{os.getpid()}"
-"""A resource by which a cluster is recognised that ends with this process."""
+"""A resource by which a cluster is recognized that ends with this process."""
 
 
 @dataclass(frozen=True)
