@@ -69,7 +69,7 @@ def launch(
 
 
 def relaunch(run_dir: str | os.PathLike[str], *, executor: str | Executor = "local", **options: Any) -> Run:  # noqa: ANN401
-    """Start a run again that was cancelled or has failed, by the restart of its machine for instance.
+    """Restart a run that was cancelled or has failed, for instance because its machine was restarted.
 
     Args:
         run_dir: its folder, whose spec.json says what to train.
@@ -82,7 +82,7 @@ def relaunch(run_dir: str | os.PathLike[str], *, executor: str | Executor = "loc
     """
     run = attach(run_dir)
     if run.status == "finished":
-        raise RunError(f"run {run.name!r} is finished; launch its specification to train it anew all the same")
+        raise RunError(f"run {run.name!r} is finished; to train it again anyway, launch its specification")
     return launch(RunSpec.load(run.path / "spec.json"), run_dir=run_dir, executor=executor, **options)
 
 

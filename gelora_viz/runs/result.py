@@ -1,4 +1,4 @@
-"""What a finished run found out: its numbers, its predictions, and the effective rank of its updates."""
+"""The outcome of a finished run: its numbers, its predictions, and the effective rank of its updates."""
 
 from __future__ import annotations
 

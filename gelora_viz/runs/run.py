@@ -19,11 +19,11 @@ from gelora_viz.runs.result import RunResult
 from gelora_viz.runs.spec import RunSpec
 
 _LOOK = 0.25
-"""Seconds between two looks at a run that is waited for."""
+"""Seconds between two checks of a run that is waited for."""
 
 
 class Run:
-    """A handle on a run's folder; it works from any process, and after the one that launched it is gone.
+    """A handle on a run's folder; it works from any process, also after the one that launched it is gone.
 
     Args:
         path: the run's folder.
@@ -56,7 +56,7 @@ class Run:
             return state
         state = self._folder.read_status()
         if state[0] not in ENDED:  # the executor knows more than the folder, so that learns it
-            state = ("failed", f"the worker ended without a word ({how}); see {self.path / 'log.txt'}")
+            state = ("failed", f"the worker ended without reporting why ({how}); see {self.path / 'log.txt'}")
             self._folder.write_status(*state)
         return state
 
@@ -102,14 +102,14 @@ class Run:
             self._folder.kill_worker()
         elif self._folder.has_worker:
             raise RunError(
-                f"run {self.name!r} is on {self._folder.host} and does not answer; it will stop once it does, or end "
-                "it there"
+                f"run {self.name!r} is on {self._folder.host} and does not answer; it will stop once it does, or "
+                "kill it there"
             )
         if self._folder.read_status()[0] not in ("finished", "failed"):  # it may have ended by itself in the meantime
             self._folder.write_status("cancelled", message)
 
     def _reap(self) -> None:
-        """Wait for a worker of ours that has ended its run to end itself; its folder is free then."""
+        """Wait for the process of a worker that has ended its run, after which its folder is free."""
         if self._handle is not None:
             self._handle.reap()
 
@@ -161,7 +161,7 @@ class Run:
         if status != "finished":
             cause = f": {message}" if message else ""
             remedy = "wait for it first" if status in ("queued", "running") else f"see {self.path / 'log.txt'}"
-            raise RunError(f"run {self.name!r} has no result, it is {status}{cause}; {remedy}")
+            raise RunError(f"run {self.name!r} has no result, its status is {status}{cause}; {remedy}")
         return RunResult.load(self.path)
 
     def __repr__(self) -> str:
@@ -177,13 +177,13 @@ def attach(run_dir: str | os.PathLike[str]) -> Run:
 
 
 def find_run(run_dir: str | os.PathLike[str], spec: RunSpec) -> Run | None:
-    """The run in a folder, if it is the one that `spec` asks for, finished or not; else None."""
+    """The run in a folder, finished or not, if it is the one that `spec` describes; otherwise None."""
     known = _spec_in(Path(run_dir))
     return Run(run_dir) if known is not None and known.to_dict() == spec.to_dict() else None
 
 
 def find_finished(run_dir: str | os.PathLike[str], spec: RunSpec) -> Run | None:
-    """The run in a folder, if it has finished what `spec` asks for, so that it need not be repeated; else None.
+    """The run in a folder, if it has finished what `spec` describes and need not be repeated; otherwise None.
 
     Data in a file count as the same where their content is, so that a study can be moved.
     """
@@ -198,7 +198,7 @@ def find_finished(run_dir: str | os.PathLike[str], spec: RunSpec) -> Run | None:
 
 
 def _spec_in(folder: Path) -> RunSpec | None:
-    """What the run in a folder was asked for; None where there is none, or none that can be read."""
+    """The specification of the run in a folder; None if it is missing or cannot be read."""
     try:
         return RunSpec.load(folder / "spec.json")
     except GeloraVizError:

@@ -1,4 +1,4 @@
-"""All runs of a folder as a table, whatever state each is in."""
+"""All runs of a folder as a table, whatever their state."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class RunReading:
 
 
 def read_run(folder: RunFolder, spec: RunSpec | None = None, *, with_result: bool = False) -> RunReading:
-    """Read a run's folder, whatever state it is in.
+    """Read a run's folder, whatever its state.
 
     Args:
         folder: the run's folder.

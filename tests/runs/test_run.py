@@ -177,7 +177,7 @@ def test_cancel_stops_a_run_within_seconds_and_keeps_the_adapter_but_has_no_resu
     assert RunFolder(cancelled.path).worker_pid is None
     assert (cancelled.path / "adapter" / "adapter_model.safetensors").exists()
     assert not (cancelled.path / "result.json").exists()
-    with pytest.raises(RunError, match="no result, it is cancelled"):
+    with pytest.raises(RunError, match="no result, its status is cancelled"):
         cancelled.result()
 
 
@@ -187,7 +187,7 @@ def test_a_killed_worker_is_a_failed_run_with_a_message(ended):
     assert killed.status == attach(killed.path).status == "failed"
     assert "killed, or out of memory?" in killed.message
     assert len(killed.metrics) > 0
-    with pytest.raises(RunError, match=r"it is failed: the worker died without a word .*log\.txt"):
+    with pytest.raises(RunError, match=r"its status is failed: the worker died without reporting why .*log\.txt"):
         killed.result()
 
 
@@ -197,7 +197,7 @@ def test_a_run_without_labels_fails_with_the_cause_in_one_line(ended):
     assert "unlabelled.jsonl' has no labels" in failed.message
     assert "\n" not in failed.message
     assert "Traceback" in (failed.path / "log.txt").read_text()
-    with pytest.raises(RunError, match=r"it is failed: the data set .* has no labels"):
+    with pytest.raises(RunError, match=r"its status is failed: the data set .* has no labels"):
         failed.result()
 
 
@@ -243,7 +243,7 @@ def test_an_unknown_executor_is_refused(spec_of, tmp_path):
         launch(spec_of(), run_dir=tmp_path / "run", executor="cloud")
     with pytest.raises(InputError, match=r"unexpected keyword argument 'at_one'.*; see LocalExecutor"):
         launch(spec_of(), run_dir=tmp_path / "run", at_one=2)
-    with pytest.raises(InputError, match="at_once belong into the executor; give them to LocalExecutor"):
+    with pytest.raises(InputError, match="at_once belong in the executor; give them to LocalExecutor"):
         launch(spec_of(), run_dir=tmp_path / "run", executor=LocalExecutor(), at_once=2)
     with pytest.raises(InputError, match="at_once is 0; give a whole number of at least 1"):
         launch(spec_of(), run_dir=tmp_path / "run", at_once=0)

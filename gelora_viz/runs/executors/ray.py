@@ -24,7 +24,7 @@ from gelora_viz.runs.spec import RunSpec
 
 _NAMESPACE = "gelora_viz"
 _OWN = f"started_by_process_{os.getpid()}"
-"""A resource by which a cluster is recognized that ends with this process."""
+"""The resource that marks a cluster which ends with this process."""
 
 
 @dataclass(frozen=True)
@@ -32,17 +32,17 @@ class RayExecutor:
     """Starts runs on a Ray cluster (extra `ray`).
 
     The run's folder, and the model and data that its specification names, must be at the same path on every node: on
-    a shared file system. On a cluster that somebody has started, runs train on and wait on when this process ends.
+    a shared file system. On an existing cluster, runs go on training and waiting when this process ends.
     Without one, Ray is started on this machine for this process alone, without its dashboard and without usage
-    statistics, and ends with it; the first launch waits for that, half a minute perhaps.
+    statistics, and ends with it; the first launch waits for that, perhaps half a minute.
 
     Attributes:
         num_gpus: GPUs of each run, such as 0.5 for two runs on one GPU; None means one for each process where the
-            cluster has any, else none. Ray shares out GPUs, not their memory: choose batch sizes that fit beside each
-            other.
-        num_cpus: processors of each run, and threads, divided among its processes; None means one for each process.
-        processes: that train one run together, on one node. `batch_size` stays what one optimizer step reads in all.
-        address: address of the cluster; None means RAY_ADDRESS or a cluster on this machine, or else a new one.
+            cluster has any, otherwise none. Ray assigns GPUs, not their memory: choose batch sizes that fit together.
+        num_cpus: CPUs of each run, and so threads, divided among its processes; None means one for each process.
+        processes: number of processes that train one run together, on one node. `batch_size` still counts all texts
+            of an optimizer step.
+        address: address of the cluster; None means RAY_ADDRESS or a cluster on this machine, otherwise a new one.
 
     Example:
         >>> launch(spec, executor=RayExecutor(num_gpus=0.5))  # doctest: +SKIP
@@ -75,11 +75,11 @@ class RayExecutor:
             available = resources.get(name, 0)
             if asked > available:
                 raise InputError(
-                    f"a run is to have {asked:g} {name}s, and the Ray cluster has {available:g} in all; ask for less"
+                    f"a run needs {asked:g} {name}s, and the whole Ray cluster has {available:g}; ask for less"
                 )
 
     def submit(self, run_dir: Path, spec: RunSpec) -> _RayHandle:
-        """Have Ray start the worker as soon as there is room for it."""
+        """Let Ray start the worker as soon as there is room for it."""
         import ray
 
         threads = spec.threads or max(1, int(self._cpus() // self.processes))
@@ -101,7 +101,7 @@ class RayExecutor:
 
 
 class _Keeper:
-    """A Ray actor that does nothing but keep one worker: it begins, works and ends within its own construction.
+    """A Ray actor that only keeps one worker: the worker starts, runs and ends inside the actor's constructor.
 
     An actor, because one that is detached outlives whoever launched it, and waits in the cluster's queue rather than
     in the launching process; a task ends with its owner. A process of its own for the worker, because it then has
@@ -128,7 +128,7 @@ class _Keeper:
 
 
 class _RayHandle:
-    """A worker that Ray looks after."""
+    """A worker that Ray watches."""
 
     def __init__(self, keeper: Any) -> None:  # noqa: ANN401 - an actor handle, of a library that is imported late
         import ray
@@ -152,7 +152,7 @@ class _RayHandle:
             lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
             cause = next((line for line in lines if line.startswith("The actor is dead because")), lines[-1])
             return f"Ray: {cause.split('. ')[0]}"
-        return "Ray let go of it"
+        return "Ray lost the worker"
 
     def kill(self) -> None:
         """As in `Handle`."""
@@ -196,7 +196,7 @@ def _standing_cluster() -> str | None:
 
 
 def _start(common: Mapping[str, Any]) -> None:
-    """A cluster of this process alone, which listens to this machine only."""
+    """Start a cluster for this process alone, which listens on this machine only."""
     # What Ray does by default on Windows and macOS, and has no public option for.
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     import ray
