@@ -28,7 +28,7 @@ _HEARTBEAT = 10.0
 
 
 class _StoppedEarly(BaseException):
-    """Somebody asked the worker to stop before there was anything to keep."""
+    """The worker was asked to stop before there was anything to save."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,14 +54,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="gelora_viz.training.worker", description="Train one run.")
     parser.add_argument("run_dir", help="folder with spec.json; everything else is written there")
-    parser.add_argument("--processes", type=int, default=1, help="that train this run together, on this machine")
+    parser.add_argument("--processes", type=int, default=1, help="number of processes that train this run together")
     parser.add_argument("--queue", type=Queue.from_json, help="place in this machine's queue, from launch")
-    parser.add_argument("--with-parent", action="store_true", help="end when standard input does: the parent died")
+    parser.add_argument(
+        "--with-parent", action="store_true", help="end when standard input does, as the parent has died"
+    )
     return parser
 
 
 def _lead(folder: RunFolder, queue: Queue | None, processes: int, with_parent: bool) -> int:
-    """Wait for a turn, train, and say in the folder how it ended."""
+    """Wait for a turn, train, and record in the folder how it ended."""
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
         if with_parent and _has_lost_its_parent():
@@ -117,7 +119,7 @@ def _train(folder: RunFolder, processes: int) -> tuple[str, str, int]:
 
 
 def _train_along(folder: RunFolder) -> int:
-    """One of several processes of a run, but not the first, which alone writes into the folder."""
+    """Train as one of several processes of a run, but not the first, which alone writes into the folder."""
     from gelora_viz.runs import RunSpec
     from gelora_viz.training.trainer import train
 
@@ -133,7 +135,7 @@ def _train_along(folder: RunFolder) -> int:
 
 @contextmanager
 def _heartbeat(folder: RunFolder) -> Iterator[None]:
-    """Send heartbeats."""
+    """Send heartbeats while the block runs."""
     ended = threading.Event()
 
     def beat() -> None:
@@ -148,7 +150,7 @@ def _heartbeat(folder: RunFolder) -> Iterator[None]:
 
 
 def _has_lost_its_parent() -> bool:
-    """Whether nobody holds the other end of standard input, or lets go of it in this moment."""
+    """Whether the other end of standard input is closed, or is closed at this moment."""
     if not hasattr(select, "poll"):
         return False  # on Windows, where nobody sends this signal either
     standard_input = select.poll()
@@ -157,7 +159,7 @@ def _has_lost_its_parent() -> bool:
 
 
 def _end_with_parent(folder: RunFolder | None) -> None:
-    """End this process when its standard input does, which a living parent keeps open."""
+    """End this process when its standard input ends, which a live parent keeps open."""
     sys.stdin.buffer.read()
     if folder is not None:
         status = "cancelled" if folder.is_asked_to_stop else "failed"
