@@ -188,7 +188,7 @@ def test_without_a_common_seed_there_is_no_difference():
 def test_runs_of_one_name_that_differ_in_more_than_the_seed_are_refused():
     with pytest.raises(InputError, match="runs named 'a' differ in learning_rate, steps"):
         tabulate_results([result_of("a", [True]), result_of("a", [True], seed=1, steps=3, learning_rate=0.1)])
-    with pytest.raises(InputError, match="'a' is there twice with seed 0"):
+    with pytest.raises(InputError, match="'a' appears twice with seed 0"):
         tabulate_results([result_of("a", [True]), result_of("a", [True])])
 
 

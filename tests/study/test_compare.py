@@ -76,7 +76,7 @@ def test_the_report_shows_the_comparison_with_its_words_and_tables(compared_stud
     folder = Path(shutil.copytree(compared_study, tmp_path / "study"))
     page = Study.open(folder).report().read_text()
     assert "Over seeds: comparison" in page
-    assert "2 seeds say little about how much seeds differ" in page
+    assert "2 seeds say little about the variation between seeds" in page
     for file in ("tables/comparisons.csv", "tables/comparison_runs.csv", "figures/comparison_comparison.pdf"):
         assert (folder / file).exists()
 
