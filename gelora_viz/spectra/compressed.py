@@ -1,4 +1,4 @@
-"""What `compress` gives: a LoRA adapter, what it keeps of the original, and the way to a file and onto a model."""
+"""What `compress` returns: a LoRA adapter, how well it keeps the original, saving it, and adding it to a model."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Compression:
             InputError: if the model has an adapter, or other modules or shapes.
         """
         if isinstance(model, PeftModel):
-            raise InputError("the model has an adapter already; give the base model")
+            raise InputError("the model already has an adapter; give the base model")
         try:
             adapted = get_peft_model(model, copy.deepcopy(self.config), adapter_name=adapter_name)
             loaded: Any = set_peft_model_state_dict(adapted, dict(self.weights), adapter_name=adapter_name)
@@ -83,7 +83,7 @@ class Compression:
         return adapted.eval()
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write a folder that `PeftModel.from_pretrained(base_model, path)` loads; the figures go beside the weights.
+        """Write a folder that `PeftModel.from_pretrained(base_model, path)` loads, measurements included.
 
         Raises:
             StudyError: if the folder cannot be written.
