@@ -37,7 +37,7 @@ _BUSY, _IDLE, _AFTER_ERROR = 0.3, 1.0, 5.0
 class FineTuning(Panel):
     """Fine-tunings of a study: started, watched and cancelled.
 
-    Runs are processes of their own, which queue by themselves and go on when the page, the panel or the kernel is
+    Each run is a process of its own, which waits in the queue and goes on when the page, the panel or the kernel is
     gone; `FineTuning(Study.open(path))` shows them again. Runs of comparisons (`Study.compare`) and those started
     from a terminal are shown too.
 
@@ -242,7 +242,9 @@ class FineTuning(Panel):
         }
         frames = {name: frame for name, frame in frames.items() if len(frame)}
         if not frames:
-            raise InputError("no run that is drawn has logged anything yet; start one, and wait for its first steps")
+            raise InputError(
+                "none of the drawn runs has logged anything yet; start one, and wait for its first steps"
+            )
         return training(frames)
 
     # What the page sends and what the thread finds out meet here, one after the other.
@@ -253,7 +255,7 @@ class FineTuning(Panel):
             super().set_state(sync_data)
 
     def _show(self, plans: list[list[str]] | None = None) -> None:
-        """Bring everything that the page draws up to what was seen."""
+        """Update everything that the page draws."""
         with self._lock, self.hold_sync():
             if plans is not None:
                 self.plans = plans
@@ -316,7 +318,7 @@ class FineTuning(Panel):
         self._show()
 
     def _find_free(self, wanted: str, seeds: Sequence[int]) -> str:
-        """The name, with a number after it where it is taken."""
+        """The name, with a number appended if it is taken."""
         number, name = 1, wanted
         while any((self._folder / each).exists() for each in _names(name, seeds)):
             number += 1

@@ -1,4 +1,4 @@
-"""The runs of a folder, looked at again and again at little cost, by whomever they were started.
+"""The runs of a folder, however they were started, checked repeatedly at little cost.
 
 `RunLookout` reads what is new; `Watcher` is the thread that asks it to, until its panel is closed or gone.
 """
@@ -160,7 +160,7 @@ def thin(points: Sequence[tuple[float, float]]) -> _Curve:
 
 
 class Watcher(threading.Thread):
-    """Calls a panel's method until the panel is closed, or nobody else holds it any more.
+    """Calls a panel's method until the panel is closed or nothing else refers to it.
 
     Args:
         look: a bound method, held weakly; it returns the seconds until it is to be called again.
