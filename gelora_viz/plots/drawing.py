@@ -204,7 +204,7 @@ class Drawing:
         return f"Drawing({self.title!r}: {n_subplots} subplot{'' if n_subplots == 1 else 's'}{shown})"
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        """What a notebook shows: the plotly figure, and beside it the SVG for pages that cannot draw it.
+        """What a notebook shows: the plotly figure, and with it the SVG for pages that cannot draw it.
 
         Such are notebooks converted by nbconvert, or looked at where no kernel runs. Where plotly is set to show
         figures elsewhere, as in a browser for IPython's terminal, it does.

@@ -413,7 +413,7 @@ def _set_log(axes: Axes, direction: str) -> None:
 
 
 def _add_notes(axes: Axes, subplot: Subplot, text: Callable[[str], str]) -> None:
-    """Texts on the far side of a horizontal subplot, one beside each position, under a heading."""
+    """Texts on the far side of a horizontal subplot, one next to each position, under a heading."""
     from matplotlib import rcParams
 
     notes = axes.secondary_yaxis("right")

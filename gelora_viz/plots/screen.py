@@ -257,7 +257,7 @@ def _highest(subplot: Subplot) -> float:
 
 
 def _add_notes(figure: go.Figure, subplot: Subplot, place: dict[str, int]) -> None:
-    """Texts on the far side of a horizontal subplot, one beside each position, under a heading."""
+    """Texts on the far side of a horizontal subplot, one next to each position, under a heading."""
     beside = {"x": 1.02, "xref": "x domain", "xanchor": "left", "showarrow": False, "align": "left"}
     for position, note in zip(subplot.x_ticks, subplot.x_notes, strict=True):
         figure.add_annotation(beside | {"y": position, "text": _text(note)}, **place)
@@ -266,7 +266,7 @@ def _add_notes(figure: go.Figure, subplot: Subplot, place: dict[str, int]) -> No
 
 
 def _layout(drawing: Drawing, figure: go.Figure) -> dict[str, Any]:
-    """Size, colors, title, and one legend beside each row of subplots, or below where notes stand there."""
+    """Size, colors, title, and one legend next to each row of subplots, or below where notes stand there."""
     longest_note = max(
         (len(note) for subplot in drawing.subplots for note in (*subplot.x_notes, subplot.notes_label)), default=0
     )

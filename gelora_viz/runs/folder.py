@@ -4,7 +4,7 @@ spec.json          what to do, written by `launch`
 status.json        queued | running | finished | failed | cancelled, the cause of a failure, and whose death ends it
 metrics.jsonl      one line per logged step
 cancel             its presence asks the worker to stop after the current step
-adapter/           the adapter in PEFT's format, head.safetensors beside it; of a full fine-tuning, the whole model
+adapter/           the adapter in PEFT's format, head.safetensors next to it; after full fine-tuning, the whole model
 predictions.json   label and prediction of every test text, or its tokens and how likely they were
 spectrum.json      effective rank of every update
 spectra.json       the same while it trained, where the specification asks for it

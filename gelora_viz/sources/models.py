@@ -186,7 +186,7 @@ def _not_loadable(source: object, folder: str, error: Exception) -> str:
     logger.debug("loading %s failed", source, exc_info=error)
     reason = first_line(error)
     if "trust_remote_code" in str(error):
-        return f"{source} brings Python code of its own; read it, then allow it with trust_remote_code"
+        return f"{source} comes with its own Python code; read it, then allow it with trust_remote_code"
     if Path(folder).is_dir():
         return (
             f"cannot load the model in {folder}: {reason}; it needs config.json, a tokenizer and safetensors weights"

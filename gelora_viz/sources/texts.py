@@ -217,7 +217,7 @@ def _read_separated(path: Path, separator: str) -> pd.DataFrame:
         frame = _parse(path, separator, csv.QUOTE_NONE)
     if len(frame.columns) == 1 and any(other in frame.columns[0] for other in ";\t|"):
         raise ValueError(
-            f"its only column is {frame.columns[0]!r}; is it separated by something else than {separator!r}"
+            f"its only column is {frame.columns[0]!r}; is it separated by something other than {separator!r}"
         )
     return frame
 
@@ -318,7 +318,7 @@ def _choose_columns(
     columns = [str(column) for column in frame.columns]
     repeated = sorted({column for column in columns if columns.count(column) > 1})
     if repeated:
-        raise InputError(f"{name} has several columns named {', '.join(repeated)}; give each a name of its own")
+        raise InputError(f"{name} has several columns named {', '.join(repeated)}; give each its own name")
     frame = frame.set_axis(columns, axis=1)
     for wanted, role in ((text_column, "text"), (label_column, "label")):
         if wanted is not None and wanted not in columns:

@@ -112,8 +112,8 @@ class _Section(Panel):
 class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no types
     """A study on one page, from its dimensions to the comparison of its runs.
 
-    What the study still lacks is said in words, with what to do first. Finished runs are compared automatically,
-    and the newest one's effective ranks stand beside the ranks above; "Look again" finds profiles and comparisons
+    What the study still lacks is said in words, with what to do first. Finished runs are compared automatically, and
+    the newest one's effective ranks are shown next to the ranks above; "Look again" finds profiles and comparisons
     that were made meanwhile in a terminal or in another notebook. As with `FineTuning`, buttons wait while a cell of
     the notebook runs.
 

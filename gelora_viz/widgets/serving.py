@@ -21,7 +21,7 @@ _PAGES = ("index.html.j2", "page.html", "voila/templates/base/page.html")
 def serve_dashboard(study: Path, *, port: int = 8866, open_browser: bool = False) -> None:
     """Serve the dashboard until Ctrl-C.
 
-    The page asks for a token, which is made anew each time and printed with the address: other users of this machine
+    The page asks for a token, which is new each time and printed with the address: other users of this machine
     could otherwise run code in the page's kernel.
 
     Args:
