@@ -173,7 +173,7 @@ class Activations:
         """Open what `save` or `capture(..., store=...)` wrote; each layer's points are read when they are asked for.
 
         Raises:
-            StudyError: if it is missing, incomplete, damaged or of another version.
+            StudyError: if it is missing, incomplete, damaged or from another version.
         """
         folder = Path(path)
         document = read_json(folder / DOCUMENT, KIND)

@@ -78,7 +78,7 @@ def relaunch(run_dir: str | os.PathLike[str], *, executor: str | Executor = "loc
 
     Raises:
         RunError: if the run is finished, so that its result is not lost, or is going on.
-        StudyError: if there is no run, or one of another version.
+        StudyError: if there is no run, or one from another version.
     """
     run = attach(run_dir)
     if run.status == "finished":

@@ -48,7 +48,7 @@ class RunResult:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> RunResult:
-        """Read a finished run's folder; raises `StudyError` where it is not finished or of another version."""
+        """Read a finished run's folder; raises `StudyError` if it is not finished or from another version."""
         folder = Path(path)
         document = read_json(folder / "result.json", RESULT)
         predictions = read_json(folder / "predictions.json", PREDICTIONS)

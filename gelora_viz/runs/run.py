@@ -133,7 +133,7 @@ class Run:
         return self
 
     def _n_steps(self) -> int | None:
-        spec = _spec_in(self.path)  # of another version the worker will say so
+        spec = _spec_in(self.path)  # if it cannot be read, the worker will say so
         return None if spec is None else spec.steps
 
     def _show(self, bar: tqdm[Any], status: str) -> None:
@@ -185,14 +185,14 @@ def find_run(run_dir: str | os.PathLike[str], spec: RunSpec) -> Run | None:
 def find_finished(run_dir: str | os.PathLike[str], spec: RunSpec) -> Run | None:
     """The run in a folder, if it has finished what `spec` describes and need not be repeated; otherwise None.
 
-    Data in a file count as the same where their content is, so that a study can be moved.
+    Data files count as the same if their content is, so that a study can be moved.
     """
     known, run = _spec_in(Path(run_dir)), Run(run_dir)
     if known is None or dataclasses.replace(known, data=spec.data).to_dict() != spec.to_dict():
         return None
     try:
         is_done = run.status == "finished" and read_json(run.path / "result.json", RESULT)["data"] == spec.data_digest
-    except (GeloraVizError, KeyError):  # damaged, or of another version
+    except (GeloraVizError, KeyError):  # damaged, or from another version
         return None
     return run if is_done else None
 

@@ -88,7 +88,7 @@ def read_run(folder: RunFolder, spec: RunSpec | None = None, *, with_result: boo
         numbers = read_json(folder.path / "result.json", RESULT)["numbers"] if finished else {}
         return RunReading(status, message, spec, folder.read_rows(), numbers)
     except (GeloraVizError, OSError, KeyError, TypeError, ValueError) as error:
-        if message:  # a failed run says more about itself than that its files are of another version
+        if message:  # a failed run says more about itself than that its files are from another version
             return RunReading(status, message)
         return RunReading("unreadable", first_line(error))
 

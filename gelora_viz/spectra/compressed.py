@@ -106,7 +106,7 @@ class Compression:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Compression:
-        """Read what `save` wrote; raises `StudyError` where it is missing or of another version."""
+        """Read what `save` wrote; raises `StudyError` if it is missing or from another version."""
         folder = Path(path)
         document = read_json(folder / _DOCUMENT, _KIND)
         frame = records_to_frame(document["updates"], COMPRESSION_COLUMNS)

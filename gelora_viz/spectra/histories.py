@@ -59,7 +59,7 @@ class SpectrumHistory:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> SpectrumHistory:
-        """Read what `save` wrote; raises `StudyError` where it is missing or of another version."""
+        """Read what `save` wrote; raises `StudyError` if it is missing or from another version."""
         records = read_json(path, _SPECTRA)["records"]
         return cls({int(each["step"]): UpdateSpectrum.from_dict(each) for each in records})
 
@@ -145,7 +145,7 @@ class DimensionHistory:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> DimensionHistory:
-        """Read what `save` wrote; raises `StudyError` where it is missing or of another version."""
+        """Read what `save` wrote; raises `StudyError` if it is missing or from another version."""
         records = read_json(path, _PROFILES)["records"]
         return cls({int(each["step"]): DimensionProfile.from_dict(each) for each in records})
 

@@ -74,7 +74,7 @@ class UpdateSpectrum:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> UpdateSpectrum:
-        """Read what `save` wrote; raises `StudyError` where it is missing or of another version."""
+        """Read what `save` wrote; raises `StudyError` if it is missing or from another version."""
         return cls.from_dict(read_json(path, _KIND))
 
     def __repr__(self) -> str:
