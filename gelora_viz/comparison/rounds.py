@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from gelora_viz.runs import ENDED, Executor, Run, RunFolder, RunSpec, find_finished, find_run, launch
+from gelora_viz.runs import ENDED, Executor, Run, RunSpec, find_finished, find_going_on, launch
 
 _LOOK = 0.25
 """Seconds between two checks of the runs."""
@@ -44,5 +44,4 @@ def run_all(asked: Mapping[Path, RunSpec], executor: Executor, *, progress: bool
 
 def _begin(path: Path, spec: RunSpec, executor: Executor) -> Run:
     """The run in the folder, if it is this one and is finished or still going on; otherwise a new one."""
-    going_on = find_run(path, spec) if RunFolder(path).is_going_on else None
-    return going_on or find_finished(path, spec) or launch(spec, run_dir=path, executor=executor)
+    return find_going_on(path, spec) or find_finished(path, spec) or launch(spec, run_dir=path, executor=executor)

@@ -10,6 +10,7 @@ spectrum.json      effective rank of every update
 spectra.json       the same while it trained, where the specification asks for it
 result.json        the final numbers; written last, so that its presence means everything else is there
 log.txt            whatever the worker printed
+replaces-another   its presence says that the run takes the place of a finished one when it has finished too
 lock               held by whoever launches into the folder or trains in it, so that there is one at a time
 """
 
@@ -49,6 +50,7 @@ _WRITTEN_BY_WORKER = (
     "result.json", "status.json", "metrics.jsonl", "cancel", "adapter", "predictions.json", "spectrum.json",
     "spectra.json", "log.txt", "trainer", ".reserve",
 )  # fmt: skip
+_REPLACEMENT = "replaces-another"
 _RESERVE_BYTES = 1 << 16
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -92,12 +94,22 @@ class RunFolder:
     def clear(self) -> None:
         """Remove what an earlier run left, its result first, and nothing else."""
         self._rows, self._read_up_to = [], 0
-        for name in _WRITTEN_BY_WORKER:
-            path = self.path / name
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+        for name in (*_WRITTEN_BY_WORKER, _REPLACEMENT):
+            _remove(self.path / name)
+
+    # Replacing a finished run
+
+    @property
+    def is_replacement(self) -> bool:
+        """Whether the run is to take the place of a finished one (see places.py)."""
+        return (self.path / _REPLACEMENT).exists()
+
+    def mark_as_replacement(self, *, is_one: bool = True) -> None:
+        """Say so, or that it has taken the place."""
+        if is_one:
+            (self.path / _REPLACEMENT).touch()
+        else:
+            (self.path / _REPLACEMENT).unlink(missing_ok=True)
 
     # Status
 
@@ -229,24 +241,23 @@ class RunFolder:
     @contextmanager
     def reserve_disk_space(self) -> Iterator[None]:
         """Keep a little disk space that `write_status` can free when the disk is full."""
-        file = self.path / ".reserve"
         with suppress(OSError):
-            file.write_bytes(os.urandom(_RESERVE_BYTES))  # nothing that a file system could compress
+            (self.path / ".reserve").write_bytes(os.urandom(_RESERVE_BYTES))  # nothing that could be compressed
         try:
             yield
         finally:
             with suppress(OSError):
-                file.unlink(missing_ok=True)
+                (self.path / ".reserve").unlink(missing_ok=True)  # the folder may have moved
 
     @contextmanager
     def write_whole(self, name: str) -> Iterator[Path]:
         """A folder to write into, which gets its name once it is complete, so that no partial one is ever seen."""
         target, unfinished = self.path / name, self.path / f".{name}.unfinished"
-        shutil.rmtree(unfinished, ignore_errors=True)
+        _remove(unfinished)
         unfinished.mkdir()
         try:
             yield unfinished
-            shutil.rmtree(target, ignore_errors=True)
+            _remove(target)
             unfinished.rename(target)
         except BaseException:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -302,6 +313,14 @@ class RunFolder:
     def write_result(self, numbers: Mapping[str, Any], *, data: str = "") -> None:
         """Write the final numbers and the data's `RunSpec.data_digest`; call it last."""
         write_json(self.path / "result.json", RESULT, {"numbers": dict(numbers), "data": data})
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, a folder, or a symbolic link, but not what that points to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def is_full(error: BaseException | None) -> bool:

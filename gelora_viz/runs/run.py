@@ -15,6 +15,7 @@ from gelora_viz._results import read_json
 from gelora_viz.errors import GeloraVizError, RunError, StudyError
 from gelora_viz.runs.executors import Handle
 from gelora_viz.runs.folder import ENDED, RESULT, RunFolder, last_of
+from gelora_viz.runs.places import existing, replaced_by
 from gelora_viz.runs.result import RunResult
 from gelora_viz.runs.spec import RunSpec
 
@@ -34,6 +35,7 @@ class Run:
         self.path = Path(path)
         self._folder = RunFolder(path)
         self._handle = handle
+        self._target = replaced_by(self.path)
 
     @property
     def name(self) -> str:
@@ -52,6 +54,8 @@ class Run:
 
     def _state(self) -> tuple[str, str]:
         state = self._folder.read_status()
+        if self._has_moved():
+            state = self._folder.read_status()
         if state[0] in ENDED or self._handle is None or (how := self._handle.ended()) is None:
             return state
         state = self._folder.read_status()
@@ -60,6 +64,14 @@ class Run:
             self._folder.write_status(*state)
         return state
 
+    def _has_moved(self) -> bool:
+        """Follow a run that has taken the place of another since the last look."""
+        if self._target is None or self.path.exists():
+            return False
+        self.path, self._target = self._target, None
+        self._folder = RunFolder(self.path)
+        return True
+
     @property
     def metrics(self) -> pd.DataFrame:
         """What has been logged so far.
@@ -67,6 +79,7 @@ class Run:
         One row per logged step or evaluation: step, loss, learning_rate, seconds, eval_loss, eval_accuracy, eval_f1,
         eval_perplexity, tokens_per_second, memory_mb, gpu_memory_mb, eta_seconds; NaN where a row has no such number.
         """
+        self._has_moved()
         return self._folder.read_metrics()
 
     def cancel(self, *, grace: float = 10.0) -> None:
@@ -176,25 +189,37 @@ def attach(run_dir: str | os.PathLike[str]) -> Run:
     return Run(run_dir)
 
 
-def find_run(run_dir: str | os.PathLike[str], spec: RunSpec) -> Run | None:
-    """The run in a folder, finished or not, if it is the one that `spec` describes; otherwise None."""
-    known = _spec_in(Path(run_dir))
-    return Run(run_dir) if known is not None and known.to_dict() == spec.to_dict() else None
+def find_going_on(run_dir: str | os.PathLike[str], spec: RunSpec) -> Run | None:
+    """The run of `spec` that waits or trains in a folder or in one numbered after it; None if there is none."""
+    for path in existing(Path(run_dir)):
+        known = _spec_in(path)
+        if known is not None and _is_same(known, spec) and RunFolder(path).is_going_on:
+            return Run(path)
+    return None
 
 
 def find_finished(run_dir: str | os.PathLike[str], spec: RunSpec) -> Run | None:
-    """The run in a folder, if it has finished what `spec` describes and need not be repeated; otherwise None.
+    """The run in a folder, or in one numbered after it, that has finished what `spec` describes; otherwise None.
 
     Data files count as the same if their content is, so that a study can be moved.
     """
-    known, run = _spec_in(Path(run_dir)), Run(run_dir)
-    if known is None or dataclasses.replace(known, data=spec.data).to_dict() != spec.to_dict():
-        return None
-    try:
-        is_done = run.status == "finished" and read_json(run.path / "result.json", RESULT)["data"] == spec.data_digest
-    except (GeloraVizError, KeyError):  # damaged, or from another version
-        return None
-    return run if is_done else None
+    for path in existing(Path(run_dir)):
+        known = _spec_in(path)
+        if known is None or not _is_same(dataclasses.replace(known, data=spec.data), spec):
+            continue
+        try:
+            run = Run(path)
+            is_done = run.status == "finished" and read_json(path / "result.json", RESULT)["data"] == spec.data_digest
+        except (GeloraVizError, KeyError):  # damaged, or from another version
+            continue
+        if is_done and run.path == path:
+            return run
+    return None
+
+
+def _is_same(known: RunSpec, spec: RunSpec) -> bool:
+    """Whether one describes what the other does, whatever number its name has."""
+    return dataclasses.replace(known, name=spec.name).to_dict() == spec.to_dict()
 
 
 def _spec_in(folder: Path) -> RunSpec | None:

@@ -32,6 +32,7 @@ _WHOLE = (
     "spectra_every",
 )  # fmt: skip
 _OPTIONAL = ("threads", "max_texts", "max_length", "spectra_every")
+_CONSENT = "trust_remote_code"
 _KIND = "run specification"
 _DOCUMENT = {"kind", "schema_version", "gelora_viz"}
 """Fields that describe the JSON file itself."""
@@ -77,7 +78,8 @@ class RunSpec:
         seed: seed of initial weights, dropout and the order of the data, which is the same for every adapter.
         data_seed: seed of the splits and choices in the data; the same for runs that are to be compared.
         threads: CPU threads; None uses what the machine offers.
-        trust_remote_code: run Python code that comes with the model (see `load_model`).
+        trust_remote_code: run Python code that comes with the model (see `load_model`). It is never written to a
+            file nor read from one, since a run's folder may be somebody else's.
         task: "classification", with a linear head on the pooled last hidden state, or "causal-lm", which predicts
             each token of a text from those before it.
         schedule: how the learning rates change over the steps: "linear", "cosine", "cosine_with_restarts",
@@ -153,6 +155,7 @@ class RunSpec:
     def to_dict(self) -> dict[str, Any]:
         """JSON-able content, which `from_dict` reads."""
         content = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        del content[_CONSENT]
         if isinstance(self.adapter, RankPlan):
             content["adapter"] = {"plan": self.adapter.to_dict()}
         elif isinstance(self.adapter, PeftConfig):
@@ -163,6 +166,11 @@ class RunSpec:
     def from_dict(cls, content: Mapping[str, Any]) -> RunSpec:
         """The inverse of `to_dict`; raises `StudyError` for fields that a newer version added."""
         values = {name: value for name, value in content.items() if name not in _DOCUMENT}
+        if _CONSENT in values:
+            raise StudyError(
+                f"the run specification has {_CONSENT}, and consent to run a model's code is not read from files; "
+                f"remove it there and give {_CONSENT}=True where you launch the run"
+            )
         unknown = sorted(values.keys() - {field.name for field in dataclasses.fields(cls)})
         if unknown:
             raise StudyError(

@@ -33,11 +33,13 @@ class Companions:
     Args:
         folder: the run's folder.
         processes: how many there are to be, with this one.
+        trust_remote_code: whether they may run Python code that comes with the model.
     """
 
-    def __init__(self, folder: RunFolder, processes: int) -> None:
+    def __init__(self, folder: RunFolder, processes: int, *, trust_remote_code: bool = False) -> None:
         self._folder = folder
         self._n = processes
+        self._options = ["--with-parent", *(["--trust-remote-code"] if trust_remote_code else [])]
         self._others: list[subprocess.Popen[bytes]] = []
         self._is_over = threading.Event()
         self._death: str | None = None
@@ -64,7 +66,7 @@ class Companions:
             "TORCHELASTIC_RESTART_COUNT": "0",
         }
         os.environ |= {**common, "RANK": "0", "LOCAL_RANK": "0"}
-        command = [sys.executable, "-m", "gelora_viz.training.worker", str(self._folder.path), "--with-parent"]
+        command = [sys.executable, "-m", "gelora_viz.training.worker", str(self._folder.path), *self._options]
         for rank in range(1, self._n):
             environment = {**os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank)}
             other = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment)  # noqa: S603 - our own worker

@@ -224,12 +224,12 @@ def test_a_plan_for_another_model_fails_before_training(spec_of, tiny_folder, tm
 
 def test_a_run_can_be_started_again_in_its_folder_as_soon_as_it_has_ended(spec_of, tmp_path):
     spec = spec_of("again", adapter="frozen", steps=2)
-    first = launch(spec, run_dir=tmp_path / "run").wait(timeout=PATIENCE, progress=False)
-    assert first.status == "finished"
+    first = launch(spec, run_dir=tmp_path / "run")
+    first.cancel(grace=0)  # it may not even have a worker yet
+    assert first.status == "cancelled"
     again = launch(spec, run_dir=tmp_path / "run")  # no waiting for the worker to clean up after itself
-    again.cancel(grace=0)  # it may not even have a worker yet
-    assert again.status == "cancelled"
-    assert launch(spec, run_dir=tmp_path / "run").wait(timeout=PATIENCE, progress=False).status == "finished"
+    assert again.path == first.path
+    assert again.wait(timeout=PATIENCE, progress=False).status == "finished"
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_a_worker_starts(spec_of, tmp_path):

@@ -86,7 +86,9 @@ class LocalExecutor:
         threads = spec.threads or _threads_each(len(slots) * self.processes)
         with (run_dir / "log.txt").open("wb") as log:
             process = subprocess.Popen(  # noqa: S603 - our own worker, no shell
-                worker_command(run_dir, processes=self.processes, queue=queue),
+                worker_command(
+                    run_dir, processes=self.processes, queue=queue, trust_remote_code=spec.trust_remote_code
+                ),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
                 env=worker_environment(threads),
             )  # fmt: skip

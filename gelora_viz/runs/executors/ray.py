@@ -83,7 +83,9 @@ class RayExecutor:
         import ray
 
         threads = spec.threads or max(1, int(self._cpus() // self.processes))
-        command = worker_command(run_dir.absolute(), processes=self.processes, with_parent=True)
+        command = worker_command(
+            run_dir, processes=self.processes, with_parent=True, trust_remote_code=spec.trust_remote_code
+        )
         options = {"num_cpus": self._cpus(), "num_gpus": self._gpus(), "lifetime": "detached", "max_restarts": 0}
         name = f"{run_dir.absolute()} {uuid.uuid4().hex[:8]}"
         keeper = ray.remote(_Keeper).options(namespace=_NAMESPACE, name=name, **options)
