@@ -74,16 +74,9 @@ class ScaleFit:
 def calibrated_dimension(graph: NeighborGraph, n_features: int | None = None, *, seed: int = 0) -> float:
     """Estimate the dimension at scale 0, from the distances at all scales, corrected for the number of points.
 
-    See `fit_scales`. As a function of a graph it gives split-half intervals as any estimator does: each half is
-    calibrated for its own number of points. `ScaleFit.interval` needs no halves, and also covers the unknown shape.
-
-    Args:
-        graph: neighbor graph, read with all its neighbors; `SCALE_NEIGHBORS` of them are best.
-        n_features: number of features of the points, an upper limit.
-        seed: seed of the simulation.
-
-    Raises:
-        InputError: if there are fewer than 3 neighbors, or every point's neighbors are equally far away.
+    Arguments and errors are those of `fit_scales`. As a function of a graph it gives split-half intervals as any
+    estimator does: each half is calibrated for its own number of points. `ScaleFit.interval` needs no halves, and
+    also covers the unknown shape.
     """
     return fit_scales(graph, n_features, seed=seed).dimension
 
