@@ -15,10 +15,6 @@ from gelora_viz.dimension._distance_laws import FAMILIES, Family
 from gelora_viz.dimension._graph import NeighborGraph
 from gelora_viz.errors import InputError
 
-SCALE_NEIGHBORS = 33
-"""Neighbors for `calibrated_dimension`: five shells, from the nearest neighbor to the 33rd. What other numbers do
-is measured in benchmarks/results/bias_correction.txt."""
-
 # What `calibrated_dimension` assumes before it sees the data. Not blind: that the dimension is extrapolated to scale
 # 0, the number of neighbors and the odds of a slope were settled with scikit-dimension's BenchmarkManifolds in view
 # (some thirty settings were tried; with even odds their cubes of 17 to 24 dimensions passed for curved, at a mean

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from gelora_viz._checks import check_folder
 from gelora_viz._locks import FileLock
 from gelora_viz._results import read_json, write_json
 from gelora_viz.errors import StudyError
@@ -84,6 +86,16 @@ class StudyRecord:
             steps = self._steps()
             change(steps)
             write_json(self._file, _KIND, {"steps": steps})
+
+
+def open_record(path: str | os.PathLike[str]) -> StudyRecord:
+    """The record of the study in a folder.
+
+    Raises:
+        InputError: if the folder's name begins with a dash.
+        StudyError: if the folder holds no study, or one of another version.
+    """
+    return StudyRecord(check_folder(path, "study folder"))
 
 
 def prepare_folder(path: Path) -> list[Path]:

@@ -20,7 +20,7 @@ from gelora_viz.sources import LoadedModel, TextData
 from gelora_viz.study.findings import Findings, read_findings
 from gelora_viz.study.plans import StudyPlans
 from gelora_viz.study.profiles import POOLINGS, StudyProfiles
-from gelora_viz.study.record import StudyRecord, prepare_folder
+from gelora_viz.study.record import open_record, prepare_folder
 from gelora_viz.study.runs import StudyRuns
 from gelora_viz.study.source import StudySource
 
@@ -63,8 +63,7 @@ class Study:
             InputError: if the folder's name begins with a dash.
             StudyError: if the folder holds no study, or one of another version.
         """
-        folder = check_folder(path, "study folder")
-        return cls(folder, StudySource(folder, StudyRecord(folder), trust_remote_code=trust_remote_code))
+        return cls(path, StudySource(Path(path), open_record(path), trust_remote_code=trust_remote_code))
 
     @classmethod
     def create(
