@@ -289,6 +289,23 @@ def test_an_unusable_input_is_one_line_that_says_what_and_exits_2(bad, name):
     assert BAD[name] in lines[0]
 
 
+def test_what_needs_no_model_is_answered_before_torch_is_loaded(tmp_path):
+    nowhere = str(tmp_path / "nowhere")
+    calls = [
+        ["--help"], ["profile", "--help"], ["compare", "--bogus"], ["best"], ["estimators"], ["fetch", "gpt5"],
+        ["results", nowhere], ["dashboard", nowhere], ["profile", nowhere],
+        ["profile", nowhere, "--estimator", "guess"], ["allocate", nowhere, "--strategy", "best"],
+        ["demo", "--study", "--help"],
+    ]  # fmt: skip
+    loaded = "print({'torch', 'transformers', 'peft', 'pandas', 'numpy'} & set(sys.modules))"
+    answer = subprocess.run(
+        [sys.executable, "-c", MANY_CALLS + loaded, json.dumps(calls)], capture_output=True, text=True, check=True
+    )
+    *answers, modules = answer.stdout.split("\x1e")
+    assert answers[1::2] == ["0", "0", "2", "2", "0", *["2"] * 7]
+    assert modules == "set()\n"
+
+
 def test_the_installed_entry_point_answers_in_the_same_way(tmp_path):
     answer = subprocess.run([*PROGRAM, "results", str(tmp_path)], capture_output=True, text=True, check=False)
     assert answer.returncode == 2
