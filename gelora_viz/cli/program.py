@@ -23,10 +23,10 @@ app = typer.Typer(
     name="gelora-viz",
     help=(
         "See and test the intrinsic dimension of a transformer's hidden states, and choose LoRA ranks from it.\n\n"
-        "Four commands walk one study folder: profile, allocate, finetune, report; compare trains methods over "
-        "several seeds, and results, figures and dashboard show what there is. A finished step is not repeated, an "
-        "interrupted one starts again. Exit status: 0 done, 2 "
-        "unusable input (one line says what and what to do), 130 interrupted."
+        "Four commands take a study folder from texts to a report: profile, allocate, finetune, report; compare "
+        "trains methods over several seeds, and results, figures and dashboard show what has been found. A "
+        "finished step is not repeated, an interrupted one starts again. Exit status: 0 done, 2 unusable input (one "
+        "line says what is wrong and what to do), 130 interrupted."
     ),
     no_args_is_help=True,
     add_completion=False,
@@ -38,7 +38,7 @@ app = typer.Typer(
 @app.callback(invoke_without_command=True)
 def _root(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens under the hood.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log details.")] = False,
 ) -> None:
     if version:
         print(f"gelora-viz {__version__}")
@@ -75,7 +75,7 @@ def main() -> NoReturn:
 
 
 def _usage_error(error: Exception) -> int | None:
-    """Show what typer has to say about the words of a call, and return its exit status; None for any other error."""
+    """Show typer's message about a wrong command or option and return its exit status; None for any other error."""
     if type(error).__name__ == "Abort":
         _interrupted()
     show, code = getattr(error, "show", None), getattr(error, "exit_code", None)

@@ -16,19 +16,21 @@ def finetune(
         list[str], typer.Option(help='Name of a plan, or "frozen" for the linear probe; repeat for several.')
     ],
     steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 200,
-    batch_size: Annotated[int, typer.Option(help="Texts a step.")] = 32,
-    learning_rate: Annotated[float, typer.Option(help="Of the adapter.")] = 2e-3,
-    head_learning_rate: Annotated[float, typer.Option(help="Of the linear head.")] = 5e-3,
+    batch_size: Annotated[int, typer.Option(help="Texts per step.")] = 32,
+    learning_rate: Annotated[float, typer.Option(help="Learning rate of the adapter.")] = 2e-3,
+    head_learning_rate: Annotated[float, typer.Option(help="Learning rate of the linear head.")] = 5e-3,
     pooling: Annotated[
-        str, typer.Option(help="Of the last hidden state under the head: mean, last or cls.")
+        str, typer.Option(help="How the head pools the last hidden state: mean, last or cls.")
     ] = "mean",
-    max_length: Annotated[int | None, typer.Option(help="Tokens kept of each text.")] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    max_length: Annotated[
+        int | None, typer.Option(help="Maximum number of tokens per text; longer texts are cut.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Number of CPU threads.")] = None,
     trust_remote_code: TrustRemoteCode = False,
     seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Fine-tune short and measure: accuracy on the test texts, effective rank of every update.
+    """Fine-tune briefly and measure accuracy on the test texts and the effective rank of every update.
 
     Each run is a process of its own; Ctrl-C cancels it, and the same command starts it again.
 
@@ -68,16 +70,16 @@ def compare(
         bool, typer.Option(help="Choose each method's learning rate, the same way for all, on validation texts.")
     ] = True,
     steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 200,
-    batch_size: Annotated[int, typer.Option(help="Texts a step.")] = 32,
+    batch_size: Annotated[int, typer.Option(help="Texts per step.")] = 32,
     task: Annotated[str, typer.Option(help="classification or causal-lm.")] = "classification",
     at_once: Annotated[
-        int | None, typer.Option(help="Runs at a time.  [dim]default: one, or one a GPU[/dim]")
+        int | None, typer.Option(help="Number of runs at the same time.  [dim]default: one, or one per GPU[/dim]")
     ] = None,
-    name: Annotated[str, typer.Option(help="Of the comparison, whose runs are in runs/NAME.")] = "comparison",
+    name: Annotated[str, typer.Option(help="Name of the comparison, whose runs are in runs/NAME.")] = "comparison",
     trust_remote_code: TrustRemoteCode = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train methods under several seeds, each at the learning rate that suits it, and compare them.
+    """Train methods with several seeds, each at its best learning rate, and compare them.
 
     Ctrl-C cancels, and the same command goes on from there.
 

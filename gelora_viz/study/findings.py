@@ -23,7 +23,7 @@ from gelora_viz.study.source import StudySource
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """What the steps of a study have left behind.
+    """The results of a study's steps.
 
     Attributes:
         title: model and data in a few words.
@@ -36,7 +36,7 @@ class Findings:
         histories: run -> its updates' spectra while it trained, where they were recorded.
         comparison: the table of runs; None before the first has finished.
         comparisons: those over seeds, by name.
-        stale_plans: names of plans whose profile has been estimated anew since.
+        stale_plans: names of plans whose profile has been estimated again since they were made.
     """
 
     title: str
@@ -53,11 +53,11 @@ class Findings:
 
     @property
     def origin(self) -> str:
-        """Which study, with which seed: what a picture's file says about where it comes from."""
+        """Which study, with which seed: the origin that is written into a figure's file."""
         return f"{self.title}, seed {self.settings['seed']}"
 
     def outdated(self) -> list[str]:
-        """Names of runs that were trained with another plan than the one that now bears their name."""
+        """Names of runs that were trained with an earlier plan of the same name."""
         return [
             result.spec.name
             for result in self.results

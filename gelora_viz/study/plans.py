@@ -94,7 +94,7 @@ class StudyPlans:
         return file
 
     def find_stale(self) -> list[str]:
-        """Names of plans made from a profile that has been estimated anew since."""
+        """Names of plans whose profile has been estimated again since they were made."""
         stale = []
         for name in self.load_all():
             made = self._source.record.settings_of(f"plan {name}") or {}

@@ -28,7 +28,7 @@ class StudyProfiles:
         self._source = source
 
     def file(self, pooling: object) -> Path:
-        """The file of the profile of a pooling, whether it is there or not."""
+        """The file of a pooling's profile, which may not exist yet."""
         return self._source.path / "profiles" / f"{pooling}.json"
 
     def load_all(self) -> dict[str, DimensionProfile]:
@@ -80,7 +80,7 @@ class StudyProfiles:
         max_points: int | None,
         device: str | None,
     ) -> list[str]:
-        """Refuse what cannot be estimated before the model runs; returns the estimators' names."""
+        """Check the arguments before the model runs, and return the estimators' names."""
         for pooling in poolings:
             if not isinstance(pooling, str):
                 raise InputError(

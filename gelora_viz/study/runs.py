@@ -128,7 +128,7 @@ class StudyRuns:
         ]
 
     def list_all(self) -> pd.DataFrame:
-        """All runs and what became of each, as `list_runs` has them."""
+        """All runs with their status, as from `list_runs`."""
         return list_runs(self._source.path)
 
     def tabulate(self, baseline: str | None = None) -> pd.DataFrame:
@@ -147,11 +147,11 @@ class StudyRuns:
         return {name: SpectrumHistory.load(file) for name, file in files.items() if file.exists()}
 
     def _adapter(self, plan: str) -> RankPlan | str:
-        """The plan of this name, or the word for no adapter at all."""
+        """The plan of this name, or "frozen" or "full" as it is."""
         return plan if plan in (FROZEN, FULL) else self._plans.load(plan)
 
     def _begin(self, spec: RunSpec) -> Run:
-        """The run that has finished what is asked for, whoever launched it, or else a new one."""
+        """Return the finished run of this spec, whoever launched it, or launch a new one."""
         folder = self._folder / spec.name
         finished = find_finished(folder, spec)
         if finished is not None:

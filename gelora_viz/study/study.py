@@ -26,7 +26,7 @@ from gelora_viz.study.source import StudySource
 
 
 class Study:
-    """A study: one model, one data set, and everything found out about them, in one folder.
+    """One model, one data set, and everything found out about them, in one folder.
 
     `Study.create` begins one and `Study.open` opens it again. A step that was finished with the same settings is read
     back and not repeated; an interrupted one starts over from the last finished step. The folder holds study.json,
@@ -78,7 +78,7 @@ class Study:
         seed: int = 0,
         trust_remote_code: bool = False,
     ) -> Study:
-        """Begin a study; where there is one of the same model and data already, go on with it.
+        """Begin a study; if the folder already holds one of the same model and data, continue it.
 
         Args:
             path: the folder; made if it does not exist.
@@ -296,7 +296,7 @@ class Study:
         adapter: PeftConfig | None = None,
         **options: Any,  # noqa: ANN401 - RunSpec's
     ) -> Run:
-        """What `finetune` does, without waiting: the run takes its turn and goes on when this process ends.
+        """Fine-tune as `finetune` does, without waiting: the run is queued, and continues if this process ends.
 
         Args:
             name: what to train: a plan's name, "frozen" or "full" (see `finetune`).
@@ -308,7 +308,7 @@ class Study:
             The run, queued; or finished, if it has been before with the same settings.
 
         Raises:
-            RunError: if a run of that name is going on.
+            RunError: if a run of that name is still running.
 
         Example:
             >>> run = study.start("gelora", run="gelora-seed1", seed=1, steps=50)  # doctest: +SKIP
@@ -331,7 +331,7 @@ class Study:
         progress: bool = True,
         **options: Any,  # noqa: ANN401 - RunSpec's
     ) -> Comparison:
-        """Compare methods over seeds, each at the learning rate that suits it, with the function `compare`.
+        """Compare methods over seeds, each at its best learning rate, with the function `compare`.
 
         Runs and comparison are kept in runs/<name>/, and finished ones are not repeated.
 
@@ -363,7 +363,7 @@ class Study:
         return self._runs.load_comparisons()
 
     def stale_plans(self) -> list[str]:
-        """Names of plans made from a profile that has been estimated anew since."""
+        """Names of plans whose profile has been estimated again since they were made."""
         return self._plans.find_stale()
 
     def results(self) -> list[RunResult]:
@@ -371,7 +371,7 @@ class Study:
         return self._runs.load_results()
 
     def runs(self) -> pd.DataFrame:
-        """All runs of the study and what became of each, as `list_runs` has them."""
+        """All runs of the study with their status, as from `list_runs`."""
         return self._runs.list_all()
 
     def tabulate_results(self, *, baseline: str | None = None) -> pd.DataFrame:
@@ -383,7 +383,7 @@ class Study:
         return self._runs.tabulate(baseline)
 
     def findings(self) -> Findings:
-        """Everything found so far, read from the folder; nothing is computed anew.
+        """Everything found so far, read from the folder; nothing is computed again.
 
         Raises:
             InputError: if the study has no profile yet.
@@ -391,7 +391,7 @@ class Study:
         return read_findings(self._source, self._profiles, self._plans, self._runs)
 
     def report(self) -> Path:
-        """Write tables/ (CSV and JSON), figures/ (PDF and PNG) and report.html from everything made so far."""
+        """Write tables/ (CSV and JSON), figures/ (PDF and PNG) and report.html from the results so far."""
         from gelora_viz.study.report import write_report  # here, since it loads what draws
 
         return write_report(self.findings(), self.path)
