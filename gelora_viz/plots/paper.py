@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from gelora_viz.plots.drawing import Drawing, Subplot
     from gelora_viz.plots.marks import Cells
 
-FORMATS = (".pdf", ".pgf", ".svg", ".png")
-POINTS = 72.0  # per inch
-LEAST_HEIGHT, MOST_HEIGHT = 1.05, 1.6  # inches of a subplot
-MAP_HEIGHT = 3.2  # inches of a map at the most
-POSITION_HEIGHT = 0.2  # inches per position of a horizontal subplot
-CELL_HEIGHT = 0.155  # inches of a cell: one line of small print
-NUMBER_SIZE = 5.0  # points, of the numbers in cells
-PAGE_PIXELS = 150.0  # per inch, of what a web page shows as pixels
+_FORMATS = (".pdf", ".pgf", ".svg", ".png")
+_POINTS = 72.0  # per inch
+_LEAST_HEIGHT, _MOST_HEIGHT = 1.05, 1.6  # inches of a subplot
+_MAP_HEIGHT = 3.2  # inches of a map at the most
+_POSITION_HEIGHT = 0.2  # inches per position of a horizontal subplot
+_CELL_HEIGHT = 0.155  # inches of a cell: one line of small print
+_NUMBER_SIZE = 5.0  # points, of the numbers in cells
+_PAGE_PIXELS = 150.0  # per inch, of what a web page shows as pixels
 _PAGE_INK = "#010203"  # stands for the page's own color until the SVG is written; nothing else is drawn in it
 
 
@@ -59,7 +59,7 @@ def draw_svg(drawing: Drawing, width: Width) -> str:
         "font.family": "sans-serif",
         "font.size": 8.0,
         "savefig.transparent": True,
-        "savefig.dpi": PAGE_PIXELS,
+        "savefig.dpi": _PAGE_PIXELS,
         **dict.fromkeys(inked, _PAGE_INK),
     }
     with mpl.rc_context({**paper_settings(PLAIN, width), **page}):
@@ -79,8 +79,8 @@ def save_drawing(drawing: Drawing, path: str | os.PathLike[str], venue: str, wid
 
     target = Path(path)
     suffix = target.suffix.lower()
-    if suffix not in FORMATS:
-        raise InputError(f"cannot write a figure as {target.name!r}; end its name in one of {', '.join(FORMATS)}")
+    if suffix not in _FORMATS:
+        raise InputError(f"cannot write a figure as {target.name!r}; end its name in one of {', '.join(_FORMATS)}")
     settings = paper_settings(venue, width)
     if suffix == ".pgf":
         settings["pgf.texsystem"] = _tex_system()
@@ -131,13 +131,13 @@ def _draw(drawing: Drawing, text: Callable[[str], str]) -> Figure:
 def _row_heights(drawing: Drawing, width: float) -> list[float]:
     """The height of the subplots of each row, in inches."""
     return [
-        CELL_HEIGHT * len(subplot.cells.rows)
+        _CELL_HEIGHT * len(subplot.cells.rows)
         if subplot.cells is not None
-        else POSITION_HEIGHT * (len(subplot.x_ticks) + 0.5)
+        else _POSITION_HEIGHT * (len(subplot.x_ticks) + 0.5)
         if subplot.horizontal
-        else min(0.9 * width / drawing.columns, MAP_HEIGHT)
+        else min(0.9 * width / drawing.columns, _MAP_HEIGHT)
         if subplot.is_map
-        else min(max(0.4 * width / drawing.columns, LEAST_HEIGHT), MOST_HEIGHT)
+        else min(max(0.4 * width / drawing.columns, _LEAST_HEIGHT), _MOST_HEIGHT)
         for _, column, subplot in drawing.places()
         if column == 0
     ]
@@ -154,7 +154,7 @@ def _furniture(drawing: Drawing) -> float:
 def _pitch(subplot: Subplot, width: float) -> float:
     """About how far apart positions are, in points."""
     most = max((len(series.x) for series in subplot.series), default=1)
-    return 0.8 * width * POINTS / max(most, 1)
+    return 0.8 * width * _POINTS / max(most, 1)
 
 
 def _add_color_scale(figure: Figure, cells: Cells, text: Callable[[str], str]) -> None:
@@ -183,8 +183,8 @@ def _number_cells(figure: Figure, drawing: Drawing, grid: np.ndarray, text: Call
         if (cells := subplot.cells) is None:
             continue
         axes, numbers = grid[row, column], cells.numbers()
-        pitch = axes.get_window_extent().width / figure.dpi * POINTS / (len(cells.x) + 0.2)
-        if pitch < 0.58 * NUMBER_SIZE * max(len(each) for line in numbers for each in line):
+        pitch = axes.get_window_extent().width / figure.dpi * _POINTS / (len(cells.x) + 0.2)
+        if pitch < 0.58 * _NUMBER_SIZE * max(len(each) for line in numbers for each in line):
             continue
         _, scale = cell_colors(cells)
         for height, line in enumerate(numbers):
@@ -192,7 +192,7 @@ def _number_cells(figure: Figure, drawing: Drawing, grid: np.ndarray, text: Call
                 is_bright = math.isnan(value) or float(scale(value)) > 0.5
                 ink = WHISKERS if math.isnan(value) else "black" if is_bright else "white"
                 axes.text(
-                    x, height + 0.5, text(number), ha="center", va="center_baseline", fontsize=NUMBER_SIZE, color=ink
+                    x, height + 0.5, text(number), ha="center", va="center_baseline", fontsize=_NUMBER_SIZE, color=ink
                 )  # fmt: skip
 
 

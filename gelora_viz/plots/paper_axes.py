@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from gelora_viz.plots.drawing import Subplot
     from gelora_viz.plots.marks import Cells, Series
 
-MOST_RULED = 40  # columns of cells with white between them
-MOST_VECTORS = 2000  # points of a series; more of them are drawn as pixels, or a page of a paper would open slowly
+_MOST_RULED = 40  # columns of cells with white between them
+_MOST_VECTORS = 2000  # points of a series; more of them are drawn as pixels, or a page of a paper would open slowly
 WHISKERS = "#404040"  # of bars
 
-DASHES = {"solid": "-", "dash": (0, (5, 2)), "dashdot": (0, (5, 1.5, 1, 1.5)), "dot": (0, (1, 1.2))}
-MARKERS = {
+_DASHES = {"solid": "-", "dash": (0, (5, 2)), "dashdot": (0, (5, 1.5, 1, 1.5)), "dot": (0, (1, 1.2))}
+_MARKERS = {
     "circle": "o",
     "square": "s",
     "triangle-up": "^",
@@ -83,8 +83,8 @@ def _draw_line(axes: Axes, subplot: Subplot, series: Series, pitch: float) -> Li
         across,
         upwards,
         color=style.color,
-        linestyle=DASHES[style.dash],
-        marker=MARKERS[style.marker],
+        linestyle=_DASHES[style.dash],
+        marker=_MARKERS[style.marker],
         markersize=3.0,
         markeredgewidth=0.3,
         markeredgecolor="white",
@@ -121,7 +121,7 @@ def _draw_markers(axes: Axes, subplot: Subplot, series: Series, pitch: float) ->
         upwards,
         color=series.style.color,
         linestyle="none",
-        marker=MARKERS[series.style.marker],
+        marker=_MARKERS[series.style.marker],
         markersize=min(max(0.7 * pitch, 1.6), 3.5),
         markeredgewidth=0.0,
         label=series.label,
@@ -136,12 +136,12 @@ def _draw_points(axes: Axes, subplot: Subplot, series: Series) -> Line2D:
         series.y,
         color=series.style.color,
         linestyle="none",
-        marker=MARKERS[series.style.marker],
+        marker=_MARKERS[series.style.marker],
         markersize=min(max(60 / math.sqrt(max(subplot.n_points, 1)), 0.9), 3.0),
         markeredgewidth=0.0,
         alpha=0.7,
         label=series.label,
-        rasterized=len(series.x) > MOST_VECTORS,
+        rasterized=len(series.x) > _MOST_VECTORS,
     )
     return points
 
@@ -176,7 +176,7 @@ def _draw_cells(axes: Axes, cells: Cells, text: Callable[[str], str], *, has_nam
     )
     rules: dict[str, Any] = {"color": "white", "linewidth": 0.3}
     axes.hlines(range(1, len(cells.rows)), across[0], across[-1], **rules)
-    if len(cells.x) <= MOST_RULED:
+    if len(cells.x) <= _MOST_RULED:
         axes.vlines(across[1:-1], 0, len(cells.rows), **rules)
     axes.set_ylim(len(cells.rows), 0)
     names = [text(name) for name in cells.rows] if has_names else []
@@ -255,7 +255,7 @@ def set_log(axes: Axes, direction: str) -> None:
 
 
 def _add_notes(axes: Axes, subplot: Subplot, text: Callable[[str], str]) -> None:
-    """Texts on the far side of a horizontal subplot, one beside each position, under a heading."""
+    """Texts on the far side of a horizontal subplot, one next to each position, under a heading."""
     from matplotlib import rcParams
 
     notes = axes.secondary_yaxis("right")
