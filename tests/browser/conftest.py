@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
+from warm_processes import WarmPopen
 
 if TYPE_CHECKING:
     from jupyter_lab import JupyterLab
@@ -87,7 +88,7 @@ def jupyter_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jupyter
     """One JupyterLab for all tests of this process; tests ask for `jupyter_lab`."""
     from jupyter_lab import JupyterLab
 
-    server = JupyterLab(tmp_path_factory.mktemp("jupyter"))
+    server = JupyterLab(tmp_path_factory.mktemp("jupyter"), start=WarmPopen)
     yield server
     server.stop()
 
