@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import psutil
 import pytest
+from warm_processes import WarmPopen
 
 from gelora_viz import __version__
 from gelora_viz.ranks import STRATEGIES
@@ -320,18 +321,9 @@ def test_the_installed_entry_point_answers_in_the_same_way(tmp_path):
 
 def test_ctrl_c_cancels_the_worker_and_the_same_command_goes_on(good, folder):
     run_folder = folder / "study" / "runs" / "uniform"
-    command = [
-        *PROGRAM,
-        "finetune",
-        str(folder / "study"),
-        "--plan",
-        "uniform",
-        "--threads",
-        "1",
-        "--quiet",
-        "--steps",
-    ]
-    process = subprocess.Popen([*command, "20000"], stderr=subprocess.PIPE, text=True, start_new_session=True)
+    words = ("finetune", str(folder / "study"), "--plan", "uniform", "--threads", "1", "--quiet", "--steps")
+    command = [*PROGRAM, *words]
+    process = WarmPopen([*command, "20000"], stderr=subprocess.PIPE, text=True, start_new_session=True)
     deadline = time.monotonic() + 120
     while not (run_folder / "status.json").exists() or RunFolder(run_folder).worker_pid is None:
         assert process.poll() is None, process.stderr.read()
@@ -350,9 +342,10 @@ def test_ctrl_c_cancels_the_worker_and_the_same_command_goes_on(good, folder):
     assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
     assert attach(run_folder).status == "cancelled"
 
-    again = subprocess.run([*command, "3"], capture_output=True, text=True, check=False)
-    assert again.returncode == 0, again.stderr
-    assert "RunResult('uniform': accuracy" in again.stdout
+    again = WarmPopen([*command, "3"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    out, err = again.communicate()
+    assert again.returncode == 0, err
+    assert "RunResult('uniform': accuracy" in out
     compared = run_calls({"results": ["results", folder / "study"]})["results"]
     assert compared.code == 0, compared.err
     assert "uniform" in compared.out

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
-from warm_processes import WarmPopen
 
 if TYPE_CHECKING:
     from jupyter_lab import JupyterLab
@@ -87,6 +86,7 @@ def browser_page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[P
 def jupyter_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterLab]:
     """One JupyterLab for all tests of this process; tests ask for `jupyter_lab`."""
     from jupyter_lab import JupyterLab
+    from warm_processes import WarmPopen
 
     server = JupyterLab(tmp_path_factory.mktemp("jupyter"), start=WarmPopen)
     yield server
