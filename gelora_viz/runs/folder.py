@@ -30,9 +30,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gelora_viz._locks import FileLock
+from gelora_viz._reading import Fields, is_number, naming_file, parse_json, remove
 from gelora_viz._results import read_json, write_json
 from gelora_viz.errors import RunError, StudyError
-from gelora_viz.runs.liveness import began_before_boot, identify, is_alive, is_here
+from gelora_viz.runs.liveness import began_before_boot, check_process, identify, is_alive, is_here
 
 if TYPE_CHECKING:
     import pandas as pd  # imported where it is needed: a waiting worker looks after its folder without it
@@ -95,7 +96,7 @@ class RunFolder:
         """Remove what an earlier run left, its result first, and nothing else."""
         self._rows, self._read_up_to = [], 0
         for name in (*_WRITTEN_BY_WORKER, _REPLACEMENT):
-            _remove(self.path / name)
+            remove(self.path / name)
 
     # Replacing a finished run
 
@@ -182,7 +183,15 @@ class RunFolder:
     def _status_document(self) -> dict[str, Any] | None:
         if not (self.path / "status.json").exists():
             return None
-        return read_json(self.path / "status.json", _STATUS)
+        file = self.path / "status.json"
+        document = read_json(file, _STATUS)
+        with naming_file(file, _STATUS):
+            check_process(document)
+            fields = Fields(document, _STATUS)
+            fields.text("status")
+            fields.text("message")
+            fields.truth("is_worker")
+        return document
 
     def _is_over(self, document: Mapping[str, Any]) -> bool:
         if document["status"] in ENDED:
@@ -253,11 +262,11 @@ class RunFolder:
     def write_whole(self, name: str) -> Iterator[Path]:
         """A folder to write into, which gets its name once it is complete, so that no partial one is ever seen."""
         target, unfinished = self.path / name, self.path / f".{name}.unfinished"
-        _remove(unfinished)
+        remove(unfinished)
         unfinished.mkdir()
         try:
             yield unfinished
-            _remove(target)
+            remove(target)
             unfinished.rename(target)
         except BaseException:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -285,7 +294,9 @@ class RunFolder:
         self._read_up_to += len(complete)
         for line in complete.splitlines():
             with suppress(ValueError):
-                self._rows.append(json.loads(line))
+                row = parse_json(line)
+                if _is_row(row):
+                    self._rows.append(row)
         return self._rows
 
     def read_metrics(self) -> pd.DataFrame:
@@ -315,12 +326,13 @@ class RunFolder:
         write_json(self.path / "result.json", RESULT, {"numbers": dict(numbers), "data": data})
 
 
-def _remove(path: Path) -> None:
-    """Remove a file, a folder, or a symbolic link, but not what that points to."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+def _is_row(row: object) -> bool:
+    """Whether a line of metrics.jsonl holds the numbers of a step, as `append_metrics` writes them."""
+    return (
+        isinstance(row, dict)
+        and is_number(row.get("step"))
+        and all(value is None or is_number(value) for value in row.values())
+    )
 
 
 def is_full(error: BaseException | None) -> bool:

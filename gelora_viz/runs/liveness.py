@@ -9,6 +9,8 @@ from typing import Any
 
 import psutil
 
+from gelora_viz._reading import Fields
+
 _SILENCE = 120.0
 """Seconds without a heartbeat after which a process on another machine counts as dead."""
 
@@ -17,6 +19,17 @@ def identify(pid: int | None = None) -> dict[str, Any]:
     """Machine, id and start time of a process, by default this one; together they identify it for good."""
     process = psutil.Process(pid)
     return {"host": socket.gethostname(), "pid": process.pid, "process_started": process.create_time()}
+
+
+def check_process(who: Mapping[str, Any]) -> None:
+    """Raise `StudyError` unless this says who a process is, as `identify` does, or that there is none yet."""
+    fields = Fields(who, "process")
+    if who.get("host") is not None:
+        fields.text("host")
+    if who.get("pid") is not None:
+        fields.text("host")
+        fields.whole("pid", at_least=1)
+        fields.number("process_started")
 
 
 def is_here(who: Mapping[str, Any]) -> bool:
@@ -36,7 +49,7 @@ def is_alive(who: Mapping[str, Any], last_heartbeat: float) -> bool:
     try:
         process = psutil.Process(who["pid"])
         return abs(process.create_time() - who["process_started"]) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
+    except (psutil.Error, OverflowError):  # a number that no process can have
         return False
 
 

@@ -8,6 +8,7 @@ slot. Tickets keep the order of launching: who came earlier and wants the same s
 from __future__ import annotations
 
 import json
+import logging
 import os
 import tempfile
 import time
@@ -19,9 +20,12 @@ from typing import Any
 from urllib.parse import quote
 
 from gelora_viz._locks import FileLock
+from gelora_viz._reading import Fields, naming_file
 from gelora_viz._results import read_json, write_json
 from gelora_viz.errors import InputError, StudyError
-from gelora_viz.runs.liveness import identify, is_alive
+from gelora_viz.runs.liveness import check_process, identify, is_alive
+
+logger = logging.getLogger("gelora_viz")
 
 _TICKET = "queue ticket"
 _PAUSE = 0.25
@@ -132,14 +136,10 @@ class Queue:
         for file in self._tickets_before():
             if wanted >= mine:  # none of the others can change anything
                 break
-            try:
-                ticket = read_json(file, _TICKET)
-                waits = is_alive(ticket, file.stat().st_mtime)
-            except (StudyError, OSError):
-                continue  # given back just now
-            if waits:
-                wanted |= set(ticket["wanted"])
-            else:
+            names = _read_ticket(file)
+            if names:
+                wanted |= names
+            elif names is not None:
                 file.unlink(missing_ok=True)
         return wanted
 
@@ -149,6 +149,25 @@ class Queue:
         except FileNotFoundError:
             return []
         return [self._file.parent / name for name in names if not name.startswith(".") and name < self._file.name]
+
+
+def _read_ticket(file: Path) -> set[str] | None:
+    """What a ticket's living process waits for; nothing for one that is dead; None for no ticket.
+
+    A ticket may be gone between two looks, and a file that is none, or of another version, keeps nobody waiting.
+    """
+    try:
+        ticket = read_json(file, _TICKET)
+        with naming_file(file, _TICKET):
+            check_process(ticket)
+            names = set(Fields(ticket, _TICKET).texts("wanted"))
+            return names if ticket["pid"] is not None and is_alive(ticket, file.stat().st_mtime) else set()
+    except OSError:
+        return None
+    except StudyError as error:
+        if file.exists():
+            logger.warning("a file in the queue of runs is passed over: %s", error)
+        return None
 
 
 def own_queue() -> Path:

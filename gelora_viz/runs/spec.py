@@ -13,7 +13,7 @@ from typing import Any, cast
 from peft import AdaLoraConfig, LoraConfig, PeftConfig
 
 from gelora_viz._checks import check_number, check_seed, check_whole
-from gelora_viz._results import file_digest, read_json, write_json
+from gelora_viz._results import file_digest, read_result, write_json
 from gelora_viz.adapters import config_from_dict
 from gelora_viz.errors import InputError, StudyError
 from gelora_viz.ranks import RankPlan
@@ -182,6 +182,9 @@ class RunSpec:
                 values["adapter"] = RankPlan.from_dict(plan)
             case {"peft": config}:
                 values["adapter"] = config_from_dict(config)
+        lacking = sorted({"name", "adapter"} - values.keys())
+        if lacking:
+            raise StudyError(f"the run specification lacks {', '.join(lacking)}; give one that gelora_viz has saved")
         return cls(**values)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
@@ -191,7 +194,7 @@ class RunSpec:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> RunSpec:
         """Read what `save` wrote; raises `StudyError` if it is missing or from another version."""
-        return cls.from_dict(read_json(path, _KIND))
+        return read_result(path, _KIND, cls.from_dict)
 
 
 def _variants(config: Any) -> str:  # noqa: ANN401 - a LoraConfig

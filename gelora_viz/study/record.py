@@ -12,7 +12,8 @@ from typing import Any
 
 from gelora_viz._checks import check_folder
 from gelora_viz._locks import FileLock
-from gelora_viz._results import read_json, write_json
+from gelora_viz._reading import Fields, naming_file
+from gelora_viz._results import read_result, write_json
 from gelora_viz.errors import StudyError
 
 _KIND = "study"
@@ -78,7 +79,7 @@ class StudyRecord:
 
     def _steps(self) -> dict[str, Any]:
         """Read the steps again, since another process may have finished some."""
-        return dict(read_json(self._file, _KIND)["steps"])
+        return read_result(self._file, _KIND, _read_steps)
 
     def _change(self, change: Callable[[dict[str, Any]], object]) -> None:
         """Read, change and write under one lock, so that nothing another process records meanwhile is lost."""
@@ -96,6 +97,27 @@ def open_record(path: str | os.PathLike[str]) -> StudyRecord:
         StudyError: if the folder holds no study, or one of another version.
     """
     return StudyRecord(check_folder(path, "study folder"))
+
+
+def _read_steps(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The steps of study.json, each with the settings and the digest that it was finished with."""
+    steps = Fields(content, _KIND).mapping("steps")
+    for name, step in steps.items():
+        fields = Fields(step, f"step {name}")
+        fields.text("digest")
+        fields.mapping("settings")
+    return steps
+
+
+def check_settings(settings: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The settings of a study's data, or `StudyError` where study.json does not name them as it should."""
+    with naming_file(path / "study.json", _KIND):
+        fields = Fields(settings, "study's settings")
+        for name in ("model", "data"):
+            fields.text(name)
+        for name in ("seed", "n_duplicates", "n_unlabelled"):
+            fields.whole(name)
+    return dict(settings)
 
 
 def prepare_folder(path: Path) -> list[Path]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from gelora_viz.errors import StudyError
 from gelora_viz.sources import DATA_NAMES, MODEL_NAMES, LoadedModel, TextData, load_model, load_texts
-from gelora_viz.study.record import StudyRecord
+from gelora_viz.study.record import StudyRecord, check_settings
 
 _CHOICES = ("text_column", "label_column", "max_texts", "seed")
 
@@ -28,7 +28,7 @@ class StudySource:
         self.path = path
         self.record = record
         self.trust_remote_code = trust_remote_code
-        self.settings: dict[str, Any] = record.settings_of("data") or {}
+        self.settings: dict[str, Any] = check_settings(record.settings_of("data") or {}, path)
 
     @classmethod
     def begin(
