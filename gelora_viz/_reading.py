@@ -137,10 +137,6 @@ class Fields:
         value = self._value(name)
         return value if is_number(value) else self._complain(name, "number")
 
-    def optional_number(self, name: str) -> float | None:
-        """A number, or null."""
-        return None if self._value(name) is None else self.number(name)
-
     def truth(self, name: str) -> bool:
         """True or false."""
         value = self._value(name)
@@ -156,6 +152,18 @@ class Fields:
         value = self._value(name)
         return list(value) if isinstance(value, list | tuple) else self._complain(name, "list")
 
+    def wholes(self, name: str) -> list[int]:
+        """A list of whole numbers."""
+        values = self.rows(name)
+        known = all(isinstance(each, int) and not isinstance(each, bool) for each in values)
+        return values if known else self._complain(name, "list of whole numbers")
+
+    def texts_or_none(self, name: str) -> list[str | None]:
+        """A list of texts and nulls."""
+        values = self.rows(name)
+        known = all(each is None or isinstance(each, str) for each in values)
+        return values if known else self._complain(name, "list of texts")
+
     def texts(self, name: str) -> list[str]:
         """A list of texts."""
         values = self.rows(name)
@@ -165,7 +173,7 @@ class Fields:
         """A list of numbers."""
         values = self.rows(name)
         known = all(each is None or is_number(each) for each in values)
-        return values if known else self._complain(name, "list of numbers")
+        return values if known else self._complain(name, "list of numbers and nulls")
 
     def _value(self, name: str) -> Any:  # noqa: ANN401 - any JSON
         if name not in self._content:

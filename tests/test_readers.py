@@ -81,7 +81,8 @@ def queue_of(folder: Path) -> Queue:
 
 
 def resume_capture(folder: Path) -> Journal | None:
-    return None if read_journal(folder) is None else Journal(folder, {"model": "m"}, ["a"], 3, torch.float32)
+    known = read_journal(folder)
+    return None if known is None else Journal(folder, known["identity"], ["a"], 3, torch.float32)
 
 
 def make_example(folder: Path) -> Path:

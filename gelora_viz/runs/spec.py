@@ -13,6 +13,7 @@ from typing import Any, cast
 from peft import AdaLoraConfig, LoraConfig, PeftConfig
 
 from gelora_viz._checks import check_number, check_seed, check_whole
+from gelora_viz._reading import Fields
 from gelora_viz._results import file_digest, read_result, write_json
 from gelora_viz.adapters import config_from_dict
 from gelora_viz.errors import InputError, StudyError
@@ -185,6 +186,8 @@ class RunSpec:
         lacking = sorted({"name", "adapter"} - values.keys())
         if lacking:
             raise StudyError(f"the run specification lacks {', '.join(lacking)}; give one that gelora_viz has saved")
+        for name in {"model", "data"} & values.keys():
+            Fields(values, _KIND).text(name)
         return cls(**values)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
