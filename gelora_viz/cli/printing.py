@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from gelora_viz._results import format_cell
+from gelora_viz._text import to_one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +34,7 @@ def print_comparison(found: Comparison) -> None:
 
     print_table(shorten_comparison(found.frame), found.caption)
     for note in found.notes:
-        print(f"- {note}")
+        print(to_one_line(f"- {note}"))
 
 
 def print_table(frame: pd.DataFrame, title: str) -> None:
@@ -43,14 +45,19 @@ def print_table(frame: pd.DataFrame, title: str) -> None:
 
 def print_rows(columns: Iterable[str], rows: Iterable[Iterable[str]], title: str) -> None:
     """Print a table of texts under a title."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=_as_it_is(title), title_justify="left")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(_as_it_is(column), overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(_as_it_is, row))
     # Wide enough for the table where the output is no terminal: a log must not wrap it at 80 columns.
     console = Console(width=None if sys.stdout.isatty() else 200)
-    console.print(table, markup=False)
+    console.print(table)
+
+
+def _as_it_is(text: str) -> Text:
+    """Text of a file or a data set, in which nothing is markup, an emoji's name or an escape of the terminal."""
+    return Text(to_one_line(text))
 
 
 _MOST_COLUMNS = 6

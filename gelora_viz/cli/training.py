@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from gelora_viz._text import to_one_line
 from gelora_viz.cli.opening import Quiet, Seed, StudyFolder, TrustRemoteCode, open_study
 from gelora_viz.cli.printing import print_comparison, print_results
 
@@ -43,7 +44,7 @@ def finetune(
             head_learning_rate=head_learning_rate, pooling=pooling, max_length=max_length, threads=threads,
             seed=seed, progress=not quiet,
         )  # fmt: skip
-        print(run.result())
+        print(to_one_line(repr(run.result())))
 
 
 def results(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, cast
 from peft import AdaLoraConfig, LoraConfig, PeftConfig
 
 from gelora_viz._checks import check_number, check_seed, check_whole
+from gelora_viz._names import check_file_name
 from gelora_viz._reading import Fields
 from gelora_viz._results import file_digest, read_result, write_json
 from gelora_viz.adapters import config_from_dict
@@ -209,10 +209,7 @@ def _variants(config: Any) -> str:  # noqa: ANN401 - a LoraConfig
 
 def _check(spec: RunSpec) -> None:
     """Raise `InputError` for a specification that no run could follow."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", str(spec.name)):
-        raise InputError(
-            f"run name {spec.name!r} must be letters, digits, dots, dashes and underscores (100 at most)"
-        )
+    check_file_name(spec.name, "run name")
     for option, value, known in (
         ("task", spec.task, tuple(_TASK_TYPES)),
         ("schedule", spec.schedule, _SCHEDULES),

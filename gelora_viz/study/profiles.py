@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from gelora_viz._checks import resolve_device
+from gelora_viz._names import is_file_name
 from gelora_viz._results import file_digest
 from gelora_viz._version import __version__
 from gelora_viz.activations import Activations, capture, check_pooling
 from gelora_viz.dimension import DimensionProfile, check_enough_points, choose_estimators, estimate_dimension
 from gelora_viz.errors import InputError, StudyError
+from gelora_viz.study.listing import files_in, read_all
 from gelora_viz.study.source import StudySource
 
 POOLINGS = ("mean", "tokens")
@@ -32,9 +34,13 @@ class StudyProfiles:
         return self._source.path / "profiles" / f"{pooling}.json"
 
     def load_all(self) -> dict[str, DimensionProfile]:
-        """The profiles made so far, by pooling."""
-        files = sorted((self._source.path / "profiles").glob("*.json"))
-        return {file.stem: DimensionProfile.load(file) for file in files}
+        """The profiles made so far, by pooling; one that cannot be read is logged and left out."""
+        return read_all(files_in(self._source.path / "profiles"), DimensionProfile.load)
+
+    def digest(self, pooling: object) -> str | None:
+        """The fingerprint of the profile of a pooling that a plan or a record names; None if there is none."""
+        file = self.file(pooling)
+        return file_digest(file) if is_file_name(pooling) and file.exists() else None
 
     def estimate(
         self,

@@ -15,6 +15,7 @@ from gelora_viz._locks import FileLock
 from gelora_viz._reading import Fields, naming_file
 from gelora_viz._results import read_result, write_json
 from gelora_viz.errors import StudyError
+from gelora_viz.study.listing import check_links
 
 _KIND = "study"
 _BEGIN = "begin one with Study.create(path, model=..., data=...), or gelora-viz profile PATH --model ... --data ..."
@@ -34,6 +35,7 @@ class StudyRecord:
         self._file = path / "study.json"
         if not self._file.exists():
             raise StudyError(f"no study at {path}; {_BEGIN}")
+        check_links(path)
         if "data" not in self._steps():
             raise StudyError(f"{self._file} names no model and no data; remove it, and {_BEGIN}")
 

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 from peft import PeftConfig
 
+from gelora_viz._names import check_file_name
 from gelora_viz.comparison import Comparison, compare, tabulate_results
 from gelora_viz.errors import InputError, RunError, StudyError
 from gelora_viz.ranks import RankPlan
@@ -25,6 +26,7 @@ from gelora_viz.runs import (
     list_runs,
 )
 from gelora_viz.spectra import SpectrumHistory
+from gelora_viz.study.listing import read_all
 from gelora_viz.study.plans import StudyPlans
 from gelora_viz.study.source import StudySource
 
@@ -101,6 +103,7 @@ class StudyRuns:
         **options: Any,  # noqa: ANN401 - those of the function compare
     ) -> Comparison:
         """What `Study.compare` does; `fields` are the fields of `RunSpec` that all methods share."""
+        check_file_name(name, "comparison name", self._names())
         if (self._folder / name / "spec.json").exists():
             raise StudyError(f"runs/{name} is a run; give the comparison another name")
         if not isinstance(methods, Mapping):
@@ -115,17 +118,19 @@ class StudyRuns:
         )
 
     def load_comparisons(self) -> dict[str, Comparison]:
-        """The comparisons over seeds made so far, by name."""
+        """The comparisons over seeds made so far, by name; one that cannot be read is logged and left out."""
         files = sorted(self._folder.glob("*/comparison.json"))
-        return {file.parent.name: Comparison.load(file) for file in files}
+        return read_all([(file.parent.name, file) for file in files], Comparison.load)
 
     def load_results(self) -> list[RunResult]:
-        """Results of the finished runs: the frozen probe first, then "uniform", then the others by name."""
+        """Results of the finished runs: the frozen probe first, then "uniform", then the others by name.
+
+        One that cannot be read is logged and left out.
+        """
         first = {FROZEN: 0, "uniform": 1}
         folders = [file.parent for file in self._folder.glob("*/result.json")]
-        return [
-            RunResult.load(each) for each in sorted(folders, key=lambda each: (first.get(each.name, 2), each.name))
-        ]
+        folders.sort(key=lambda each: (first.get(each.name, 2), each.name))
+        return list(read_all([(each.name, each) for each in folders], _load_result).values())
 
     def list_all(self) -> pd.DataFrame:
         """All runs with their status, as from `list_runs`."""
@@ -152,6 +157,7 @@ class StudyRuns:
 
     def _begin(self, spec: RunSpec) -> Run:
         """Return the finished run of this spec, whoever launched it, or launch a new one."""
+        check_file_name(spec.name, "run name", self._names())
         folder = self._folder / spec.name
         finished = find_finished(folder, spec)
         if finished is not None:
@@ -161,8 +167,19 @@ class StudyRuns:
             raise StudyError(f"runs/{spec.name} is a comparison; give the run another name")
         return launch(spec, run_dir=folder)
 
+    def _names(self) -> list[str]:
+        """Names of what is in runs/: runs and comparisons."""
+        return [each.name for each in self._folder.iterdir()] if self._folder.is_dir() else []
+
     def _record(self, spec: RunSpec) -> None:
         settings = {**spec.to_dict(), "data": spec.data_digest}
         record = self._source.record
         if not record.is_finished(f"run {spec.name}", settings):
             record.finish(f"run {spec.name}", settings)
+
+
+def _load_result(folder: Path) -> RunResult:
+    result = RunResult.load(folder)
+    if result.spec.name != folder.name:
+        raise StudyError(f"{folder} holds a run named {result.spec.name!r}; give the folder that name")
+    return result

@@ -203,7 +203,7 @@ class Study:
         )  # fmt: skip
 
     def profiles(self) -> dict[str, DimensionProfile]:
-        """The profiles made so far, by pooling."""
+        """The profiles made so far, by pooling; one that cannot be read is logged and left out."""
         return self._profiles.load_all()
 
     def allocate(
@@ -254,7 +254,7 @@ class Study:
         return self._plans.load(name)
 
     def plans(self) -> dict[str, RankPlan]:
-        """The plans made so far, by name."""
+        """The plans made so far, by name; one that cannot be read is logged and left out."""
         return self._plans.load_all()
 
     def keep_plan(self, name: str, plan: RankPlan) -> Path:
@@ -359,7 +359,7 @@ class Study:
         )  # fmt: skip
 
     def comparisons(self) -> dict[str, Comparison]:
-        """The comparisons over seeds made so far, by name."""
+        """The comparisons over seeds made so far, by name; one that cannot be read is logged and left out."""
         return self._runs.load_comparisons()
 
     def stale_plans(self) -> list[str]:

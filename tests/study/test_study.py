@@ -303,7 +303,7 @@ def test_unusable_options_are_refused_by_name(copied_study):
     study = Study.open(copied_study)
     with pytest.raises(InputError, match="budget 10 and budget_rank 2 both name a budget"):
         study.allocate("both", budget=10, budget_rank=2)
-    with pytest.raises(InputError, match=r"run name '\.\./escape'"):
+    with pytest.raises(InputError, match=r"plan name '\.\./escape'"):
         study.allocate("../escape", strategy="uniform", budget_rank=2)
     with pytest.raises(InputError, match=r"'stepz'.*; options are the fields of RunSpec"):
         study.finetune("uniform", stepz=3)
