@@ -97,10 +97,10 @@ def naming_file(path: str | os.PathLike[str], kind: str) -> Iterator[None]:
     try:
         yield
     except GeloraVizError as error:
-        raise StudyError(f"cannot use {os.fspath(path)} as a {kind}: {error}") from error
+        raise StudyError(f"cannot use the {kind} in {os.fspath(path)}: {error}") from error
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise StudyError(
-            f"cannot use {os.fspath(path)} as a {kind}: {type(error).__name__}, {str(error)[:200]}; {_AS_SAVED}"
+            f"cannot use the {kind} in {os.fspath(path)}: {type(error).__name__}, {str(error)[:200]}; {_AS_SAVED}"
         ) from error
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from gelora_viz._lazy import import_on_use
 
 if TYPE_CHECKING:
+    from gelora_viz.sources.models import HUB_IDS as HUB_IDS
     from gelora_viz.sources.models import MODEL_NAMES as MODEL_NAMES
     from gelora_viz.sources.models import LoadedModel as LoadedModel
     from gelora_viz.sources.models import load_model as load_model
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from gelora_viz.sources.texts import load_texts as load_texts
 
 _FILES = {
-    "models": ("MODEL_NAMES", "LoadedModel", "load_model"),
+    "models": ("HUB_IDS", "MODEL_NAMES", "LoadedModel", "load_model"),
     "smollm2": ("WEIGHTS_NOTE", "check_fetchable", "fetch_model"),
     "texts": ("DATA_NAMES", "SPLITS", "TextData", "check_texts", "load_texts"),
 }
