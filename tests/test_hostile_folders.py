@@ -138,6 +138,14 @@ def test_an_adapter_is_written_beside_a_link_in_its_place(precious, tmp_path):
     assert (tmp_path / "adapter" / "weights").read_text() == "new"
 
 
+def test_asking_a_run_to_stop_makes_no_file_where_a_link_leads(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    link(run / "cancel", tmp_path / "outside")
+    RunFolder(run).ask_to_stop()
+    assert not (tmp_path / "outside").exists()
+
+
 def test_a_lock_that_is_a_link_empties_no_file(precious, tmp_path):
     run = tmp_path / "run"
     run.mkdir()

@@ -82,7 +82,9 @@ def queue_of(folder: Path) -> Queue:
 
 def resume_capture(folder: Path) -> Journal | None:
     known = read_journal(folder)
-    return None if known is None else Journal(folder, known["identity"], ["a"], 3, torch.float32)
+    if known is None or not known["identity"]:  # that of another capture, which another message says
+        return None
+    return Journal(folder, known["identity"], ["a"], 3, torch.float32)
 
 
 def make_example(folder: Path) -> Path:

@@ -227,7 +227,8 @@ class RunFolder:
     def ask_to_stop(self) -> None:
         """Ask the worker to stop after its current step, through a file and, on this machine, a signal."""
         with suppress(OSError):  # a full disk; the signal tells it too
-            (self.path / "cancel").touch()
+            # Where somebody has put a link in the file's place, nothing is made where it leads.
+            os.close(os.open(self.path / "cancel", os.O_CREAT | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0), 0o666))
         self._send("SIGTERM")
 
     @property
