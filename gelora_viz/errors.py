@@ -19,6 +19,10 @@ class GeloraVizError(Exception):
         return to_one_line(super().__str__())
 
 
+class GeloraVizWarning(UserWarning):
+    """What a user should know, though nothing has failed; the command line prints it as one line."""
+
+
 class SourceError(GeloraVizError):
     """A model or data set that was named could not be found or read."""
 

@@ -15,10 +15,10 @@ import torch
 from peft import LoraConfig, PeftConfig
 
 import gelora_viz as gv
-from gelora_viz import cli
 from gelora_viz._names import check_file_name, is_file_name
 from gelora_viz._results import write_csv
 from gelora_viz.activations.journal import Journal
+from gelora_viz.cli.printing import print_rows
 from gelora_viz.errors import GeloraVizError, InputError, StudyError
 from gelora_viz.plots import latex_table
 from gelora_viz.runs.folder import RunFolder
@@ -49,7 +49,8 @@ def points() -> gv.Activations:
 def study(tmp_path: Path) -> gv.Study:
     folder = tmp_path / "study"
     folder.mkdir()
-    return gv.Study(folder, StudyRecord.create(folder, SETTINGS))
+    StudyRecord.create(folder, SETTINGS)
+    return gv.Study.open(folder)
 
 
 def link(path: Path, target: Path) -> None:
@@ -228,7 +229,7 @@ def test_wherever_a_name_is_given_the_same_ones_are_refused(what, name, study):
 
 def test_the_record_of_a_study_names_no_file_outside(study, tmp_path):
     (tmp_path / "secret.json").write_text("{}")
-    assert study._profile_digest("../../secret") is None
+    assert study._profiles.digest("../../secret") is None
 
 
 # Texts
@@ -242,7 +243,7 @@ def test_an_error_shows_control_characters_and_stays_on_one_line():
 
 
 def test_a_table_in_a_terminal_has_no_escapes_and_no_markup(capsys):
-    cli._print_rows(["[red]head", "b"], [["[bold]x[/bold]", f":smile: {ESCAPE}"]], f"[blink]title {ESCAPE}")
+    print_rows(["[red]head", "b"], [["[bold]x[/bold]", f":smile: {ESCAPE}"]], f"[blink]title {ESCAPE}")
     shown = capsys.readouterr().out
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", shown)
     assert all(text in shown for text in ("[red]head", "[bold]x[/bold]", ":smile:", "[blink]title"))

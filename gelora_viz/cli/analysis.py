@@ -9,7 +9,7 @@ import typer
 
 from gelora_viz._checks import check_folder
 from gelora_viz._results import format_cell
-from gelora_viz.cli.opening import Quiet, Seed, StudyFolder, TrustRemoteCode, open_study, quieten_libraries
+from gelora_viz.cli.opening import Quiet, Replace, Seed, StudyFolder, TrustRemoteCode, open_study, quieten_libraries
 from gelora_viz.cli.printing import print_dimensions, print_rows, print_table
 from gelora_viz.dimension import choose_estimators, describe_estimators
 from gelora_viz.errors import GeloraVizError
@@ -154,6 +154,7 @@ def allocate(
     n_texts: Annotated[
         int, typer.Option(help="Number of training texts that eva and gradient run the model on.")
     ] = 512,
+    replace: Replace = False,
     trust_remote_code: TrustRemoteCode = False,
     seed: Seed = 0,
     quiet: Quiet = False,
@@ -167,7 +168,7 @@ def allocate(
     plan = opened.allocate(
         name, strategy=strategy, pooling=pooling, estimator=estimator, budget=budget, budget_rank=budget_rank,
         target_modules=target_module or None, rounding=rounding, min_rank=min_rank, max_rank=max_rank,
-        n_texts=n_texts, seed=seed, progress=not quiet,
+        n_texts=n_texts, seed=seed, replace=replace, progress=not quiet,
     )  # fmt: skip
     print_table(plan.by_layer(), repr(plan))
-    print(f"plan     {opened.path / 'plans' / (name + '.json')}")
+    print(f"plan     {opened.path / 'plans' / (opened.name_of(plan) + '.json')}")

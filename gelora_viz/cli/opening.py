@@ -20,6 +20,10 @@ Seed = Annotated[int, typer.Option(help="Seed of everything random in this step.
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model; read it first.")
 ]
+Replace = Annotated[
+    bool,
+    typer.Option("--replace", help="Replace a finished one of the same name, which otherwise is kept."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from typing import Annotated, NoReturn
+import warnings
+from typing import Annotated, NoReturn, TextIO
 
 import typer
 
+from gelora_viz._text import to_one_line
 from gelora_viz._version import __version__
 from gelora_viz.cli.analysis import allocate, estimators, profile
 from gelora_viz.cli.installation import demo, doctor, fetch
 from gelora_viz.cli.showing import dashboard, figures, report
 from gelora_viz.cli.training import compare, finetune, results
-from gelora_viz.errors import GeloraVizError
+from gelora_viz.errors import GeloraVizError, GeloraVizWarning
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it: 128 + SIGINT."""
@@ -55,6 +57,7 @@ for command in (
 
 def main() -> NoReturn:
     """Entry point: our own errors become one line and status 2, an interruption status 130."""
+    warnings.showwarning = _show_warning
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded; `launch` says why
     try:
         code = app(standalone_mode=False)
@@ -72,6 +75,21 @@ def main() -> NoReturn:
     if code == INTERRUPTED:
         _interrupted()
     sys.exit(code or 0)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Print a warning of ours as one line, and those of other libraries as Python does."""
+    text = f"note: {to_one_line(str(message))}\n"
+    if not issubclass(category, GeloraVizWarning):
+        text = warnings.formatwarning(message, category, filename, lineno, line)
+    print(text, end="", file=file or sys.stderr)
 
 
 def _usage_error(error: Exception) -> int | None:

@@ -34,7 +34,9 @@ def figures(
 
 def dashboard(
     study: StudyFolder,
-    port: Annotated[int, typer.Option(help="Port to listen on; the next free one if it is taken.")] = 8866,
+    port: Annotated[
+        int, typer.Option(help="Port to listen on; the next free one if it is taken.", min=1, max=65535)
+    ] = 8866,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
     """Show a study on one page, with the controls of the notebook: ranks, fine-tunings, comparison.

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from gelora_viz._text import to_one_line
-from gelora_viz.cli.opening import Quiet, Seed, StudyFolder, TrustRemoteCode, open_study
+from gelora_viz.cli.opening import Quiet, Replace, Seed, StudyFolder, TrustRemoteCode, open_study
 from gelora_viz.cli.printing import print_comparison, print_results
 
 
@@ -27,6 +27,7 @@ def finetune(
         int | None, typer.Option(help="Maximum number of tokens per text; longer texts are cut.")
     ] = None,
     threads: Annotated[int | None, typer.Option(help="Number of CPU threads.")] = None,
+    replace: Replace = False,
     trust_remote_code: TrustRemoteCode = False,
     seed: Seed = 0,
     quiet: Quiet = False,
@@ -39,10 +40,12 @@ def finetune(
     """
     opened = open_study(study, trust_remote_code=trust_remote_code)
     for name in plan:
+        opened.check_method(name)  # all of them, before the first is trained
+    for name in plan:
         run = opened.finetune(
             name, steps=steps, batch_size=batch_size, learning_rate=learning_rate,
             head_learning_rate=head_learning_rate, pooling=pooling, max_length=max_length, threads=threads,
-            seed=seed, progress=not quiet,
+            seed=seed, replace=replace, progress=not quiet,
         )  # fmt: skip
         print(to_one_line(repr(run.result())))
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gelora_viz.dimension._catalog import describe_estimators as describe_estimators
     from gelora_viz.dimension._catalog import list_estimators as list_estimators
     from gelora_viz.dimension._cloud import Cloud as Cloud
+    from gelora_viz.dimension._estimate import check_rules as check_rules
     from gelora_viz.dimension._estimate import estimate_dimension as estimate_dimension
     from gelora_viz.dimension._estimator import Estimator as Estimator
     from gelora_viz.dimension._graph import NeighborGraph as NeighborGraph
@@ -39,7 +40,10 @@ _FILES = {
     "_calibration": ("Calibration", "calibrate", "correct_bias"),
     "_catalog": ("DEFAULT_ESTIMATORS", "ESTIMATORS", "choose_estimators", "describe_estimators", "list_estimators"),
     "_cloud": ("Cloud",),
-    "_estimate": ("estimate_dimension",),
+    "_estimate": (
+        "check_rules",
+        "estimate_dimension",
+    ),
     "_estimator": ("Estimator",),
     "_graph": ("NeighborGraph", "neighbor_graph"),
     "_local": ("local_dimension",),

@@ -228,7 +228,8 @@ def _check(spec: RunSpec) -> None:
 def _check_numbers(spec: RunSpec) -> None:
     for name in _WHOLE:
         if getattr(spec, name) is not None or name not in _OPTIONAL:
-            check_whole(getattr(spec, name), name)
+            # A text of one token has no words, only the mark of its beginning.
+            check_whole(getattr(spec, name), name, at_least=2 if name == "max_length" else 1)
     for name in ("learning_rate", "head_learning_rate"):
         check_number(getattr(spec, name), name, above=0, below=1)
     check_number(spec.warmup, "warmup", at_least=0, below=1)

@@ -53,9 +53,11 @@ def run_demo(
     size = _QUICK_SIZE if quick else _FULL_SIZE
     study = Study.create(path, model="minilm", data="icd10cm", max_texts=size.max_texts, seed=seed)
     study.profile(max_points=size.max_points, seed=seed, progress=progress)
-    study.allocate("uniform", strategy="uniform", pooling=PLAN_POOLING, budget_rank=BUDGET_RANK)
-    study.allocate("gelora", strategy="gelora", pooling=PLAN_POOLING, budget_rank=BUDGET_RANK)
+    study.allocate("uniform", strategy="uniform", pooling=PLAN_POOLING, budget_rank=BUDGET_RANK, replace=True)
+    study.allocate("gelora", strategy="gelora", pooling=PLAN_POOLING, budget_rank=BUDGET_RANK, replace=True)
     for name in (FROZEN, "uniform", "gelora"):
-        study.finetune(name, steps=size.steps, evaluations=size.evaluations, seed=seed, progress=progress)
+        study.finetune(
+            name, steps=size.steps, evaluations=size.evaluations, seed=seed, replace=True, progress=progress
+        )
     study.report()
     return study.tabulate_results()

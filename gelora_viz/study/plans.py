@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from gelora_viz._names import check_file_name
 from gelora_viz.dimension import DimensionProfile
-from gelora_viz.errors import InputError, StudyError
+from gelora_viz.errors import GeloraVizWarning, InputError, StudyError
 from gelora_viz.ranks import RankPlan, allocate_ranks, find_strategy, uniform_budget
-from gelora_viz.runs import FROZEN, FULL
+from gelora_viz.runs import FROZEN, FULL, add_number
 from gelora_viz.study.allocation import allocation_settings, model_readings
 from gelora_viz.study.listing import files_in, read_all
 from gelora_viz.study.profiles import StudyProfiles
@@ -33,6 +36,7 @@ class StudyPlans:
         budget_rank: int | None,
         n_texts: int,
         seed: int,
+        replace: bool,
         progress: bool,
         **options: Any,  # noqa: ANN401 - estimator, target_modules, rounding, min_rank and max_rank of allocate_ranks
     ) -> RankPlan:
@@ -50,8 +54,9 @@ class StudyPlans:
             **options, strategy=strategy, pooling=pooling, budget=budget, budget_rank=budget_rank, n_texts=n_texts,
             seed=seed, profile=self._profiles.digest(pooling),
         )  # fmt: skip
-        file, record = self._file(name), self._source.record
-        if not record.is_finished(f"plan {name}", settings, file):
+        place, is_made = (name, self._is_made(name, settings)) if replace else self._find_place(name, settings)
+        file = self._file(place)
+        if not is_made:
             loaded = self._source.loaded
             if budget_rank is not None:
                 budget = uniform_budget(loaded.model, budget_rank, options["target_modules"])
@@ -66,8 +71,22 @@ class StudyPlans:
                 **model_readings(strategy, loaded, self._source.data, n_texts=n_texts, seed=seed),
             )
             plan.save(file)
-            record.finish(f"plan {name}", settings)
+            self._source.record.finish(f"plan {place}", settings)
+            if place != name:
+                warnings.warn(
+                    f"{self._source.path} has a plan {name!r} of other settings, which is kept; this one is "
+                    f"{place!r} (replace=True puts it in the place of the other)",
+                    GeloraVizWarning,
+                    stacklevel=3,
+                )
         return RankPlan.load(file)
+
+    def name_of(self, plan: RankPlan) -> str:
+        """What `Study.name_of` does."""
+        for name, known in self.load_all().items():
+            if known.to_dict() == plan.to_dict():
+                return name
+        raise StudyError(f"{self._source.path} has no such plan; keep it with keep_plan first")
 
     def load(self, name: str) -> RankPlan:
         """The plan of this name; raises `StudyError`, with the names there are, for another."""
@@ -104,6 +123,17 @@ class StudyPlans:
 
     def _file(self, name: str) -> Path:
         return self._source.path / "plans" / f"{name}.json"
+
+    def _is_made(self, name: str, settings: Mapping[str, Any]) -> bool:
+        return self._source.record.is_finished(f"plan {name}", settings, self._file(name))
+
+    def _find_place(self, name: str, settings: Mapping[str, Any]) -> tuple[str, bool]:
+        """The first name, with a number where needed, whose plan has these settings, and True; or a free one."""
+        for number in itertools.count(1):
+            place = add_number(name, number)
+            if (is_made := self._is_made(place, settings)) or not self._file(place).exists():
+                return place, is_made
+        raise AssertionError("numbers have no end")
 
     def _files(self) -> list[tuple[str, Path]]:
         return files_in(self._source.path / "plans")

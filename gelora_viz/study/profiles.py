@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gelora_viz._checks import resolve_device
+from gelora_viz._checks import check_seed, check_whole, resolve_device
 from gelora_viz._names import is_file_name
+from gelora_viz._reading import remove
 from gelora_viz._results import file_digest
 from gelora_viz._version import __version__
 from gelora_viz.activations import Activations, capture, check_pooling
-from gelora_viz.dimension import DimensionProfile, check_enough_points, choose_estimators, estimate_dimension
+from gelora_viz.dimension import (
+    DimensionProfile,
+    check_enough_points,
+    check_rules,
+    choose_estimators,
+    estimate_dimension,
+)
 from gelora_viz.errors import InputError, StudyError
 from gelora_viz.study.listing import files_in, read_all
+from gelora_viz.study.record import settings_digest
 from gelora_viz.study.source import StudySource
 
 POOLINGS = ("mean", "tokens")
@@ -57,7 +64,16 @@ class StudyProfiles:
         progress: bool,
     ) -> dict[str, DimensionProfile]:
         """What `Study.profile` does."""
-        names = self._check(poolings, estimators, k=k, max_points=max_points, device=device)
+        names = self._check(
+            poolings,
+            estimators,
+            k=k,
+            correct=correct,
+            plateau=plateau,
+            max_points=max_points,
+            device=device,
+            seed=seed,
+        )
         profiles = {}
         for pooling in poolings:
             captured = {
@@ -83,8 +99,11 @@ class StudyProfiles:
         estimators: Sequence[str] | None,
         *,
         k: int,
+        correct: bool,
+        plateau: bool,
         max_points: int | None,
         device: str | None,
+        seed: int,
     ) -> list[str]:
         """Check the arguments before the model runs, and return the estimators' names."""
         for pooling in poolings:
@@ -95,7 +114,11 @@ class StudyProfiles:
             check_pooling(pooling)
         chosen = choose_estimators(estimators)
         resolve_device(device)
+        check_seed(seed)
+        if max_points is not None:
+            check_whole(max_points, "max_points")
         n_texts = len(self._source.data.texts("train"))
+        check_rules(n_texts, chosen, k, correct=correct, plateau=plateau)
         for pooling in poolings:
             # How many tokens there are is known once they are captured.
             n_points = n_texts * _MOST_TOKENS if pooling == "tokens" else n_texts
@@ -111,16 +134,21 @@ class StudyProfiles:
                 where: Any = resolve_device(device)
                 model.to(where)
             options = {name: settings[name] for name in ("pooling", "max_points", "max_length", "seed")}
-            record.withdraw(step)
             texts = self._source.data.texts("train")
-            try:
-                # An interrupted capture of the same points goes on where it stopped.
-                capture(model, tokenizer, texts, **options, store=folder, progress=progress)
-            except (InputError, StudyError):
-                if not folder.exists():
-                    raise
-                # Points of other settings, weights or library versions make way, and a damaged folder.
-                shutil.rmtree(folder)
-                capture(model, tokenizer, texts, **options, store=folder, progress=progress)
+            # Beside what is finished, which stays until this is too. Interrupted, the same capture goes on from here.
+            unfinished = folder.with_name(f".{folder.name}-{settings_digest(settings)[:8]}.unfinished")
+            for is_last in (False, True):
+                try:
+                    capture(model, tokenizer, texts, **options, store=unfinished, progress=progress)
+                    break
+                except (InputError, StudyError):
+                    remove(unfinished)  # points of other weights or library versions make way, and a damaged folder
+                    if is_last:
+                        raise
+            record.withdraw(step)
+            remove(folder)
+            unfinished.rename(folder)
             record.finish(step, settings)
+            for other in folder.parent.glob(f".{folder.name}-*.unfinished"):
+                remove(other)
         return Activations.load(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -70,10 +71,14 @@ class StudyRuns:
                 f"{str(error).partition('__init__() ')[2] or error}; options are the fields of RunSpec"
             ) from error
 
-    def finetune(self, plan: str, name: str, options: Mapping[str, Any], *, progress: bool) -> Run:
+    def check_method(self, name: str) -> None:
+        """What `Study.check_method` does."""
+        self._adapter(name)
+
+    def finetune(self, plan: str, name: str, options: Mapping[str, Any], *, replace: bool, progress: bool) -> Run:
         """What `Study.finetune` does."""
         spec = self.spec(name, self._adapter(plan), options)
-        begun = self._begin(spec)
+        begun = self._begin(spec, replace=replace)
         try:
             if begun.status != "finished":
                 begun.wait(progress=progress)
@@ -85,12 +90,15 @@ class StudyRuns:
                 f"run {begun.name!r} {begun.status}: {begun.message or 'it was stopped'}; the log is "
                 f"{begun.path / 'log.txt'}"
             )
-        self._record(spec)
+        self._record(dataclasses.replace(spec, name=begun.name))
         return begun
 
-    def start(self, plan: str, name: str, adapter: PeftConfig | None, options: Mapping[str, Any]) -> Run:
+    def start(
+        self, plan: str, name: str, adapter: PeftConfig | None, options: Mapping[str, Any], *, replace: bool
+    ) -> Run:
         """What `Study.start` does."""
-        return self._begin(self.spec(name, self._adapter(plan) if adapter is None else adapter, options))
+        spec = self.spec(name, self._adapter(plan) if adapter is None else adapter, options)
+        return self._begin(spec, replace=replace)
 
     def compare(
         self,
@@ -155,17 +163,17 @@ class StudyRuns:
         """The plan of this name, or "frozen" or "full" as it is."""
         return plan if plan in (FROZEN, FULL) else self._plans.load(plan)
 
-    def _begin(self, spec: RunSpec) -> Run:
+    def _begin(self, spec: RunSpec, *, replace: bool) -> Run:
         """Return the finished run of this spec, whoever launched it, or launch a new one."""
         check_file_name(spec.name, "run name", self._names())
         folder = self._folder / spec.name
         finished = find_finished(folder, spec)
         if finished is not None:
-            self._record(spec)
+            self._record(dataclasses.replace(spec, name=finished.name))
             return finished
         if not (folder / "spec.json").exists() and any(folder.rglob("spec.json")):
             raise StudyError(f"runs/{spec.name} is a comparison; give the run another name")
-        return launch(spec, run_dir=folder)
+        return launch(spec, run_dir=folder, replace=replace)
 
     def _names(self) -> list[str]:
         """Names of what is in runs/: runs and comparisons."""

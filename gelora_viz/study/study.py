@@ -221,9 +221,13 @@ class Study:
         max_rank: int | None = None,
         n_texts: int = 512,
         seed: int = 0,
+        replace: bool = False,
         progress: bool = True,
     ) -> RankPlan:
         """Allocate ranks with `allocate_ranks` and keep the plan as plans/<name>.json.
+
+        A plan that was made before is kept: where there is one of that name with other settings, the new one gets a
+        number (plans/<name>-2.json), and a warning says so; `name_of` tells the name.
 
         "eva" and "gradient" read a sample of the training texts; the loss of "gradient" is that of the linear probe
         which logistic regression fits to the sample, under the head that runs train.
@@ -241,13 +245,18 @@ class Study:
             max_rank: highest rank of a matrix (see `allocate_ranks`).
             n_texts: training texts that "eva" and "gradient" read, 32 a batch.
             seed: seed of "random", and of the choice of these texts.
+            replace: put the new plan in the place of an old one of that name.
             progress: show a bar while the model runs.
         """
         return self._plans.allocate(
             name, strategy=strategy, pooling=pooling, estimator=estimator, budget=budget, budget_rank=budget_rank,
             target_modules=target_modules, rounding=rounding, min_rank=min_rank, max_rank=max_rank, n_texts=n_texts,
-            seed=seed, progress=progress,
+            seed=seed, replace=replace, progress=progress,
         )  # fmt: skip
+
+    def name_of(self, plan: RankPlan) -> str:
+        """The name of a plan of this study; raises `StudyError` if the study has no such plan."""
+        return self._plans.name_of(plan)
 
     def plan(self, name: str) -> RankPlan:
         """A plan made before; raises `StudyError`, with the names there are, for another."""
@@ -271,22 +280,36 @@ class Study:
         """
         return self._plans.keep(name, plan)
 
-    def finetune(self, name: str, *, run: str | None = None, progress: bool = True, **options: Any) -> Run:  # noqa: ANN401
+    def check_method(self, name: str) -> None:
+        """Raise `StudyError` unless this is "frozen", "full" or the name of a plan, which fine-tunings can use."""
+        self._runs.check_method(name)
+
+    def finetune(
+        self,
+        name: str,
+        *,
+        run: str | None = None,
+        replace: bool = False,
+        progress: bool = True,
+        **options: Any,  # noqa: ANN401 - RunSpec's
+    ) -> Run:
         """Fine-tune with a plan, or only the head, in a worker process, and wait for it.
 
-        A run that finished with the same settings is not repeated. Interrupted (Ctrl-C), the run is cancelled and the
+        A run that finished with the same settings is not repeated, and one of other settings is kept: the new run
+        gets a number then (runs/<run>-2), and a warning says so. Interrupted (Ctrl-C), the run is cancelled and the
         next call starts it again.
 
         Args:
             name: the name of a plan; "frozen" for the linear probe; or "full" for all weights.
             run: name of the run, which is runs/<run>; by default the plan's.
+            replace: once the new run has finished, put it in the place of a finished one of that name.
             progress: show a bar.
             options: fields of `RunSpec`: steps, batch_size, learning_rate, head_learning_rate, seed, pooling, ...
 
         Raises:
             RunError: if the run fails, with the cause in one line.
         """
-        return self._runs.finetune(name, run or name, options, progress=progress)
+        return self._runs.finetune(name, run or name, options, replace=replace, progress=progress)
 
     def start(
         self,
@@ -294,6 +317,7 @@ class Study:
         *,
         run: str | None = None,
         adapter: PeftConfig | None = None,
+        replace: bool = False,
         **options: Any,  # noqa: ANN401 - RunSpec's
     ) -> Run:
         """Fine-tune as `finetune` does, without waiting: the run is queued, and continues if this process ends.
@@ -302,6 +326,7 @@ class Study:
             name: what to train: a plan's name, "frozen" or "full" (see `finetune`).
             run: name of the run (see `finetune`).
             adapter: a PEFT configuration to train with instead of a plan; `name` then names no plan.
+            replace: take the place of a finished run (see `finetune`).
             options: further options (see `finetune`).
 
         Returns:
@@ -315,7 +340,7 @@ class Study:
             >>> run.status  # doctest: +SKIP
             'queued'
         """
-        return self._runs.start(name, run or name, adapter, options)
+        return self._runs.start(name, run or name, adapter, options, replace=replace)
 
     def compare(
         self,

@@ -170,9 +170,8 @@ class FineTuning(Panel):
         started = []
         for name, seed in zip(names, seeds, strict=True):
             adapter = self._methods.get(self.plan)
-            run = self.study.start(
-                self.plan, run=name, adapter=adapter, steps=self.steps, seed=seed, **rate, **self._options
-            )
+            options: dict[str, Any] = {"steps": self.steps, "seed": seed, **rate, **self._options}
+            run = self.study.start(self.plan, run=name, adapter=adapter, **options)
             self._started[name] = run
             started.append(run)
         self.name = ""
