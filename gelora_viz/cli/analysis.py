@@ -23,13 +23,13 @@ def profile(
     study: StudyFolder,
     model: Annotated[
         str | None,
-        typer.Option(help="minilm, smollm2 (once fetched), a local folder, or a Hub id.  [dim]default: minilm[/dim]"),
+        typer.Option(help="minilm, smollm2 (once fetched), a local folder, or a Hub id; to begin a study."),
     ] = None,
     data: Annotated[
         str | None,
         typer.Option(
             help="icd10cm, a .csv .tsv .jsonl .json .parquet or .txt file, or a Hub data set id (owner/name or "
-            "owner/name:configuration).  [dim]default: icd10cm[/dim]"
+            "owner/name:configuration); to begin a study."
         ),
     ] = None,
     text_column: Annotated[str | None, typer.Option(help="Column with the texts, if it cannot be inferred.")] = None,
@@ -100,7 +100,7 @@ def _open_or_create(
         if data is None or opened.has_results:
             opened.check_source(model=model, data=data, **choices, seed=None if data is None else seed)
             return opened
-        model = model or opened.model_source
+        model = opened.model_source if model is None else model
     if model is None or data is None:
         raise GeloraVizError(
             f"no study at {path}; begin one with --model and --data, for example: gelora-viz profile {path} "
