@@ -32,6 +32,7 @@ from tqdm.auto import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from gelora_viz._cache import ORIGIN_FILE, fetched_model, is_fetched
+from gelora_viz._checks import check_flag, check_path, describe
 from gelora_viz._version import __version__
 from gelora_viz.errors import SourceError
 
@@ -106,8 +107,12 @@ def fetch_model(
         >>> load_model("smollm2").model.config.num_hidden_layers  # doctest: +SKIP
         30
     """
+    check_flag(force, "force")
+    check_flag(progress, "progress")
+    if source is not None:
+        check_path(source, "source")
     if name != _NAME:
-        raise SourceError(f"there is nothing to fetch for {name!r}; names: {_NAME}")
+        raise SourceError(f"no model of name {describe(name)} can be fetched; names: {_NAME}")
     folder = fetched_model(_NAME)
     if is_fetched(folder) and not force:
         return folder
