@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from gelora_viz._checks import check_flag, check_result, describe
 from gelora_viz._results import frame_html, frame_to_records, read_json, records_to_frame, write_json
-from gelora_viz.errors import InputError
+from gelora_viz.errors import InputError, StudyError
 from gelora_viz.ranks.editing import MeasuredRanks, rebalanced_ranks, refined_ranks, resolve_edits, respent_ranks
 from gelora_viz.ranks.peft_config import lora_config, lora_config_code
 from gelora_viz.ranks.strategies import find_strategy
@@ -48,6 +50,15 @@ class RankPlan:
     strategy: str
     budget: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not {"module", "rank"} <= set(self.frame):
+            return  # what reads the frame says what it lacks
+        for module, rank in zip(self.frame["module"], self.frame["rank"], strict=True):
+            if not (
+                isinstance(rank, Real) and float(rank) >= 0 and float(rank).is_integer()
+            ):  # 2.5 would be read as 2
+                raise InputError(f"the rank of {module} is {describe(rank)}; give a whole number of at least 0")
 
     @property
     def n_parameters(self) -> int:
@@ -112,6 +123,7 @@ class RankPlan:
             InputError: for an unknown name (with the nearest ones), a rank that a matrix cannot take, or with
                 rebalance=True ranks that the budget does not pay for.
         """
+        check_flag(rebalance, "rebalance")
         edits = resolve_edits(self.frame, where, rank)
         budget = self._kept_budget if rebalance else None
         if budget is None:
@@ -137,6 +149,8 @@ class RankPlan:
             InputError: if the spectrum is of another plan (with the modules that differ), its updates are all zero,
                 or `min_rank` is not a whole number or takes more than the budget.
         """
+        if not isinstance(getattr(spectrum, "frame", None), pd.DataFrame):
+            raise InputError(f"spectrum is {describe(spectrum)}; give what measure_spectra gives after a run")
         budget = self._kept_budget
         ranks, reached = refined_ranks(
             self.frame, spectrum, budget, min_rank=min_rank, max_rank=self.settings.get("max_rank")
@@ -154,6 +168,7 @@ class RankPlan:
         Raises:
             InputError: if the plans have no layer in common, so that they are for different models.
         """
+        check_result(other, RankPlan, "other")
         if not set(self.frame["layer"]) & set(other.frame["layer"]):
             raise InputError(
                 f"the plans are for different models, with layers such as {self.frame['layer'].iloc[0]} and "
@@ -240,8 +255,12 @@ class RankPlan:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> RankPlan:
-        """Read what `save` wrote; raises `StudyError` where it is missing or of another version."""
-        return cls.from_dict(read_json(path, _KIND))
+        """Read what `save` wrote; raises `StudyError` where it is missing, damaged or of another version."""
+        content = read_json(path, _KIND)
+        try:
+            return cls.from_dict(content)
+        except InputError as error:
+            raise StudyError(f"{path}: {error}, or allocate again") from error
 
     def __repr__(self) -> str:
         ranks = self.frame["rank"]
