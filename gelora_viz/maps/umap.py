@@ -19,12 +19,12 @@ from sklearn.neighbors import NearestNeighbors
 from gelora_viz._cache import cache_folder
 from gelora_viz._checks import (
     check_cache,
-    check_choice,
     check_flag,
     check_number,
     check_result,
     check_seed,
     check_whole,
+    describe,
 )
 from gelora_viz.activations import Activations
 from gelora_viz.errors import InputError, StudyError
@@ -86,7 +86,8 @@ def project(
         Kobak & Linderman 2021, doi:10.1038/s41587-020-00809-z, on how a map starts.
     """
     check_result(activations, Activations, "activations")
-    check_choice(layer, "layer", activations.layers)
+    if not isinstance(layer, str) or layer not in activations.layers:
+        raise InputError(f"no layer {describe(layer)}; layers are {', '.join(activations.layers)}")
     check_cache(cache)
     if not callable(progress):
         check_flag(progress, "progress")
