@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from gelora_viz._names import did_you_mean
-from gelora_viz.errors import InputError
+from gelora_viz.errors import InputError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -76,7 +76,7 @@ def resolve_device(device: str | torch.device | None) -> torch.device:
     Raises:
         InputError: if torch does not know the device, or this machine does not have it.
     """
-    import torch
+    import torch  # here, so that the command line can check arguments without it
 
     if device is not None and (not isinstance(device, str | torch.device) or str(device) in ("", "meta")):
         raise InputError(f'device is {describe(device)}; give a name such as "cpu" or "cuda", or leave it out')
@@ -84,8 +84,9 @@ def resolve_device(device: str | torch.device | None) -> torch.device:
         found = torch.device(device or "cpu")
         torch.empty(0, device=found)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"device {device!r} cannot be used here ({reason}); give cpu, or leave it out") from error
+        raise InputError(
+            f"device {device!r} cannot be used here ({first_line(error)}); give cpu, or leave it out"
+        ) from error
     return found
 
 

@@ -50,7 +50,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> Path:
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> Path:
-    """Write a file beside its place and move it there, so that there is the old one or the new one.
+    """Write a temporary file and move it into place, so that there is the old file or the new one.
 
     Raises:
         StudyError: if the folder cannot be made or written.

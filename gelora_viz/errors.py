@@ -23,3 +23,8 @@ class StudyError(GeloraVizError):
 
 class RunError(GeloraVizError):
     """A fine-tuning that could not start, or that ended in failure."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what another library's exception says, or its type's name if it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

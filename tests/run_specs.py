@@ -1,4 +1,4 @@
-"""Labelled texts as a file, plans for the tiny BERT, and specifications of runs that take a second or two."""
+"""Labeled texts as a file, plans for the tiny BERT, and specifications of runs that take a second or two."""
 
 from __future__ import annotations
 

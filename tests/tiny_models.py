@@ -15,7 +15,7 @@ t5          Unigram            right         encoder and decoder; </s> last; dec
 =========== ================== ============= ========================================================================
 
 `FURTHER_ARCHITECTURES` are for what must hold for any transformer, such as the capture of hidden states: each brings
-its own modelling code, and a tokenizer of one of the kinds above. `VISION_ARCHITECTURES` read images.
+its own modeling code, and a tokenizer of one of the kinds above. `VISION_ARCHITECTURES` read images.
 """
 
 from __future__ import annotations
@@ -275,7 +275,7 @@ def _pieces(learned: Tokenizer) -> list[str]:
 
 
 def _learn_pieces(blank: PreTrainedTokenizerBase, n_pieces: int) -> Tokenizer:
-    """BPE on the corpus as the family normalises and pre-splits it."""
+    """BPE on the corpus as the family normalizes and pre-splits it."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = blank.backend_tokenizer.normalizer
     tokenizer.pre_tokenizer = blank.backend_tokenizer.pre_tokenizer

@@ -137,7 +137,7 @@ def _layers_by_pattern(transformer: nn.Module, patterns: Sequence[str]) -> list[
 
 
 def _split_side(pattern: str) -> tuple[str, _Side]:
-    """("encoder.*", "input") of "encoder.*:input"; what a module gives out where nothing is said."""
+    """("encoder.*", "input") of "encoder.*:input"; a module's output by default."""
     name, colon, side = pattern.partition(":")
     if not colon or side == "output":
         return name, "output"

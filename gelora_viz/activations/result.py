@@ -15,7 +15,7 @@ import torch
 from gelora_viz._checks import check_path, check_text, describe
 from gelora_viz._results import frame_html, frame_to_records, read_json, records_to_frame, write_json
 from gelora_viz.activations.storage import LayerFile, StoredPoints, file_name
-from gelora_viz.errors import InputError, StudyError
+from gelora_viz.errors import InputError, StudyError, first_line
 
 KIND = "activations"
 DOCUMENT = "activations.json"
@@ -74,7 +74,7 @@ class Activations:
             try:
                 tensor = torch.as_tensor(np.asarray(array) if not isinstance(array, torch.Tensor) else array)
             except (TypeError, ValueError) as error:
-                reason = str(error).splitlines()[0]
+                reason = first_line(error)
                 raise InputError(f"layer {layer!r} holds no numbers ({reason}); give an array of numbers") from error
             if tensor.ndim != 2:
                 raise InputError(f"layer {layer!r} has shape {tuple(tensor.shape)}; give (n_points, n_features)")
@@ -179,7 +179,7 @@ class Activations:
         """Open what `save` or `capture(..., store=...)` wrote; each layer's points are read when they are asked for.
 
         Raises:
-            StudyError: if it is missing, incomplete, damaged or of another version.
+            StudyError: if it is missing, incomplete, damaged or from another version.
         """
         folder = check_path(path, "path")
         document = read_json(folder / DOCUMENT, KIND)

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, set_seed
 
 from gelora_viz._checks import check_model, check_seed, describe
 from gelora_viz._names import did_you_mean, goes_by
-from gelora_viz.errors import InputError
+from gelora_viz.errors import InputError, first_line
 from gelora_viz.ranks import RankPlan, matrix_shape
 
 
@@ -51,8 +51,9 @@ def add_adapter(model: PreTrainedModel, adapter: RankPlan | PeftConfig, *, seed:
     except InputError:
         raise
     except (ValueError, TypeError, KeyError) as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise InputError(f"PEFT refuses the adapter ({reason}); check its target_modules, ranks and task") from error
+        raise InputError(
+            f"PEFT refuses the adapter ({first_line(error)}); check its target_modules, ranks and task"
+        ) from error
     if isinstance(adapter, RankPlan):
         trainable = sum(parameter.numel() for parameter in adapted.parameters() if parameter.requires_grad)
         if trainable != adapter.n_parameters:

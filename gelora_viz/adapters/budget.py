@@ -12,7 +12,7 @@ from torch import nn
 
 from gelora_viz._checks import check_model, check_whole, describe
 from gelora_viz.adapters.genlora import GenLoraConfig
-from gelora_viz.errors import InputError
+from gelora_viz.errors import InputError, first_line
 from gelora_viz.ranks import Matrix, find_matrices
 
 _Config = TypeVar("_Config", bound=PeftConfig)
@@ -120,9 +120,9 @@ class _Fitted:
             with torch.device("meta"):
                 adapted = get_peft_model(_shapes(self._matrices), config, low_cpu_mem_usage=True)
         except (ValueError, TypeError, RuntimeError) as error:
-            reason = (str(error).splitlines() or [""])[0]
             raise InputError(
-                f"PEFT refuses {type(config).__name__} with r = {config.r} ({reason}); set its size by hand"
+                f"PEFT refuses {type(config).__name__} with r = {config.r} ({first_line(error)}); set its size by "
+                "hand"
             ) from error
         return sum(parameter.numel() for parameter in adapted.parameters() if parameter.requires_grad)
 

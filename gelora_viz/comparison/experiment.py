@@ -23,7 +23,7 @@ from gelora_viz.errors import InputError, RunError
 from gelora_viz.runs import Executor, Run, RunResult, RunSpec, choose_executor
 
 _SHARED = ("task", "model", "data", "text_column", "label_column", "max_texts", "data_seed")
-"""What must be the same, or the methods are not tested on the same texts and tokens."""
+"""What must be the same for all methods to be tested on the same texts and tokens."""
 
 
 def compare(
@@ -43,14 +43,14 @@ def compare(
 
     Each method first tries the same learning rates with the first seed. Where the best of them, by the validation
     texts, is the lowest or the highest, up to two more are tried beyond it at the same ratio. The rule is the same
-    for every method, so that none is judged at a rate that suits another. The best rate is then run with the other
+    for all methods, so that none is judged at a rate that suits another. The best rate is then run with the other
     seeds. Test texts take no part in the choice. A frozen probe tries rates of its head, in the same ratios.
 
     Args:
-        specs: one per method, with names of their own; seeds and, with a sweep, learning rates are replaced.
+        specs: one per method, with different names; seeds and, with a sweep, learning rates are replaced.
         seeds: seeds of initial weights, dropout and data order, the same for all methods, so that differences are
-            paired. Three tell a large gap from noise; a small one takes five or more.
-        learning_rates: to try, the same for all; None takes a quarter, once and four times the usual rate of an
+            paired. Three distinguish a large gap from noise; a small one takes five or more.
+        learning_rates: the rates to try, the same for all; None means 1/4, 1 and 4 times the usual rate of an
             adapter: 5e-4, 2e-3 and 8e-3 for classifiers, 1.25e-4, 5e-4 and 2e-3 for language models.
         sweep_rates: False runs each method at the learning rate of its specification.
         baseline: name of the method that the others are compared with; by default the first.
@@ -61,8 +61,8 @@ def compare(
         options: options of the executor that is named, such as at_once=2.
 
     Returns:
-        The comparison, also saved as comparison.json in its folder. A method of which every run failed is in it too,
-        and says why.
+        The comparison, also saved as comparison.json in its folder. A method whose runs all failed is included, with
+        the cause.
 
     Raises:
         InputError: before anything is run, if the specifications' names, data or tasks do not fit together, or seeds,
@@ -86,13 +86,13 @@ def compare(
     repeats = {path: spec for method in methods for path, spec in method.repeats().items()}
     if repeats:
         run_all(repeats, chosen, progress=progress, title="seeds")
-    comparison = _summarise(methods, reference, seeds, confidence)
+    comparison = _summarize(methods, reference, seeds, confidence)
     comparison.save(place / "comparison.json")
     return comparison
 
 
 def _check_methods(specs: Sequence[RunSpec], baseline: str | None) -> str:
-    """The baseline's name, of specifications that can be compared."""
+    """Check that the specifications can be compared; returns the baseline's name."""
     names = [spec.name for spec in specs]
     if not names:
         raise InputError("no specifications to compare; give one for each method")
@@ -116,21 +116,21 @@ def _check_methods(specs: Sequence[RunSpec], baseline: str | None) -> str:
 def _check_settings(
     seeds: Sequence[int], learning_rates: Sequence[float] | None, confidence: float, *, sweep_rates: bool
 ) -> list[int]:
-    """The seeds, as a list."""
+    """Check the settings; returns the seeds as a list."""
     listed = [check_seed(seed) for seed in seeds]
     if not listed or len(set(listed)) < len(listed):
-        raise InputError(f"seeds are {listed}; give at least one, and each once")
+        raise InputError(f"seeds are {listed}; give at least one, and none twice")
     if learning_rates is not None and not sweep_rates:
         raise InputError(f"learning_rates are {list(learning_rates)} and sweep_rates is False; give one of them")
     if learning_rates is not None and not learning_rates:
-        raise InputError("learning_rates are none; give some between 0 and 1, or leave them out")
+        raise InputError("learning_rates is empty; give rates between 0 and 1, or leave it out")
     for rate in learning_rates or ():
         check_number(rate, "a learning rate", above=0, below=1)
     check_confidence(confidence)
     return listed
 
 
-def _summarise(methods: Sequence[Method], reference: str, seeds: Sequence[int], confidence: float) -> Comparison:
+def _summarize(methods: Sequence[Method], reference: str, seeds: Sequence[int], confidence: float) -> Comparison:
     results: list[RunResult] = []
     rows = []
     causes: dict[str, str] = {}

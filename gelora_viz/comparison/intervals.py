@@ -1,4 +1,4 @@
-"""A mean over seeds and test texts, with an interval for what other seeds and other texts would have given."""
+"""A mean over seeds and test texts, with an interval that covers the choice of both."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from scipy import stats
 
 
 class Estimate(NamedTuple):
-    """A number and the ends of its interval, NaN where nothing can be said about them."""
+    """A number and the ends of its interval, NaN if they are unknown."""
 
     value: float
     low: float
@@ -19,19 +19,19 @@ class Estimate(NamedTuple):
 def crossed_interval(
     values: np.ndarray, groups: np.ndarray, *, sizes: np.ndarray | None = None, confidence: float = 0.95
 ) -> Estimate:
-    """Mean of what every seed gave on every test text, and its interval over the choice of both.
+    """The mean over all seeds and test texts, and its interval over the choice of both.
 
     Seeds and groups of texts are two crossed random factors: each mean square says how much one of them moves the
-    mean. The variance of the mean is (MS_seeds + MS_groups - MS_rest) / (n_seeds n_groups), or with one of the two
-    alone where that is more, so that a negative estimate of a part never narrows the interval; degrees of freedom by
+    mean. The variance of the mean is (MS_seeds + MS_groups - MS_rest) / (n_seeds n_groups), or with only one of the
+    two if that is larger, so that a negative estimate of a part never narrows the interval; degrees of freedom by
     Satterthwaite. With one seed it is the variance of group totals (Cochran 1977, section 9A.2), and then the
-    interval is about the texts alone. In simulations a 95 % interval covered 92 to 98 % from three seeds on, and 87
-    to 98 % with two, which say little about how much seeds differ.
+    interval covers only the texts. In simulations a 95 % interval covered 92 to 98 % from three seeds on, and 87 to
+    98 % with two, which say little about the variation between seeds.
 
     Args:
         values: (n_seeds, n_texts) numbers, such as 1 for right and 0 for wrong.
         groups: (n_texts,) group number of each text; texts of a group (siblings of a category) count as one draw.
-        sizes: (n_texts,) what the mean is per, such as tokens, the same for every seed; by default each text.
+        sizes: (n_texts,) the units that the mean is per, such as tokens, equal for all seeds; by default texts.
         confidence: level of the intervals, between 0 and 1.
 
     References:
@@ -45,7 +45,7 @@ def crossed_interval(
     if n_groups < 2:
         return Estimate(mean, np.nan, np.nan)
     residuals = values - mean * weights
-    # One number for each seed and group, linearised so that a seed's mean over groups is its distance from the mean.
+    # One number for each seed and group, linearized so that a seed's mean over groups is its distance from the mean.
     table = np.stack([np.bincount(groups, weights=row) for row in residuals]) * n_groups / weights.sum()
     variance, freedom = _variance_of_mean(table)
     reach = float(stats.t.ppf(0.5 + confidence / 2, freedom)) * variance**0.5
@@ -69,14 +69,14 @@ def _variance_of_mean(table: np.ndarray) -> tuple[float, float]:
 
 
 def interval_of_extreme(share: float, n_groups: int, confidence: float) -> Estimate:
-    """Wilson's interval (1927) where every text, or none, was right and the variance says nothing."""
+    """Wilson's interval (1927), for when all texts or none were right and the variance is uninformative."""
     z2 = float(stats.norm.ppf(0.5 + confidence / 2)) ** 2
     reach = z2 / (n_groups + z2)
     return Estimate(share, 1 - reach, 1.0) if share == 1.0 else Estimate(share, 0.0, reach)
 
 
 def group_numbers(groups: np.ndarray) -> np.ndarray:
-    """Number of each text's group, (n_texts,); a text without a group is one of its own."""
+    """The group number of each text, (n_texts,); a text without a group forms its own."""
     numbers: dict[object, int] = {}
     return np.array(
         [numbers.setdefault(("alone", place) if _is_missing(group) else group, len(numbers))

@@ -1,4 +1,4 @@
-"""Finished runs side by side: scores with intervals, and differences to a baseline on the same test texts."""
+"""Finished runs side by side: scores with intervals, and differences from a baseline on the same test texts."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from gelora_viz._checks import check_confidence
 from gelora_viz.comparison.intervals import Estimate, crossed_interval, group_numbers, interval_of_extreme
 from gelora_viz.comparison.result import BASELINE, BETTER, NOISE, WORSE
 from gelora_viz.errors import InputError
 from gelora_viz.runs import CAUSAL_LM, RunResult
 
 _SAME = ("name", "seed", "threads")
-"""What runs of one method may differ in, and the name, which they share by then."""
+"""The fields in which runs of one method may differ, and their name, which is known to be the same."""
 
 
 def tabulate_results(
     results: Sequence[RunResult], *, baseline: str | None = None, confidence: float = 0.95
 ) -> pd.DataFrame:
-    """A table of methods, each compared with a baseline on the same test texts and, as far as there are, seeds.
+    """A table of methods, each compared with a baseline on the same test texts and, where possible, seeds.
 
-    Runs of one name are one method under several seeds. Intervals are about the choice of test texts and of seeds
+    Runs of one name are one method under several seeds. Intervals cover the choice of test texts and of seeds
     together (`gelora_viz.comparison.intervals`): texts of one group, siblings of a category, count as one draw, and
-    differences are paired by seed and text. With a single seed they are about the texts alone; another seed can move
-    a run by more than that.
+    differences are paired by seed and text. With a single seed they cover only the texts; another seed can move
+    a score by more than that.
 
     Args:
         results: finished runs of one task, tested on the same texts.
@@ -35,14 +36,15 @@ def tabulate_results(
     Returns:
         One row per name: run, method, seeds (as text), n_seeds, learning_rate, n_parameters (trained, without the
         head), n_parameters_kept (fewer where a method gives some up), accuracy and macro_f1, or perplexity; ci_low,
-        ci_high; difference (to the baseline over their common seeds: of accuracies, or of perplexities as a share of
-        the baseline's), difference_low, difference_high, verdict (in words), mean_effective_rank, mean_utilisation,
-        seconds (of training), peak_memory_mb. Numbers are means over the seeds.
+        ci_high; difference (from the baseline over their common seeds: of accuracies, or of perplexities as a share
+        of the baseline's), difference_low, difference_high, verdict (in words), mean_effective_rank,
+        mean_utilisation, seconds (of training), peak_memory_mb. Numbers are means over the seeds.
 
     Raises:
-        InputError: if there are no results, no such baseline, the test texts, tasks or tokens differ, or runs of one
-            name differ in more than their seed.
+        InputError: if there are no results, no such baseline, the confidence is not between 0 and 1, the test texts,
+            tasks or tokens differ, or runs of one name differ in more than their seed.
     """
+    check_confidence(confidence)
     if not results:
         raise InputError("no finished runs to compare; fine-tune something first")
     methods: dict[str, list[RunResult]] = {}
@@ -63,7 +65,7 @@ def tabulate_results(
 
 
 class _Scores(NamedTuple):
-    """What the seeds of a method gave on every test text.
+    """The scores of every seed of a method on every test text.
 
     Attributes:
         task: whose texts they are.
@@ -144,7 +146,7 @@ def _score(scores: _Scores, numbers: pd.DataFrame, confidence: float) -> dict[st
 
 
 def _gap(scores: _Scores, base: _Scores, confidence: float) -> Estimate:
-    """Accuracy less the baseline's, or perplexity over the baseline's less 1."""
+    """Accuracy minus the baseline's, or perplexity over the baseline's, minus 1."""
     common = [seed for seed in scores.seeds if seed in base.seeds]
     if not common:
         return Estimate(np.nan, np.nan, np.nan)
@@ -157,7 +159,9 @@ def _check_alike(name: str, runs: Sequence[RunResult]) -> None:
     """Raise `InputError` unless runs of one name are one specification under different seeds."""
     seeds = [run.spec.seed for run in runs]
     if len(set(seeds)) < len(seeds):
-        raise InputError(f"{name!r} is there twice with seed {max(seeds, key=seeds.count)}; give each run one name")
+        raise InputError(
+            f"{name!r} appears twice with seed {max(seeds, key=seeds.count)}; give each run its own name or seed"
+        )
     first = runs[0].spec.to_dict()
     for run in runs[1:]:
         other = run.spec.to_dict()
@@ -187,7 +191,7 @@ def _verdict(gap: Estimate, task: str) -> str:
     if np.isnan(gap.value):
         return "unknown: no seed in common with the baseline"
     if np.isnan(gap.low):
-        return "unknown: all test texts are of one group"
+        return "unknown: all test texts belong to one group"
     if gap.low <= 0 <= gap.high:
         return NOISE
     return BETTER if (gap.low > 0) is (task != CAUSAL_LM) else WORSE  # a lower perplexity is better

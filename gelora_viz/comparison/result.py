@@ -1,4 +1,4 @@
-"""What a comparison of methods found: a table of methods, every run behind it, and what it all means in words."""
+"""The outcome of a comparison: a table of methods, every run behind it, and what it means in words."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BASELINE, BETTER, WORSE, NOISE = (
 _KIND = "comparison"
 _FEW_SEEDS = 3
 _SAME_SIZE = 0.05
-"""Adapters whose sizes differ by no more than this share count as of one budget."""
+"""Adapters whose sizes differ by at most this share count as having the same budget."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,11 +28,12 @@ class Comparison:
     """Methods side by side, over seeds, each at the learning rate that suits it.
 
     Attributes:
-        frame: one row per method, as `tabulate_results` describes it; a method of which no run finished has no
-            numbers, and its verdict says why.
-        runs: one row per run, the sweep's with it: run (its method), learning_rate (of a frozen probe's head), seed,
-            chosen (whether it is at the rate that was chosen), status, message, validation and validation_loss (what
-            the rate was chosen by), accuracy or perplexity (of the test texts), mean_effective_rank, seconds, folder.
+        frame: one row per method, as `tabulate_results` describes it; a method without a finished run has no numbers,
+            and its verdict says why.
+        runs: one row per run, including the sweep's: run (its method), learning_rate (of a frozen probe's head),
+            seed, chosen (whether it is at the rate that was chosen), status, message, validation and validation_loss
+            (what the rate was chosen by), accuracy or perplexity (of the test texts), mean_effective_rank, seconds,
+            folder.
         settings: seeds, baseline, confidence, sweep, steps, batch_size and data of each method, versions and device.
     """
 
@@ -47,7 +48,7 @@ class Comparison:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the numbers mean, and do not mean, one sentence each."""
+        """What the numbers mean, and what they do not, one sentence each."""
         return tuple(_notes(self))
 
     def save(self, path: str | os.PathLike[str]) -> Path:
@@ -61,7 +62,7 @@ class Comparison:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Comparison:
-        """Read what `save` wrote, or `compare` left in its folder; raises `StudyError` for another version."""
+        """Read what `save` wrote, or a folder that `compare` wrote; raises `StudyError` for another version."""
         source = Path(path)
         document = read_json(source / "comparison.json" if source.is_dir() else source, _KIND)
         return cls(
@@ -95,7 +96,7 @@ def metric_of(frame: pd.DataFrame) -> str:
 
 
 def shorten_comparison(frame: pd.DataFrame) -> pd.DataFrame:
-    """The table with each interval in the cell of its number, as a page and a terminal have room for."""
+    """The table with each interval in its number's cell, short enough for a page or a terminal."""
     metric = metric_of(frame)
     several_seeds, several_rates = (frame["n_seeds"] > 1).any(), len(set(frame["learning_rate"].dropna())) > 1
     rows = []
@@ -120,7 +121,7 @@ def shorten_comparison(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def difference_in_words(row: Mapping[Any, Any], metric: str) -> str:
-    """A difference with its interval, of perplexities in per cent; a dash where there is none."""
+    """A difference with its interval, in percent for perplexities; a dash if there is none."""
     ends = [row[name] for name in ("difference", "difference_low", "difference_high")]
     if not _known(ends[0]):
         return "–"
@@ -162,24 +163,25 @@ def _notes(comparison: Comparison) -> Iterator[str]:
     for field, what in (("steps", "steps"), ("batch_size", "texts a step")):
         values = {method[field] for method in settings["methods"].values()}
         if len(values) > 1:
-            yield f"Methods differ in their {what} ({_listed(sorted(values))}), so they did not see the same data."
+            listed = _listed(sorted(values))
+            yield f"Methods differ in their {what} ({listed}), so they did not train on the same data."
 
 
 def _on_seeds(rows: Sequence[Mapping[Any, Any]], n_seeds: int) -> Iterator[str]:
     if n_seeds == 1:
         yield (
-            "One seed: intervals are about the choice of test texts alone, and another seed can move a run by more "
-            "than the gaps seen here."
+            "One seed: intervals cover only the choice of test texts, and another seed can move a score by more "
+            "than the differences seen here."
         )
     elif n_seeds < _FEW_SEEDS:
-        yield f"{n_seeds} seeds say little about how much seeds differ; the intervals may be too narrow."
+        yield f"{n_seeds} seeds say little about the variation between seeds; the intervals may be too narrow."
     for row in rows:
         if 0 < row["n_seeds"] < n_seeds:
             yield f"{row['run']}: only {int(row['n_seeds'])} of {n_seeds} seeds finished."
 
 
 def _on_rates(runs: pd.DataFrame, rows: Sequence[Mapping[Any, Any]]) -> Iterator[str]:
-    """Where the best rate is the last one tried, and which runs have failed."""
+    """Which methods were best at an end of their learning rates, and which runs failed."""
     for row in rows:
         mine = runs[runs["run"] == row["run"]]
         rates = sorted(set(mine["learning_rate"]))
@@ -195,7 +197,7 @@ def _on_rates(runs: pd.DataFrame, rows: Sequence[Mapping[Any, Any]]) -> Iterator
 
 
 def _on_sizes(rows: Sequence[Mapping[Any, Any]], base: Mapping[Any, Any]) -> Iterator[str]:
-    """Which methods are not of the baseline's size."""
+    """Which methods differ from the baseline in size."""
     size = base["n_parameters_kept"]
     others = [
         f"{row['run']} {_parameters(row)}"
@@ -203,7 +205,7 @@ def _on_sizes(rows: Sequence[Mapping[Any, Any]], base: Mapping[Any, Any]) -> Ite
         if _known(row["n_parameters_kept"]) and abs(row["n_parameters_kept"] - size) > _SAME_SIZE * size
     ]
     if others:
-        yield f"Not of one size: {base['run']} trains {_parameters(base)} parameters, {', '.join(others)}."
+        yield f"Sizes differ: {base['run']} trains {_parameters(base)} parameters, {', '.join(others)}."
 
 
 def _listed(values: Sequence[float]) -> str:

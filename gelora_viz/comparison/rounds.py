@@ -1,4 +1,4 @@
-"""Several runs, started together and waited for together; what is finished is not repeated."""
+"""Start several runs and wait for all of them; finished ones are not repeated."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from gelora_viz.runs import ENDED, Executor, Run, RunFolder, RunSpec, find_finished, find_run, launch
+from gelora_viz.runs import ENDED, Executor, Run, RunSpec, find_finished, find_going_on, launch
 
 _LOOK = 0.25
-"""Seconds between two looks at the runs."""
+"""Seconds between two checks of the runs."""
 
 
 def run_all(asked: Mapping[Path, RunSpec], executor: Executor, *, progress: bool = True, title: str = "runs") -> None:
-    """Start the runs that are not finished yet, and wait until all have ended, well or not.
+    """Start the runs that are not finished yet, and wait until all have ended, successfully or not.
 
     Interrupted (Ctrl-C), those going on are cancelled; finished ones are kept, and the same call goes on from there.
 
@@ -43,6 +43,5 @@ def run_all(asked: Mapping[Path, RunSpec], executor: Executor, *, progress: bool
 
 
 def _begin(path: Path, spec: RunSpec, executor: Executor) -> Run:
-    """The run that is finished or going on in the folder, if it is this one, or else a new one."""
-    going_on = find_run(path, spec) if RunFolder(path).is_going_on else None
-    return going_on or find_finished(path, spec) or launch(spec, run_dir=path, executor=executor)
+    """The run in the folder, if it is this one and is finished or still going on; otherwise a new one."""
+    return find_going_on(path, spec) or find_finished(path, spec) or launch(spec, run_dir=path, executor=executor)

@@ -1,4 +1,4 @@
-"""The learning rate that suits a method, by validation texts: a few rates first, and further ones beyond the ends."""
+"""The learning rate that suits a method, by validation texts: a few rates first, then others beyond the ends."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 
 from gelora_viz.runs import CAUSAL_LM, FROZEN, Run, RunSpec, attach, usual_learning_rate
 
-FACTORS = (0.25, 1.0, 4.0)
-"""Of the usual rate: three runs, wide enough that the best rate of most methods lies within."""
+_FACTORS = (0.25, 1.0, 4.0)
+"""Multiples of the usual rate: three runs, far enough apart to enclose the best rate of most methods."""
 _MOST_FURTHER = 2
 """Rates tried beyond the ends of a sweep, as long as the last one is the best so far."""
 
@@ -33,7 +33,7 @@ class Method:
         return dict(self._run_at(rate, self._seeds[0]) for rate in self.rates)
 
     def repeats(self) -> dict[Path, RunSpec]:
-        """The runs at the best rate with the other seeds; none where every trial failed."""
+        """The runs at the best rate with the other seeds; none if every trial failed."""
         best = self.best()
         return {} if best is None else dict(self._run_at(best, seed) for seed in self._seeds[1:])
 
@@ -45,7 +45,7 @@ class Method:
         return [(rate, seed, attach(self._run_at(rate, seed)[0])) for rate, seed in pairs]
 
     def best(self) -> float | None:
-        """The rate with the best score on the validation texts, or of equals the lower loss; None if all failed."""
+        """The rate with the best score on the validation texts, then the lowest loss; None if all failed."""
         scores = {}
         for rate in self.rates:
             run = attach(self._run_at(rate, self._seeds[0])[0])
@@ -54,12 +54,12 @@ class Method:
         return max(scores, key=lambda rate: scores[rate]) if scores else None
 
     def try_further(self) -> dict[Path, RunSpec]:
-        """Add the next rate beyond the best one, at the same ratio; its run, or none where the best is at no end."""
+        """Add the next rate beyond the best one, at the same ratio; returns its run, or none if no end is best."""
         best, rates = self.best(), self.rates
         if best is None or len(rates) < 2 or best not in (rates[0], rates[-1]):
             return {}
         neighbor = rates[1] if best == rates[0] else rates[-2]
-        further = rounded(best * best / neighbor)
+        further = _rounded(best * best / neighbor)
         if further >= 1:
             return {}
         self.rates = sorted([*rates, further])
@@ -72,7 +72,7 @@ class Method:
 
 
 def sweep(methods: Sequence[Method], run: Callable[[dict[Path, RunSpec]], None]) -> None:
-    """Run every method's trials, and go beyond the ends of its rates as long as an end is the best."""
+    """Run every method's trials, and extend its rates as long as the best one is at an end."""
     run({path: spec for method in methods for path, spec in method.trials().items()})
     for _ in range(_MOST_FURTHER):
         further = {path: spec for method in methods for path, spec in method.try_further().items()}
@@ -91,19 +91,19 @@ def choose_rates(spec: RunSpec, learning_rates: Sequence[float] | None, *, sweep
     if not sweeps or (spec.adapter == FROZEN and spec.task == CAUSAL_LM):
         return [own]
     usual = usual_learning_rate(spec.task)
-    rates = [factor * usual for factor in FACTORS] if learning_rates is None else sorted(set(learning_rates))
+    rates = [factor * usual for factor in _FACTORS] if learning_rates is None else sorted(set(learning_rates))
     if spec.adapter != FROZEN:
-        return [rounded(rate) for rate in rates]
+        return [_rounded(rate) for rate in rates]
     middle = rates[len(rates) // 2]
-    return [rounded(own * rate / middle) for rate in rates]
+    return [_rounded(own * rate / middle) for rate in rates]
 
 
 def validation_score(numbers: Mapping[str, float]) -> tuple[float, float]:
-    """What rates are chosen by, the higher the better: accuracy, or perplexity's opposite, and then the loss's."""
+    """What rates are chosen by, the higher the better: accuracy if there is one, then the negative loss."""
     loss = numbers["validation_loss"]
     return numbers.get("validation_accuracy", -loss), -loss
 
 
-def rounded(rate: float) -> float:
-    """Four digits, as in the names of folders."""
+def _rounded(rate: float) -> float:
+    """The rate to four digits, as in the names of folders."""
     return float(f"{rate:.4g}")

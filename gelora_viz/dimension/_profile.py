@@ -159,7 +159,7 @@ class DimensionProfile(TidyEstimates):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> DimensionProfile:
-        """Read what `save` wrote; raises `StudyError` where it is missing or of another version."""
+        """Read what `save` wrote; raises `StudyError` if it is missing or from another version."""
         return cls.from_dict(read_json(path, _KIND))
 
 

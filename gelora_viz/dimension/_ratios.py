@@ -1,7 +1,7 @@
 """Estimators that read the graph's distances alone: ratios of the distances to a point's nearest neighbors.
 
 Each takes a `NeighborGraph` with exactly the neighbors it reads and gives a number. Those that average over points
-have a function `local_...` beside them, (n_points,) estimates around each point.
+also have a function `local_...`, (n_points,) estimates around each point.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ class DimensionScaling(TidyEstimates):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> DimensionScaling:
-        """Read what `save` wrote; raises `StudyError` where it is missing or of another version."""
+        """Read what `save` wrote; raises `StudyError` if it is missing or from another version."""
         document = read_json(path, _KIND)
         return cls(
             records_to_frame(document["steps"], COLUMNS),

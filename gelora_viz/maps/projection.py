@@ -68,7 +68,7 @@ class Projection:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Projection:
-        """Read what `save` wrote; raises `StudyError` where it is missing, damaged or of another version."""
+        """Read what `save` wrote; raises `StudyError` if it is missing, damaged or from another version."""
         arrays, about = read_arrays(path)
         tokens = about["tokens"] or [None] * len(arrays["point"])
         return cls(

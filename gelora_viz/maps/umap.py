@@ -93,7 +93,7 @@ def project(
         check_flag(progress, "progress")
     version = _find_umap()
     _check_settings(n_components, n_neighbors, min_dist, max_points)
-    rows = choose_rows(activations.n_points, max_points, check_seed(seed))
+    rows = _choose_rows(activations.n_points, max_points, check_seed(seed))
     points = np.ascontiguousarray(activations[layer].numpy()[rows])
     _check_points(points, layer, n_components, n_neighbors)
     settings: dict[str, Any] = {
@@ -114,7 +114,7 @@ def project(
     )
 
 
-def choose_rows(n_points: int, max_points: int, seed: int) -> np.ndarray:
+def _choose_rows(n_points: int, max_points: int, seed: int) -> np.ndarray:
     """Rows that are projected, in ascending order: all, or a random sample that depends on the seed alone."""
     if n_points <= max_points:
         return np.arange(n_points)

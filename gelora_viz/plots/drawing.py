@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from gelora_viz.plots.venue import Width
 
-VENUE = "icml2026"
+_VENUE = "icml2026"
 """What is drawn for where nobody says otherwise; it needs no tueplots."""
 _MOST_NAMES = 6
 """Series that a drawing's repr lists."""
@@ -138,7 +138,7 @@ class Drawing:
 
         return draw_plotly(self)
 
-    def to_matplotlib(self, venue: str = VENUE, width: Width = "column") -> Figure:
+    def to_matplotlib(self, venue: str = _VENUE, width: Width = "column") -> Figure:
         r"""The picture as a matplotlib figure, to change by hand.
 
         Title and caption are left to the document's own `\caption`. Prefer `save` to write a file: some of
@@ -170,7 +170,7 @@ class Drawing:
         return draw_svg(self, width)
 
     def save(
-        self, path: str | os.PathLike[str], venue: str = VENUE, width: Width = "column", about: str = ""
+        self, path: str | os.PathLike[str], venue: str = _VENUE, width: Width = "column", about: str = ""
     ) -> Path:
         """Save the picture for a paper: the venue's width and fonts, TrueType only, the same bytes every time.
 
@@ -204,7 +204,7 @@ class Drawing:
         return f"Drawing({self.title!r}: {n_subplots} subplot{'' if n_subplots == 1 else 's'}{shown})"
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        """What a notebook shows: the plotly figure, and beside it the SVG for pages that cannot draw it.
+        """What a notebook shows: the plotly figure, and with it the SVG for pages that cannot draw it.
 
         Such are notebooks converted by nbconvert, or looked at where no kernel runs. Where plotly is set to show
         figures elsewhere, as in a browser for IPython's terminal, it does.

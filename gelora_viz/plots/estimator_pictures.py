@@ -17,7 +17,7 @@ from gelora_viz.plots.layer_pictures import PROFILE_COLUMNS, depth_axis, stack_n
 from gelora_viz.plots.looks import estimator_title
 from gelora_viz.plots.marks import Cells
 
-CAPTION = (
+_CAPTION = (
     "Intrinsic dimension by estimator and layer, with two digits. Colors are on a logarithmic scale. The estimator "
     "with the lowest values is at the top. Rows whose colors change alike agree on the layers, whatever their "
     "values. Intervals are not drawn."
@@ -63,7 +63,7 @@ def estimator_heatmap(profile: DimensionProfile) -> Drawing:
     return Drawing(
         "Intrinsic dimension by estimator and layer",
         tuple(subplots),
-        f"Pooling: {profile.pooling}, {_say_points(frame['n_points'])} points a layer. {CAPTION}",
+        f"Pooling: {profile.pooling}, {_say_points(frame['n_points'])} points a layer. {_CAPTION}",
         columns=len(subplots),
     )
 

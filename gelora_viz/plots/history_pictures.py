@@ -18,13 +18,13 @@ from gelora_viz.spectra import DimensionHistory, SpectrumHistory
 if TYPE_CHECKING:
     import pandas as pd
 
-THIRDS = ("Early layers", "Middle layers", "Late layers")
-ASSIGNED_STYLE = Style(GRAY, "dot", "x")
+_THIRDS = ("Early layers", "Middle layers", "Late layers")
+_ASSIGNED_STYLE = Style(GRAY, "dot", "x")
 # Light to dark, as in ColorBrewer's Blues without its palest: order is seen, and survives a grayscale print.
-STEP_COLORS = ("#9ecae1", "#6baed6", "#4292c6", "#2171b5", "#08306b")
-MOST_STEPS = len(STEP_COLORS)
-NO_CHANGE_STYLE = Style(GRAY, marker=LEVEL)
-FARTHEST_LEVEL = 2.5
+_STEP_COLORS = ("#9ecae1", "#6baed6", "#4292c6", "#2171b5", "#08306b")
+_MOST_STEPS = len(_STEP_COLORS)
+_NO_CHANGE_STYLE = Style(GRAY, marker=LEVEL)
+_FARTHEST_LEVEL = 2.5
 """Beyond this multiple of the highest effective rank, a level at the assigned rank would flatten the lines."""
 
 
@@ -94,7 +94,7 @@ def dimension_history(history: DimensionHistory, estimator: str = "twonn") -> Dr
         raise InputError(f"the history has no estimator {estimator!r}; it has {', '.join(known)}")
     frame = frame[frame["estimator"] == estimator]
     recorded = sorted(set(frame["step"]))
-    steps = spread(recorded, MOST_STEPS)
+    steps = spread(recorded, _MOST_STEPS)
     stacks = list(dict.fromkeys(frame["stack"]))
     upper = [
         _depth_subplot(frame[frame["stack"] == stack], steps, estimator, first=place == 0, n_columns=len(stacks))
@@ -125,15 +125,15 @@ def _growth_subplot(frame: pd.DataFrame, kind: str, modules: list[str], *, first
     lowest, highest = assigned.min(), assigned.max()
     ranks = f"{lowest:g}" if lowest == highest else f"{lowest:g} to {highest:g}"
     series = []
-    if known and highest <= FARTHEST_LEVEL * rows["entropy_rank"].max():
+    if known and highest <= _FARTHEST_LEVEL * rows["entropy_rank"].max():
         means = rows.groupby("step")["rank"].mean()
         constant = means.min() == means.max()
         ends = rows["step"].isin((rows["step"].min(), rows["step"].max()))
-        series.append(_over_steps(rows[ends] if constant else rows, "rank", "Assigned rank", ASSIGNED_STYLE))
-    if len(modules) < len(THIRDS):
+        series.append(_over_steps(rows[ends] if constant else rows, "rank", "Assigned rank", _ASSIGNED_STYLE))
+    if len(modules) < len(_THIRDS):
         series.append(_over_steps(rows, "entropy_rank", "All layers", Style(VERMILLION)))
     else:
-        for label, style, part in zip(THIRDS, DEPTH_STYLES, _thirds(modules), strict=True):
+        for label, style, part in zip(_THIRDS, DEPTH_STYLES, _thirds(modules), strict=True):
             series.append(_over_steps(rows[rows["module"].isin(part)], "entropy_rank", label, style))
     return Subplot(
         title=f"{kind} (rank {ranks})" if known else kind,
@@ -199,12 +199,12 @@ def _change_subplot(changes: pd.DataFrame, recorded: list[int], *, first: bool, 
         x=floats(rows["depth"]),
         y=floats(rows["change"]),
         label=f"Change by step {recorded[-1]}",
-        style=Style(STEP_COLORS[-1]),
+        style=Style(_STEP_COLORS[-1]),
         low=floats(rows["ci_low"]),
         high=floats(rows["ci_high"]),
         details=tuple(f"{layer}, step {recorded[-1]}" for layer in rows["layer"]),
     )
-    none = Series("markers", moved.x, (0.0,) * len(depths), "No change", NO_CHANGE_STYLE, details=moved.details)
+    none = Series("markers", moved.x, (0.0,) * len(depths), "No change", _NO_CHANGE_STYLE, details=moved.details)
     return Subplot(
         title="",
         y_label=f"Change since step {recorded[0]}" if first else "",
@@ -221,5 +221,5 @@ def _thirds(modules: list[str]) -> list[list[str]]:
 
 def _step_style(number: int, n_steps: int) -> Style:
     """Light to dark; the last step is darkest however many there are."""
-    place = MOST_STEPS - n_steps + number
-    return Style(STEP_COLORS[place], "solid", MARKERS[place])
+    place = _MOST_STEPS - n_steps + number
+    return Style(_STEP_COLORS[place], "solid", MARKERS[place])

@@ -15,7 +15,7 @@ from gelora_viz.plots.frames import require_columns
 if TYPE_CHECKING:
     import pandas as pd
 
-ESCAPES = {
+_ESCAPES = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
@@ -25,12 +25,12 @@ ESCAPES = {
     "\n": " ",
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
-UNKNOWN = "--"
+_UNKNOWN = "--"
 
 
 def escape_latex(text: str) -> str:
     """The text as LaTeX source, in which nothing is a command, a comment or mathematics."""
-    return "".join(ESCAPES.get(character, character) for character in text)
+    return "".join(_ESCAPES.get(character, character) for character in text)
 
 
 def latex_table(
@@ -111,7 +111,7 @@ def _columns(frame: pd.DataFrame, bold: Mapping[str, Sequence[bool]]) -> Iterato
         if name in intervals:
             low, high = (list(frame[end]) for end in intervals[name])
             cells = [
-                cell if UNKNOWN in (low_cell := _cell(below, decimals), high_cell := _cell(above, decimals))
+                cell if _UNKNOWN in (low_cell := _cell(below, decimals), high_cell := _cell(above, decimals))
                 else f"{cell} [{low_cell}, {high_cell}]"
                 for cell, below, above in zip(cells, low, high, strict=True)
             ]  # fmt: skip
@@ -145,12 +145,12 @@ def _decimals(values: list[object]) -> int:
 def _cell(value: object, decimals: int) -> str:
     match value:
         case None:
-            return UNKNOWN
+            return _UNKNOWN
         case bool():
             return "yes" if value else "no"
         case Real():
             if not math.isfinite(value):
-                return UNKNOWN
+                return _UNKNOWN
             digits = f"{abs(float(value)):,.{decimals}f}".replace(",", r"\,")
             return f"$-${digits}" if value < 0 and float(digits.replace(r"\,", "")) else digits
         case _:

@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 PROFILE_COLUMNS = ("layer", "stack", "depth", "estimator", "dimension", "ci_low", "ci_high", "n_points")
 RANK_STYLE = Style(SKY)
 BOUND_STYLE = Style(GRAY, marker=LEVEL)
-EFFECTIVE_STYLE = Style(VERMILLION, marker="circle")
+_EFFECTIVE_STYLE = Style(VERMILLION, marker="circle")
 
-STACK_NAMES = {"encoder": "Encoder", "decoder": "Decoder"}
-DEPTH_LABEL = "Block (emb. = embeddings)"
-MOST_TICKS = 12
+_STACK_NAMES = {"encoder": "Encoder", "decoder": "Decoder"}
+_DEPTH_LABEL = "Block (emb. = embeddings)"
+_MOST_TICKS = 12
 # How far from a bar's middle the effective rank stands where the bar has a whisker of its own.
-ASIDE = 0.22
+_ASIDE = 0.22
 # Beyond this ratio of the largest to the smallest value, the small ones cannot be told apart on a linear axis.
-WIDE_RATIO = 20.0
-FLOOR_OF_LOG_AXIS = 0.5
+_WIDE_RATIO = 20.0
+_FLOOR_OF_LOG_AXIS = 0.5
 
 
 def rank_profile(
@@ -204,7 +204,7 @@ def _dimension_subplot(
     """Intrinsic dimension over depth, one line per estimator."""
     series = []
     # A logarithmic axis knows no zero: an interval that reaches it ends at the lower edge of the picture instead.
-    floor = FLOOR_OF_LOG_AXIS * frame["dimension"].min() if log_y else -math.inf
+    floor = _FLOOR_OF_LOG_AXIS * frame["dimension"].min() if log_y else -math.inf
     for index, estimator in enumerate(frame["estimator"].unique()):
         rows = frame[frame["estimator"] == estimator].sort_values("depth")
         known = bool((rows["ci_low"].notna() & rows["ci_high"].notna()).any())
@@ -244,8 +244,8 @@ def _rank_subplot(matrices: pd.DataFrame, depths: Sequence[int], *, first: bool,
     if "lower_bound" in known:
         series.append(_over_blocks(matrices, "lower_bound", "markers", "Lower bound", BOUND_STYLE))
     if "entropy_rank" in known:
-        shift = ASIDE if any(other.has_intervals for other in series) else 0.0
-        series.append(_over_blocks(matrices, "entropy_rank", "markers", "Effective rank", EFFECTIVE_STYLE, shift))
+        shift = _ASIDE if any(other.has_intervals for other in series) else 0.0
+        series.append(_over_blocks(matrices, "entropy_rank", "markers", "Effective rank", _EFFECTIVE_STYLE, shift))
     return Subplot(
         title="",
         y_label="Rank" if first else "",
@@ -285,11 +285,11 @@ def _over_blocks(
 
 def depth_axis(depths: Sequence[int], n_columns: int = 1) -> dict[str, Any]:
     """The axis of depth of a subplot: its label, ticks and range."""
-    ticks, labels = depth_ticks(depths, MOST_TICKS // n_columns)
-    return {"x_label": DEPTH_LABEL, "x_ticks": ticks, "x_tick_labels": labels, "x_range": depth_range(depths)}
+    ticks, labels = _depth_ticks(depths, _MOST_TICKS // n_columns)
+    return {"x_label": _DEPTH_LABEL, "x_ticks": ticks, "x_tick_labels": labels, "x_range": _depth_range(depths)}
 
 
-def depth_ticks(depths: Sequence[int], at_most: int) -> tuple[tuple[float, ...], tuple[str, ...]]:
+def _depth_ticks(depths: Sequence[int], at_most: int) -> tuple[tuple[float, ...], tuple[str, ...]]:
     """Embeddings and evenly spaced blocks, few enough to stay apart at the width of a column."""
     last, first = max(depths), min(depths)
     step = next(
@@ -302,7 +302,7 @@ def depth_ticks(depths: Sequence[int], at_most: int) -> tuple[tuple[float, ...],
     return tuple(map(float, ticks)), tuple("emb." if tick == 0 else str(tick) for tick in ticks)
 
 
-def depth_range(depths: Sequence[int]) -> tuple[float, float]:
+def _depth_range(depths: Sequence[int]) -> tuple[float, float]:
     """The ends of an axis of depth, so that subplots line up."""
     return min(depths) - 0.6, max(depths) + 0.6
 
@@ -310,9 +310,9 @@ def depth_range(depths: Sequence[int]) -> tuple[float, float]:
 def _spans_widely(frames: Iterable[pd.DataFrame]) -> bool:
     """Whether the dimensions need a logarithmic axis, and can have one: all are positive."""
     values = [value for frame in frames for value in floats(frame["dimension"]) if math.isfinite(value)]
-    return bool(values) and min(values) > 0 and max(values) / min(values) > WIDE_RATIO
+    return bool(values) and min(values) > 0 and max(values) / min(values) > _WIDE_RATIO
 
 
 def stack_name(stack: str) -> str:
     """The stack as a heading."""
-    return STACK_NAMES.get(stack, stack)
+    return _STACK_NAMES.get(stack, stack)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gelora_viz.dimension import ESTIMATORS
 from gelora_viz.plots.marks import BLUE, GRAY, GREEN, ORANGE, PURPLE, SKY, Style, style_number
 
-ESTIMATOR_STYLES = {
+_ESTIMATOR_STYLES = {
     "twonn": Style(BLUE, "solid", "circle"),
     "mle": Style(GREEN, "dash", "square"),
     "twonn_ml": Style(ORANGE, "dashdot", "triangle-up"),
@@ -23,11 +23,11 @@ def estimator_style(name: str, index: int = 0) -> Style:
         name: a name in the catalog, or the name of an estimator of your own.
         index: tells apart estimators of your own in one picture.
     """
-    if name in ESTIMATOR_STYLES:
-        return ESTIMATOR_STYLES[name]
-    others = [each for each in ESTIMATORS if each not in ESTIMATOR_STYLES]
+    if name in _ESTIMATOR_STYLES:
+        return _ESTIMATOR_STYLES[name]
+    others = [each for each in ESTIMATORS if each not in _ESTIMATOR_STYLES]
     place = others.index(name) if name in others else len(others) + index
-    return style_number(len(ESTIMATOR_STYLES) + place)
+    return style_number(len(_ESTIMATOR_STYLES) + place)
 
 
 def estimator_title(name: str) -> str:

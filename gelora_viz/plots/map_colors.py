@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 OTHER = "other"
 # matplotlib's cividis from 0.2 to 0.95: perceptually uniform, read alike with every kind of color vision (Nunez,
 # Anderton & Renslow 2018), and without the ends that vanish on a dark or on a white page.
-CIVIDIS = ("#2a3f6d", "#505a6d", "#6b6f75", "#878579", "#a59c74", "#c5b467", "#e6cf51")
+_CIVIDIS = ("#2a3f6d", "#505a6d", "#6b6f75", "#878579", "#a59c74", "#c5b467", "#e6cf51")
 _MOST_CLASSES = len(COLORS)
 _NO_LABEL = "no label"
 
@@ -48,7 +48,7 @@ def color_scale(values: np.ndarray) -> ColorScale:
     """
     known = values[np.isfinite(values)]
     low, high = (float(each) for each in np.quantile(known, (0.02, 0.98))) if len(known) else (0.0, 1.0)
-    return ColorScale(*((low, high) if high > low else (low - 0.5, low + 0.5)), CIVIDIS)
+    return ColorScale(*((low, high) if high > low else (low - 0.5, low + 0.5)), _CIVIDIS)
 
 
 def class_styles(classes: Sequence[str]) -> dict[str, Style]:

@@ -19,7 +19,7 @@ from gelora_viz.plots.marks import BLUE, Series, Style
 if TYPE_CHECKING:
     import pandas as pd
 
-CAPTION = (
+_CAPTION = (
     "A UMAP shows which points are neighbors. Distances between clusters, their sizes and densities, and the empty "
     "places between them are not those of the hidden states."
 )
@@ -163,7 +163,7 @@ def _say_layers(maps: Mapping[str, Projection]) -> str:
 
 
 def _caption(maps: Mapping[str, Projection], colors: str) -> str:
-    said = [CAPTION]
+    said = [_CAPTION]
     settings = [each.settings for each in maps.values()]
     made = {(each.get("n_neighbors"), each.get("min_dist")) for each in settings}
     if len(made) == 1 and None not in (only := next(iter(made))):

@@ -39,7 +39,7 @@ PALETTE = {
 """Name -> color, in the order in which series take them."""
 COLORS = tuple(PALETTE.values())
 BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, GRAY = COLORS
-DASHES = ("solid", "dash", "dashdot", "dot")
+_DASHES = ("solid", "dash", "dashdot", "dot")
 MARKERS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x")
 LEVEL = "level"
 BAR_WIDTH = 0.8
@@ -50,7 +50,7 @@ def style_number(index: int) -> Style:
     lap, place = divmod(index, len(COLORS))
     return Style(
         color=COLORS[place],
-        dash=DASHES[(place + lap) % len(DASHES)],
+        dash=_DASHES[(place + lap) % len(_DASHES)],
         marker=MARKERS[(place + lap) % len(MARKERS)],
     )
 

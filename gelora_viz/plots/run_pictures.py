@@ -16,8 +16,8 @@ from gelora_viz.plots.frames import floats, require_columns
 from gelora_viz.plots.marks import BLUE, GRAY, VERMILLION, Series, Style, style_number
 
 # From here on, the noise of single steps hides how runs differ.
-NOISY_FROM = 100
-SMOOTHED = 0.04
+_NOISY_FROM = 100
+_SMOOTHED = 0.04
 
 
 def comparison(results: pd.DataFrame | Comparison) -> Drawing:
@@ -132,9 +132,9 @@ def training(metrics: Mapping[str, pd.DataFrame]) -> Drawing:
     subplots = [Subplot(title="", x_label="Step", y_label="Training loss", series=losses, y_from_zero=True)]
     if accuracies:
         subplots.append(Subplot(title="", x_label="Step", y_label="Evaluation accuracy", series=accuracies))
-    noisy = any(frame["loss"].notna().sum() > NOISY_FROM for frame in metrics.values())
+    noisy = any(frame["loss"].notna().sum() > _NOISY_FROM for frame in metrics.values())
     caption = (
-        f"Losses of more than {NOISY_FROM} steps are running means over {SMOOTHED:.0%} of them." if noisy else ""
+        f"Losses of more than {_NOISY_FROM} steps are running means over {_SMOOTHED:.0%} of them." if noisy else ""
     )
     return Drawing("Training", tuple(subplots), caption, columns=len(subplots))
 
@@ -145,8 +145,8 @@ def _curves(metrics: Mapping[str, pd.DataFrame], column: str, *, smoothed: bool 
     for index, (name, frame) in enumerate(metrics.items()):
         measured = frame[frame[column].notna()]
         values = measured[column]
-        if smoothed and len(values) > NOISY_FROM:
-            values = values.rolling(int(SMOOTHED * len(values)), min_periods=1).mean()
+        if smoothed and len(values) > _NOISY_FROM:
+            values = values.rolling(int(_SMOOTHED * len(values)), min_periods=1).mean()
         if len(measured):
             curves.append(
                 Series("line", floats(measured["step"]), floats(values), label=name, style=style_number(index))

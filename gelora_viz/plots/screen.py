@@ -17,22 +17,22 @@ if TYPE_CHECKING:
     from gelora_viz.plots.marks import Cells, Series
 
 # Legible on white and on a dark notebook alike; the page's own background shows through.
-INK = "#777777"
-RULES = "rgba(128, 128, 128, 0.25)"
-CLEAR = "rgba(0, 0, 0, 0)"
+_INK = "#777777"
+_RULES = "rgba(128, 128, 128, 0.25)"
+_CLEAR = "rgba(0, 0, 0, 0)"
 
-ROW_HEIGHT = 240  # pixels
-MAP_HEIGHT = 420  # pixels of a map that stands alone; maps side by side are lower
-CAPTION_WIDTH = 95  # letters a line: what a notebook's column shows
-CAPTION_LINE_HEIGHT = 16
-POSITION_HEIGHT = 34  # pixels per position of a horizontal subplot
-LETTER_WIDTH = 7  # pixels, about
-LEGEND_HEIGHT = 30  # pixels
-FEW_TICKS = 8
-CELL_HEIGHT = 24  # pixels
-MOST_NUMBERED = 28  # columns of cells, beyond which numbers do not fit
+_ROW_HEIGHT = 240  # pixels
+_MAP_HEIGHT = 420  # pixels of a map that stands alone; maps side by side are lower
+_CAPTION_WIDTH = 95  # letters a line: what a notebook's column shows
+_CAPTION_LINE_HEIGHT = 16
+_POSITION_HEIGHT = 34  # pixels per position of a horizontal subplot
+_LETTER_WIDTH = 7  # pixels, about
+_LEGEND_HEIGHT = 30  # pixels
+_FEW_TICKS = 8
+_CELL_HEIGHT = 24  # pixels
+_MOST_NUMBERED = 28  # columns of cells, beyond which numbers do not fit
 _LOG_TICKS = tuple(digit * 10.0**power for power in range(-3, 7) for digit in (1, 2, 5))
-PANEL_WIDTH = 600  # pixels, about: how densely markers stand is known only to the browser
+_PANEL_WIDTH = 600  # pixels, about: how densely markers stand is known only to the browser
 
 
 def draw_plotly(drawing: Drawing) -> go.Figure:
@@ -105,7 +105,7 @@ def _cells(cells: Cells, columns: int, *, has_names: bool) -> dict[str, Any]:
     """Colored cells as a plotly trace; plotly writes numbers that stand out from their cell."""
     logarithms = [[None if math.isnan(value) else math.log10(value) for value in row] for row in cells.values]
     ticks = [tick for tick in _LOG_TICKS if cells.low <= tick <= cells.high] or [cells.low, cells.high]
-    are_wide = len(cells.x) * columns <= MOST_NUMBERED
+    are_wide = len(cells.x) * columns <= _MOST_NUMBERED
     look: dict[str, Any] = {"texttemplate": "%{text}"} if are_wide else {}
     return look | {
         "type": "heatmap",
@@ -138,7 +138,7 @@ def _whiskers(series: Series) -> dict[str, Any]:
     if series.style.marker == LEVEL:
         # A stroke is two ends and a gap; its whisker stands at the first.
         below, above = (tuple(each for length in side for each in (length, 0.0, 0.0)) for side in (below, above))
-    color = INK if series.kind == "bars" else series.style.color
+    color = _INK if series.kind == "bars" else series.style.color
     look = {"color": color, "thickness": 1.5, "width": 0}
     return {"type": "data", "symmetric": False, "array": above, "arrayminus": below} | look
 
@@ -186,7 +186,7 @@ def _mode(series: Series) -> str:
 
 
 def _marker(series: Series) -> dict[str, Any]:
-    spacing = PANEL_WIDTH / max(len(series.x), 1)
+    spacing = _PANEL_WIDTH / max(len(series.x), 1)
     return {"symbol": series.style.marker, "size": min(max(0.7 * spacing, 4.0), 8.0), "color": series.style.color}
 
 
@@ -216,7 +216,7 @@ def _hover_texts(subplot: Subplot, series: Series) -> list[str]:
 def _set_axes(figure: go.Figure, drawing: Drawing, subplot: Subplot, row: int, column: int) -> None:
     """Labels, ticks, ranges and notes of one subplot."""
     place = {"row": row + 1, "col": column + 1}
-    plain = {"gridcolor": RULES, "linecolor": RULES, "zeroline": False, "automargin": True}
+    plain = {"gridcolor": _RULES, "linecolor": _RULES, "zeroline": False, "automargin": True}
     position_axis: dict[str, Any] = plain | {"showgrid": subplot.horizontal or not subplot.x_ticks}
     if drawing.is_lowest(row, column) or not drawing.shared_x:
         position_axis |= {"title_text": _text(subplot.x_label), "showticklabels": True}
@@ -229,7 +229,7 @@ def _set_axes(figure: go.Figure, drawing: Drawing, subplot: Subplot, row: int, c
         value_axis |= {"type": "log", "tickvals": _LOG_TICKS, "ticktext": [f"{tick:g}" for tick in _LOG_TICKS]}
     if subplot.y_from_zero:
         value_axis["rangemode"] = "tozero"
-    if subplot.y_whole and _highest(subplot) < FEW_TICKS:
+    if subplot.y_whole and _highest(subplot) < _FEW_TICKS:
         value_axis["dtick"] = 1  # of larger numbers plotly labels whole ones only
     if subplot.y_range is not None:
         value_axis["range"] = [math.log10(end) if subplot.log_y else end for end in subplot.y_range]
@@ -257,7 +257,7 @@ def _highest(subplot: Subplot) -> float:
 
 
 def _add_notes(figure: go.Figure, subplot: Subplot, place: dict[str, int]) -> None:
-    """Texts on the far side of a horizontal subplot, one beside each position, under a heading."""
+    """Texts on the far side of a horizontal subplot, one next to each position, under a heading."""
     beside = {"x": 1.02, "xref": "x domain", "xanchor": "left", "showarrow": False, "align": "left"}
     for position, note in zip(subplot.x_ticks, subplot.x_notes, strict=True):
         figure.add_annotation(beside | {"y": position, "text": _text(note)}, **place)
@@ -266,50 +266,50 @@ def _add_notes(figure: go.Figure, subplot: Subplot, place: dict[str, int]) -> No
 
 
 def _layout(drawing: Drawing, figure: go.Figure) -> dict[str, Any]:
-    """Size, colors, title, and one legend beside each row of subplots, or below where notes stand there."""
+    """Size, colors, title, and one legend next to each row of subplots, or below where notes stand there."""
     longest_note = max(
         (len(note) for subplot in drawing.subplots for note in (*subplot.x_notes, subplot.notes_label)), default=0
     )
     heights = [_subplot_height(subplot, drawing.columns) for row, column, subplot in drawing.places() if column == 0]
     layout: dict[str, Any] = {
         "template": "none",
-        "paper_bgcolor": CLEAR,
-        "plot_bgcolor": CLEAR,
-        "font": {"color": INK, "size": 13},
+        "paper_bgcolor": _CLEAR,
+        "plot_bgcolor": _CLEAR,
+        "font": {"color": _INK, "size": 13},
         "title": {"text": _text(drawing.title), "x": 0, "xref": "paper", "xanchor": "left"},
         "margin": {
             "l": 60,
-            "r": 20 + LETTER_WIDTH * longest_note,
+            "r": 20 + _LETTER_WIDTH * longest_note,
             "t": 120 if any(subplot.title or subplot.notes_label for subplot in drawing.subplots) else 90,
             "b": 50,
         },
         "hoverlabel": {"namelength": -1},
     }
     if drawing.caption:
-        lines = textwrap.wrap(drawing.caption, CAPTION_WIDTH)
+        lines = textwrap.wrap(drawing.caption, _CAPTION_WIDTH)
         layout["title"]["subtitle"] = {"text": "<br>".join(map(_text, lines)), "font": {"size": 12}}
-        layout["margin"]["t"] += CAPTION_LINE_HEIGHT * (len(lines) - 1)
+        layout["margin"]["t"] += _CAPTION_LINE_HEIGHT * (len(lines) - 1)
     layout["height"] = layout["margin"]["t"] + layout["margin"]["b"] + sum(heights)
     if longest_note and drawing.has_legend:  # notes stand where legends do otherwise
-        layout["margin"]["b"] += LEGEND_HEIGHT
-        layout["height"] += LEGEND_HEIGHT
+        layout["margin"]["b"] += _LEGEND_HEIGHT
+        layout["height"] += _LEGEND_HEIGHT
     for row in range(drawing.rows):
         if longest_note:
             below = {"orientation": "h", "yref": "container", "y": 0.01, "yanchor": "bottom", "x": 0.0}
-            layout[_legend_id(row)] = below | {"xanchor": "left", "bgcolor": CLEAR}
+            layout[_legend_id(row)] = below | {"xanchor": "left", "bgcolor": _CLEAR}
             continue
         top = figure.get_subplot(row + 1, 1).yaxis.domain[1]
-        legend = {"y": top, "yanchor": "top", "x": 1.02, "xanchor": "left", "bgcolor": CLEAR, "tracegroupgap": 2}
+        legend = {"y": top, "yanchor": "top", "x": 1.02, "xanchor": "left", "bgcolor": _CLEAR, "tracegroupgap": 2}
         layout[_legend_id(row)] = legend
     return layout
 
 
 def _subplot_height(subplot: Subplot, columns: int) -> float:
     if subplot.cells is not None:
-        return CELL_HEIGHT * len(subplot.cells.rows)
+        return _CELL_HEIGHT * len(subplot.cells.rows)
     if subplot.is_map:
-        return max(ROW_HEIGHT, MAP_HEIGHT / columns)
-    return max(ROW_HEIGHT, POSITION_HEIGHT * len(subplot.x_ticks)) if subplot.horizontal else ROW_HEIGHT
+        return max(_ROW_HEIGHT, _MAP_HEIGHT / columns)
+    return max(_ROW_HEIGHT, _POSITION_HEIGHT * len(subplot.x_ticks)) if subplot.horizontal else _ROW_HEIGHT
 
 
 def _legend_id(row: int) -> str:

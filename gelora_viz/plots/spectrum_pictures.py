@@ -23,9 +23,9 @@ DEPTH_STYLES = (
     Style(VERMILLION, "dashdot", "triangle-up"),
 )
 """Early, middle and late layers, in every picture that has them."""
-PLACES = ("First layer", "Middle layer", "Last layer")
-MOST_RANK_TICKS = 5
-SMALLEST_SHOWN = 1e-3
+_PLACES = ("First layer", "Middle layer", "Last layer")
+_MOST_RANK_TICKS = 5
+_SMALLEST_SHOWN = 1e-3
 """Share of the largest singular value down to which values are drawn; below, they do not count as rank."""
 
 
@@ -55,9 +55,9 @@ def singular_values(spectrum: UpdateSpectrum, *, modules: Sequence[str] | str | 
     columns = columns_for(len(kinds))
     drawn = {}
     for kind, members in kinds.items():
-        few = modules is None and len(members) >= len(PLACES)
-        shown = spread(members, len(PLACES)) if few else members
-        labels, styles = (PLACES, DEPTH_STYLES) if few else (shown, tuple(map(style_number, range(len(shown)))))
+        few = modules is None and len(members) >= len(_PLACES)
+        shown = spread(members, len(_PLACES)) if few else members
+        labels, styles = (_PLACES, DEPTH_STYLES) if few else (shown, tuple(map(style_number, range(len(shown)))))
         drawn[kind] = tuple(
             _falling(values[module], module, label, style)
             for module, label, style in zip(shown, labels, styles, strict=True)
@@ -78,7 +78,7 @@ def singular_values(spectrum: UpdateSpectrum, *, modules: Sequence[str] | str | 
     return Drawing(
         "Singular values of the updates",
         subplots,
-        f"Each over its largest, down to {SMALLEST_SHOWN:g}, below which values do not count as rank.",
+        f"Each over its largest, down to {_SMALLEST_SHOWN:g}, below which values do not count as rank.",
         columns=columns,
     )
 
@@ -120,7 +120,7 @@ def spread(members: Sequence[Any], at_most: int) -> list[Any]:
 def _rank_ticks(n_values: int) -> dict[str, Any]:
     """Whole numbers, few enough to stay apart."""
     steps = (digit * 10**power for power in range(9) for digit in (1, 2, 5))
-    step = next(step for step in steps if n_values / step <= MOST_RANK_TICKS)
+    step = next(step for step in steps if n_values / step <= _MOST_RANK_TICKS)
     ticks = range(step, n_values + 1, step)
     return {"x_ticks": tuple(map(float, ticks)), "x_tick_labels": tuple(map(str, ticks))}
 
@@ -132,7 +132,7 @@ def _falling(values: np.ndarray, module: str, label: str, style: Style) -> Serie
     return Series(
         kind="line",
         x=tuple(float(place) for place in range(1, len(shares) + 1)),
-        y=tuple(share if share >= SMALLEST_SHOWN else math.nan for share in shares),
+        y=tuple(share if share >= _SMALLEST_SHOWN else math.nan for share in shares),
         label=label,
         style=style,
         details=tuple(f"{module}, value {place} of {len(shares)}" for place in range(1, len(shares) + 1)),

@@ -19,7 +19,7 @@ PLAIN = "plain"
 
 
 @dataclass(frozen=True)
-class Page:
+class _Page:
     """What a venue's style file says about its pages.
 
     Attributes:
@@ -40,23 +40,23 @@ class Page:
 
 
 PAGES = {
-    PLAIN: Page(3.4, 7.0, 8, 7, "none", serif=False),
-    "aaai2026": Page((7.0 - 0.375) / 2, 7.0, 9, 7, "aaai2026.sty of 2026-04-29"),
-    "acl2024": Page(7.7 / 2.54, 16.0 / 2.54, 9, 7, "acl.sty on A4, unchanged in these lengths from 2021 to 2024"),
-    "iclr2025": Page(5.5, 5.5, 9, 7, "iclr2025_conference.sty"),
-    "iclr2026": Page(5.5, 5.5, 9, 7, "iclr2026_conference.sty"),
-    "icml2025": Page(3.25, 6.75, 8, 6, "icml2025.sty of 2023-11-23"),
-    "icml2026": Page(3.25, 6.75, 8, 6, "icml2026.sty of 2025-10-29"),
-    "neurips2025": Page(5.5, 5.5, 9, 7, "neurips_2025.sty of 2025-04-02"),
-    "neurips2026": Page(5.5, 5.5, 9, 7, "neurips_2026.sty of 2026-01-29"),
+    PLAIN: _Page(3.4, 7.0, 8, 7, "none", serif=False),
+    "aaai2026": _Page((7.0 - 0.375) / 2, 7.0, 9, 7, "aaai2026.sty of 2026-04-29"),
+    "acl2024": _Page(7.7 / 2.54, 16.0 / 2.54, 9, 7, "acl.sty on A4, unchanged in these lengths from 2021 to 2024"),
+    "iclr2025": _Page(5.5, 5.5, 9, 7, "iclr2025_conference.sty"),
+    "iclr2026": _Page(5.5, 5.5, 9, 7, "iclr2026_conference.sty"),
+    "icml2025": _Page(3.25, 6.75, 8, 6, "icml2025.sty of 2023-11-23"),
+    "icml2026": _Page(3.25, 6.75, 8, 6, "icml2026.sty of 2025-10-29"),
+    "neurips2025": _Page(5.5, 5.5, 9, 7, "neurips_2025.sty of 2025-04-02"),
+    "neurips2026": _Page(5.5, 5.5, 9, 7, "neurips_2026.sty of 2026-01-29"),
 }
 """Venues that need no tueplots; an entry is removed once tueplots has its venue."""
 # The faces that stand in for Times, best first; STIX ships with matplotlib, so the last one is always there.
-SERIF = ("Times New Roman", "Times", "Nimbus Roman", "Liberation Serif", "FreeSerif", "STIXGeneral")
-SANS = ("Helvetica", "Arial", "Liberation Sans", "DejaVu Sans")
+_SERIF = ("Times New Roman", "Times", "Nimbus Roman", "Liberation Serif", "FreeSerif", "STIXGeneral")
+_SANS = ("Helvetica", "Arial", "Liberation Sans", "DejaVu Sans")
 
 Width = Literal["column", "text"]
-WIDTHS: tuple[Width, ...] = ("column", "text")
+_WIDTHS: tuple[Width, ...] = ("column", "text")
 
 
 def paper_settings(venue: str, width: Width = "column") -> dict[Any, Any]:
@@ -65,7 +65,7 @@ def paper_settings(venue: str, width: Width = "column") -> dict[Any, Any]:
     Raises:
         InputError: if the venue or the width is unknown, or the venue's sizes need tueplots and it is not installed.
     """
-    check_choice(width, "width", WIDTHS)
+    check_choice(width, "width", _WIDTHS)
     check_text(venue, "venue", "plain")
     bundle = _page_bundle(PAGES[venue], width) if venue in PAGES else _venue_bundle(venue, width)
     return {
@@ -108,7 +108,7 @@ def paper_settings(venue: str, width: Width = "column") -> dict[Any, Any]:
     }
 
 
-def _page_bundle(page: Page, width: Width) -> dict[str, Any]:
+def _page_bundle(page: _Page, width: Width) -> dict[str, Any]:
     inches = getattr(page, width)
     return {
         "font.family": "serif" if page.serif else "sans-serif",
@@ -152,6 +152,6 @@ def _installed_fonts(bundle: dict[str, Any]) -> list[str]:
     families = [families] if isinstance(families, str) else list(families)
     serif = "serif" in families
     named = [name for name in families if name not in {"serif", "sans-serif"}]
-    wanted = [*named, *bundle.get("font.serif" if serif else "font.sans-serif", ()), *(SERIF if serif else SANS)]
+    wanted = [*named, *bundle.get("font.serif" if serif else "font.sans-serif", ()), *(_SERIF if serif else _SANS)]
     installed = {font.name for font in fontManager.ttflist if font.fname.lower().endswith(".ttf")}
     return [name for name in dict.fromkeys([*wanted, "DejaVu Sans"]) if name in installed]

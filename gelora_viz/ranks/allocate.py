@@ -58,7 +58,7 @@ def allocate_ranks(
 
     Args:
         profile: dimensions of embeddings and all blocks of this model; "uniform", "eva" and "gradient" read none, but
-            the plan shows them beside its ranks where they are given.
+            the plan shows them next to its ranks if they are given.
         model: the model to be adapted, for the shapes of its matrices; "eva" and "gradient" run it and leave it as it
             was. For the other strategies `find_matrices(model, target_modules)` does as well, which outlives the
             model.

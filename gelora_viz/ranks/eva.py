@@ -15,7 +15,7 @@ from peft.tuners.lora.eva import HashHook, SVDHook, get_eva_state_dict
 from torch import nn
 
 from gelora_viz.activations import evaluating, hold, input_device
-from gelora_viz.errors import InputError
+from gelora_viz.errors import InputError, first_line
 from gelora_viz.ranks.batches import ModelInputs, same_random_state, takes_labels
 from gelora_viz.ranks.matrices import Matrix
 
@@ -111,9 +111,8 @@ def find_directions(
     except InputError:
         raise
     except (ValueError, TypeError, LookupError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"PEFT's EVA cannot read these batches ({reason}); check the batches and the model"
+            f"PEFT's EVA cannot read these batches ({first_line(error)}); check the batches and the model"
         ) from error
     return found
 

@@ -136,10 +136,10 @@ class RankPlan:
     def refined(self, spectrum: MeasuredRanks, *, min_rank: int = 1) -> RankPlan:
         """The plan after a run: budget moves from matrices that used little of their rank to those that used it up.
 
-        The same budget (without one, the present number of parameters) is spent anew, matrix by matrix, in proportion
-        to the entropy rank that each update reached. A matrix of rank 1 always reads as fully used, whatever it
-        needs; and one run's effective ranks are those of one seed, so refine on what several runs agree on. Matrices
-        of rank 0 were not trained and stay there.
+        The same budget (without one, the present number of parameters) is spent again, matrix by matrix, in
+        proportion to the entropy rank that each update reached. A matrix of rank 1 always reads as fully used,
+        whatever it needs; and one run's effective ranks are those of one seed, so refine on what several runs agree
+        on. Matrices of rank 0 were not trained and stay there.
 
         Args:
             spectrum: an `UpdateSpectrum` of an adapter trained with this plan, or anything with such a frame.
@@ -255,7 +255,7 @@ class RankPlan:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> RankPlan:
-        """Read what `save` wrote; raises `StudyError` where it is missing, damaged or of another version."""
+        """Read what `save` wrote; raises `StudyError` if it is missing, damaged or from another version."""
         content = read_json(path, _KIND)
         try:
             return cls.from_dict(content)

@@ -26,13 +26,15 @@ if TYPE_CHECKING:
     from gelora_viz.runs.folder import last_of as last_of
     from gelora_viz.runs.launching import launch as launch
     from gelora_viz.runs.launching import relaunch as relaunch
+    from gelora_viz.runs.places import add_number as add_number
+    from gelora_viz.runs.places import take_place as take_place
     from gelora_viz.runs.queue import Queue as Queue
     from gelora_viz.runs.queue import find_queue as find_queue
     from gelora_viz.runs.result import RunResult as RunResult
     from gelora_viz.runs.run import Run as Run
     from gelora_viz.runs.run import attach as attach
     from gelora_viz.runs.run import find_finished as find_finished
-    from gelora_viz.runs.run import find_run as find_run
+    from gelora_viz.runs.run import find_going_on as find_going_on
     from gelora_viz.runs.spec import CAUSAL_LM as CAUSAL_LM
     from gelora_viz.runs.spec import CLASSIFICATION as CLASSIFICATION
     from gelora_viz.runs.spec import FROZEN as FROZEN
@@ -49,9 +51,10 @@ _FILES = {
     "executors": ("Executor", "LocalExecutor", "RayExecutor", "choose_executor"),
     "folder": ("ENDED", "METRICS", "RunFolder", "last_of"),
     "launching": ("launch", "relaunch"),
+    "places": ("add_number", "take_place"),
     "queue": ("Queue", "find_queue"),
     "result": ("RunResult",),
-    "run": ("Run", "attach", "find_finished", "find_run"),
+    "run": ("Run", "attach", "find_finished", "find_going_on"),
     "spec": ("CAUSAL_LM", "CLASSIFICATION", "FROZEN", "FULL", "RunSpec", "usual_learning_rate"),
     "table": ("RunReading", "find_runs", "list_runs", "read_run"),
 }

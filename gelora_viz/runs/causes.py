@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gelora_viz.errors import GeloraVizError
+from gelora_viz.errors import GeloraVizError, first_line
 from gelora_viz.runs.folder import is_full
 
 UNUSABLE, OUT_OF_MEMORY, OCCUPIED = 2, 3, 4
-"""Exit statuses of the worker, beside 0 and, for whatever is none of these, 1."""
+"""Exit statuses of the worker, besides 0 for success and 1 for any other failure."""
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "bad alloc")
-"""How libraries below torch say it, in a plain RuntimeError."""
+"""How libraries that torch calls report it, in a plain RuntimeError."""
 _LOST = ("connection closed", "connection reset", "broken pipe", "gloo", "nccl")
 
 
 def explain(error: BaseException, run_dir: Path) -> tuple[str, int]:
-    """(message, exit status).
+    """The message that the run's status shows, and the exit status of the worker.
 
     Args:
         error: what ended the training.
         run_dir: the run's folder.
     """
-    line = (str(error).strip().splitlines() or [""])[0]
+    line = first_line(error) if str(error).strip() else ""
     if is_full(error) or is_full(error.__cause__) or "No space left on device" in line:
-        return f"no space left for {run_dir}; free some and launch the run again", 1
+        return f"no disk space left for {run_dir}; free some and launch the run again", 1
     if isinstance(error, GeloraVizError):
         return line, UNUSABLE
     if is_out_of_memory(error):

@@ -1,15 +1,16 @@
-"""A run's folder: the whole protocol between a worker and whoever watches it, as files that survive either's death.
+"""A run's folder: the protocol between a worker and its watchers, as files that outlive both.
 
 spec.json          what to do, written by `launch`
 status.json        queued | running | finished | failed | cancelled, the cause of a failure, and whose death ends it
 metrics.jsonl      one line per logged step
 cancel             its presence asks the worker to stop after the current step
-adapter/           the adapter in PEFT's format, head.safetensors beside it; of a full fine-tuning, the whole model
+adapter/           the adapter in PEFT's format, head.safetensors next to it; after full fine-tuning, the whole model
 predictions.json   label and prediction of every test text, or its tokens and how likely they were
 spectrum.json      effective rank of every update
 spectra.json       the same while it trained, where the specification asks for it
 result.json        the final numbers; written last, so that its presence means everything else is there
 log.txt            whatever the worker printed
+replaces-another   its presence says that the run takes the place of a finished one when it has finished too
 lock               held by whoever launches into the folder or trains in it, so that there is one at a time
 """
 
@@ -36,7 +37,7 @@ from gelora_viz.runs.liveness import began_before_boot, identify, is_alive, is_h
 if TYPE_CHECKING:
     import pandas as pd  # imported where it is needed: a waiting worker looks after its folder without it
 
-STATUS = "run status"
+_STATUS = "run status"
 RESULT = "run result"
 PREDICTIONS = "predictions"
 METRICS = (
@@ -49,6 +50,7 @@ _WRITTEN_BY_WORKER = (
     "result.json", "status.json", "metrics.jsonl", "cancel", "adapter", "predictions.json", "spectrum.json",
     "spectra.json", "log.txt", "trainer", ".reserve",
 )  # fmt: skip
+_REPLACEMENT = "replaces-another"
 _RESERVE_BYTES = 1 << 16
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -59,8 +61,8 @@ class RunFolder:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.is_training = False
-        """Whether this process has begun to train, and has something to keep when it is asked to stop."""
-        self.is_signalled = False
+        """Whether this process has begun to train, and has something to save when it is asked to stop."""
+        self.is_signaled = False
         """Whether this process has been asked to stop by a signal; a full disk may have no room for the file."""
         self._rows: list[dict[str, float | None]] = []
         self._read_up_to = 0
@@ -69,13 +71,13 @@ class RunFolder:
 
     @contextmanager
     def claim(self, patience: float = 10.0) -> Iterator[None]:
-        """Hold the folder, so that nobody else launches into it or trains in it.
+        """Lock the folder, so that no other process launches into it or trains in it.
 
         Args:
-            patience: seconds to wait for somebody who may be about to let go of it.
+            patience: seconds to wait for a holder that may be about to release it.
 
         Raises:
-            RunError: if a living worker does not, or nobody does.
+            RunError: if a live worker holds it, or it is not released in that time.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / "lock")
@@ -92,12 +94,22 @@ class RunFolder:
     def clear(self) -> None:
         """Remove what an earlier run left, its result first, and nothing else."""
         self._rows, self._read_up_to = [], 0
-        for name in _WRITTEN_BY_WORKER:
-            path = self.path / name
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+        for name in (*_WRITTEN_BY_WORKER, _REPLACEMENT):
+            _remove(self.path / name)
+
+    # Replacing a finished run
+
+    @property
+    def is_replacement(self) -> bool:
+        """Whether the run is to take the place of a finished one (see places.py)."""
+        return (self.path / _REPLACEMENT).exists()
+
+    def mark_as_replacement(self, *, is_one: bool = True) -> None:
+        """Say so, or that it has taken the place."""
+        if is_one:
+            (self.path / _REPLACEMENT).touch()
+        else:
+            (self.path / _REPLACEMENT).unlink(missing_ok=True)
 
     # Status
 
@@ -108,16 +120,16 @@ class RunFolder:
         """
         content = {"status": status, "message": message, **(who or {**identify(), "is_worker": True})}
         try:
-            write_json(self.path / "status.json", STATUS, content)
+            write_json(self.path / "status.json", _STATUS, content)
         except StudyError as error:
             reserve = self.path / ".reserve"
             if not (is_full(error.__cause__) and reserve.exists()):
                 raise
             reserve.unlink()
-            write_json(self.path / "status.json", STATUS, content)
+            write_json(self.path / "status.json", _STATUS, content)
 
     def read_status(self) -> tuple[str, str]:
-        """(status, message). A worker that died without a word counts as failed; a run with a result has finished."""
+        """(status, message). A worker that died without a report has failed; a run with a result has finished."""
         document = self._status_document()
         if document is None:
             return "queued", ""
@@ -130,18 +142,18 @@ class RunFolder:
             return document["status"], document["message"]
         if (self.path / "cancel").exists():
             trained = document["status"] == "running"
-            return "cancelled", "killed before it could keep what was trained" if trained else ""
+            return "cancelled", "killed before the trained weights were saved" if trained else ""
         return "failed", self._cause_of_death(document)
 
     @property
     def is_going_on(self) -> bool:
-        """Whether a run waits or trains here, as far as anybody can tell."""
+        """Whether a run is waiting or training here, as far as the files tell."""
         document = self._status_document()
         return document is not None and not self._is_over(document)
 
     @property
     def has_other_worker(self) -> bool:
-        """Whether a living worker other than this process is at work here."""
+        """Whether a live worker other than this process is working here."""
         document = self._status_document()
         if document is None or self._is_over(document) or not document["is_worker"]:
             return False
@@ -149,7 +161,7 @@ class RunFolder:
 
     @property
     def worker_pid(self) -> int | None:
-        """Process number of a living worker on this machine that has not ended its run yet."""
+        """Process id of a live worker on this machine whose run has not ended yet."""
         document = self._status_document()
         if document is None or self._is_over(document) or not (document["is_worker"] and is_here(document)):
             return None
@@ -163,14 +175,14 @@ class RunFolder:
 
     @property
     def host(self) -> str | None:
-        """The machine that the run waits or trains on, if anybody has said so."""
+        """The machine that the run is waiting or training on, if known."""
         document = self._status_document()
         return None if document is None else document["host"]
 
     def _status_document(self) -> dict[str, Any] | None:
         if not (self.path / "status.json").exists():
             return None
-        return read_json(self.path / "status.json", STATUS)
+        return read_json(self.path / "status.json", _STATUS)
 
     def _is_over(self, document: Mapping[str, Any]) -> bool:
         if document["status"] in ENDED:
@@ -191,10 +203,10 @@ class RunFolder:
                 return "the machine was restarted before the run began; launch it again"
             return f"the worker was killed, or could not start, before the run began; see {log}, or launch it again"
         if not is_here(document):
-            return f"the worker on {document['host']} sends no heartbeat; see {log}"
+            return f"the worker on {document['host']} has stopped sending heartbeats; see {log}"
         if began_before_boot(document):
-            return f"the machine was restarted while the run trained; see {log}, or launch it again"
-        return f"the worker died without a word (killed, or out of memory?); see {log}"
+            return f"the machine was restarted during training; see {log}, or launch it again"
+        return f"the worker died without reporting why (killed, or out of memory?); see {log}"
 
     def send_heartbeat(self) -> None:
         """Tell watchers on other machines that this process, which wrote the status, is alive."""
@@ -204,15 +216,15 @@ class RunFolder:
     # Asking the worker to stop
 
     def ask_to_stop(self) -> None:
-        """Ask the worker to stop after its current step, by a file and, on this machine, by a signal."""
+        """Ask the worker to stop after its current step, through a file and, on this machine, a signal."""
         with suppress(OSError):  # a full disk; the signal tells it too
             (self.path / "cancel").touch()
         self._send("SIGTERM")
 
     @property
     def is_asked_to_stop(self) -> bool:
-        """Whether somebody asked."""
-        return self.is_signalled or (self.path / "cancel").exists()
+        """Whether a stop was requested."""
+        return self.is_signaled or (self.path / "cancel").exists()
 
     def kill_worker(self) -> None:
         """End the worker at once, if it is on this machine."""
@@ -229,24 +241,23 @@ class RunFolder:
     @contextmanager
     def reserve_disk_space(self) -> Iterator[None]:
         """Keep a little disk space that `write_status` can free when the disk is full."""
-        file = self.path / ".reserve"
         with suppress(OSError):
-            file.write_bytes(os.urandom(_RESERVE_BYTES))  # nothing that a file system could compress
+            (self.path / ".reserve").write_bytes(os.urandom(_RESERVE_BYTES))  # nothing that could be compressed
         try:
             yield
         finally:
             with suppress(OSError):
-                file.unlink(missing_ok=True)
+                (self.path / ".reserve").unlink(missing_ok=True)  # the folder may have moved
 
     @contextmanager
     def write_whole(self, name: str) -> Iterator[Path]:
-        """A folder to write into, which gets its name once everything is in it: there is all of it or nothing."""
+        """A folder to write into, which gets its name once it is complete, so that no partial one is ever seen."""
         target, unfinished = self.path / name, self.path / f".{name}.unfinished"
-        shutil.rmtree(unfinished, ignore_errors=True)
+        _remove(unfinished)
         unfinished.mkdir()
         try:
             yield unfinished
-            shutil.rmtree(target, ignore_errors=True)
+            _remove(target)
             unfinished.rename(target)
         except BaseException:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -259,7 +270,7 @@ class RunFolder:
             stream.write(json.dumps(finite) + "\n")
 
     def read_rows(self) -> list[dict[str, float | None]]:
-        """All complete lines of metrics.jsonl; only what is new since the last look is read."""
+        """All complete lines of metrics.jsonl; only lines added since the last call are read."""
         file = self.path / "metrics.jsonl"
         try:
             with file.open("rb") as stream:
@@ -286,13 +297,13 @@ class RunFolder:
     def write_predictions(
         self, texts: list[str], label: list[str], predicted: list[str], group: list[str | None]
     ) -> None:
-        """Keep label and prediction of every test text, and a fingerprint of the texts."""
+        """Save the label and prediction of every test text, and a fingerprint of the texts."""
         self._write_predictions(texts, {"label": label, "predicted": predicted, "group": group})
 
     def write_likelihoods(
         self, texts: list[str], n_tokens: list[int], nll: list[float], group: list[str | None]
     ) -> None:
-        """Keep of every test text the number of predicted tokens and their summed negative log-likelihood."""
+        """Save the number of predicted tokens and their summed negative log-likelihood for every test text."""
         self._write_predictions(texts, {"n_tokens": n_tokens, "nll": nll, "group": group})
 
     def _write_predictions(self, texts: list[str], columns: Mapping[str, Any]) -> None:
@@ -300,15 +311,23 @@ class RunFolder:
         write_json(self.path / "predictions.json", PREDICTIONS, {"texts": digest, **columns})
 
     def write_result(self, numbers: Mapping[str, Any], *, data: str = "") -> None:
-        """Write the final numbers, and of which data they are, as `RunSpec.data_digest` has it; call it last."""
+        """Write the final numbers and the data's `RunSpec.data_digest`; call it last."""
         write_json(self.path / "result.json", RESULT, {"numbers": dict(numbers), "data": data})
 
 
+def _remove(path: Path) -> None:
+    """Remove a file, a folder, or a symbolic link, but not what that points to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def is_full(error: BaseException | None) -> bool:
-    """Whether this is the operating system's way to say that there is no space left."""
+    """Whether the operating system reports that no disk space is left."""
     return isinstance(error, OSError) and error.errno in _NO_SPACE
 
 
 def last_of(rows: Sequence[Mapping[str, float | None]], column: str) -> float | None:
-    """The last number of a column that was logged; None where none was."""
+    """The last number logged in a column; None if there is none."""
     return next((row[column] for row in reversed(rows) if row.get(column) is not None), None)

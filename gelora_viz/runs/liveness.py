@@ -1,4 +1,4 @@
-"""Whether the process behind a run is alive: on this machine by its number, on another by its heartbeats."""
+"""Whether the process behind a run is alive: on this machine by its process id, on another by its heartbeats."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from typing import Any
 
 import psutil
 
-SILENCE = 120.0
+_SILENCE = 120.0
 """Seconds without a heartbeat after which a process on another machine counts as dead."""
 
 
 def identify(pid: int | None = None) -> dict[str, Any]:
-    """Machine, number and start of a process, by default this one: together they name it for good."""
+    """Machine, id and start time of a process, by default this one; together they identify it for good."""
     process = psutil.Process(pid)
     return {"host": socket.gethostname(), "pid": process.pid, "process_started": process.create_time()}
 
 
 def is_here(who: Mapping[str, Any]) -> bool:
-    """Whether that process ran, or runs, on this machine."""
+    """Whether that process runs, or ran, on this machine."""
     return bool(who["host"] == socket.gethostname())
 
 
 def is_alive(who: Mapping[str, Any], last_heartbeat: float) -> bool:
-    """Whether that very process still runs; a later process may have got its number.
+    """Whether exactly that process still runs; a later one may have been given its id.
 
     Args:
         who: from `identify`.
-        last_heartbeat: when it last sent a heartbeat, in seconds since 1970; looked at if it runs on another machine.
+        last_heartbeat: when it last sent a heartbeat, in seconds since 1970; used if it runs on another machine.
     """
     if not is_here(who):
-        return time.time() - last_heartbeat < SILENCE
+        return time.time() - last_heartbeat < _SILENCE
     try:
         process = psutil.Process(who["pid"])
         return abs(process.create_time() - who["process_started"]) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
@@ -41,5 +41,5 @@ def is_alive(who: Mapping[str, Any], last_heartbeat: float) -> bool:
 
 
 def began_before_boot(who: Mapping[str, Any]) -> bool:
-    """Whether this machine has been started again since that process began."""
+    """Whether this machine has been restarted since that process began."""
     return is_here(who) and bool(who["process_started"] < psutil.boot_time())

@@ -1,4 +1,4 @@
-"""Runs of one user on one machine take turns: a slot for each that may run at once, and tickets for those who wait.
+"""Runs of one user on one machine take turns: slots for those that train, and tickets for those that wait.
 
 There is no scheduler that could die. Every worker starts at once and waits by itself, without torch and so with
 little memory, until it holds the locks of a slot; a lock vanishes with its process, so a killed worker frees its
@@ -25,14 +25,14 @@ from gelora_viz.runs.liveness import identify, is_alive
 
 _TICKET = "queue ticket"
 _PAUSE = 0.25
-"""Seconds between two looks of whoever is next; those behind look less often."""
+"""Seconds between two checks by the next in line; those behind check less often."""
 _held: list[FileLock] = []
-"""Locks of this process's slot, which are let go of when it ends; a lock that nothing refers to would be before."""
+"""Locks of this process's slot, released when it ends; a lock that nothing refers to would be released earlier."""
 
 
 @dataclass(frozen=True)
 class Slot:
-    """What one run may have to itself.
+    """What one run may use exclusively.
 
     Attributes:
         locks: names of what it occupies, each held by one run at a time.
@@ -54,7 +54,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Queue:
-    """The place in the queue that one worker has: which slots would do, and since when it waits.
+    """One worker's place in the queue: which slots would do, and since when it has waited.
 
     Attributes:
         folder: the folder of slots and tickets; everybody who uses the same folder waits for each other.
@@ -87,17 +87,17 @@ class Queue:
         return self.folder / "tickets" / f"{self.ticket}.json"
 
     def draw(self, pid: int | None = None) -> None:
-        """Put down the ticket, for the process that will wait, by default this one; a second time changes nothing."""
+        """Write the ticket for the process that will wait, by default this one; a second call changes nothing."""
         if not self._file.exists():
             wanted = sorted({name for slot in self.slots for name in slot.locks})
             write_json(self._file, _TICKET, {**identify(pid), "wanted": wanted})
 
     def leave(self) -> None:
-        """Give the ticket back."""
+        """Remove the ticket."""
         self._file.unlink(missing_ok=True)
 
     def wait_for_slot(self) -> Slot:
-        """Wait for a slot; it is this process's until it ends, and the ticket is given back."""
+        """Wait for a slot, which this process keeps until it ends, and remove the ticket."""
         self.draw()
         try:
             while (taken := self._take()) is None:
@@ -111,7 +111,7 @@ class Queue:
         return next((slot for slot in self.slots if spoken_for.isdisjoint(slot.locks) and self._acquire(slot)), None)
 
     def _acquire(self, slot: Slot) -> bool:
-        """All of its locks, or none."""
+        """Take all of its locks, or none."""
         folder = self.folder / "slots"
         folder.mkdir(parents=True, exist_ok=True)
         held: list[FileLock] = []
@@ -126,7 +126,7 @@ class Queue:
         return True
 
     def _wanted_by_earlier(self) -> set[str]:
-        """What living processes that came earlier wait for; tickets of dead ones are thrown away."""
+        """What live processes that came earlier are waiting for; tickets of dead ones are deleted."""
         mine = {name for slot in self.slots for name in slot.locks}
         wanted: set[str] = set()
         for file in self._tickets_before():
@@ -155,14 +155,14 @@ def own_queue() -> Path:
     """The folder of this user's queue on this machine, made if it does not exist; `find_queue` says which.
 
     Raises:
-        InputError: if it cannot be made, or belongs to somebody else.
+        InputError: if it cannot be made, or belongs to another user.
     """
     named = os.environ.get("GELORA_VIZ_QUEUE")
     folder = find_queue()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not named and hasattr(os, "getuid") and folder.stat().st_uid != os.getuid():
-            raise InputError(f"{folder} belongs to somebody else; set GELORA_VIZ_QUEUE to a folder of your own")
+            raise InputError(f"{folder} belongs to another user; set GELORA_VIZ_QUEUE to a folder of your own")
     except OSError as error:
         raise InputError(
             f"cannot make {folder}: {error.strerror or error}; set GELORA_VIZ_QUEUE to a folder you can write to"

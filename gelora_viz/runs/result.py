@@ -1,4 +1,4 @@
-"""What a finished run found out: its numbers, its predictions, and the effective rank of its updates."""
+"""The outcome of a finished run: its numbers, its predictions, and the effective rank of its updates."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class RunResult:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> RunResult:
-        """Read a finished run's folder; raises `StudyError` where it is not finished or of another version."""
+        """Read a finished run's folder; raises `StudyError` if it is not finished or from another version."""
         folder = Path(path)
         document = read_json(folder / "result.json", RESULT)
         predictions = read_json(folder / "predictions.json", PREDICTIONS)

@@ -15,15 +15,16 @@ from gelora_viz._results import read_json
 from gelora_viz.errors import GeloraVizError, RunError, StudyError
 from gelora_viz.runs.executors import Handle
 from gelora_viz.runs.folder import ENDED, RESULT, RunFolder, last_of
+from gelora_viz.runs.places import existing, replaced_by
 from gelora_viz.runs.result import RunResult
 from gelora_viz.runs.spec import RunSpec
 
 _LOOK = 0.25
-"""Seconds between two looks at a run that is waited for."""
+"""Seconds between two checks of a run that is waited for."""
 
 
 class Run:
-    """A handle on a run's folder; it works from any process, and after the one that launched it is gone.
+    """A handle on a run's folder; it works from any process, also after the one that launched it is gone.
 
     Args:
         path: the run's folder.
@@ -34,6 +35,7 @@ class Run:
         self.path = Path(path)
         self._folder = RunFolder(path)
         self._handle = handle
+        self._target = replaced_by(self.path)
 
     @property
     def name(self) -> str:
@@ -52,13 +54,23 @@ class Run:
 
     def _state(self) -> tuple[str, str]:
         state = self._folder.read_status()
+        if self._has_moved():
+            state = self._folder.read_status()
         if state[0] in ENDED or self._handle is None or (how := self._handle.ended()) is None:
             return state
         state = self._folder.read_status()
         if state[0] not in ENDED:  # the executor knows more than the folder, so that learns it
-            state = ("failed", f"the worker ended without a word ({how}); see {self.path / 'log.txt'}")
+            state = ("failed", f"the worker ended without reporting why ({how}); see {self.path / 'log.txt'}")
             self._folder.write_status(*state)
         return state
+
+    def _has_moved(self) -> bool:
+        """Follow a run that has taken the place of another since the last look."""
+        if self._target is None or self.path.exists():
+            return False
+        self.path, self._target = self._target, None
+        self._folder = RunFolder(self.path)
+        return True
 
     @property
     def metrics(self) -> pd.DataFrame:
@@ -67,6 +79,7 @@ class Run:
         One row per logged step or evaluation: step, loss, learning_rate, seconds, eval_loss, eval_accuracy, eval_f1,
         eval_perplexity, tokens_per_second, memory_mb, gpu_memory_mb, eta_seconds; NaN where a row has no such number.
         """
+        self._has_moved()
         return self._folder.read_metrics()
 
     def cancel(self, *, grace: float = 10.0) -> None:
@@ -102,14 +115,14 @@ class Run:
             self._folder.kill_worker()
         elif self._folder.has_worker:
             raise RunError(
-                f"run {self.name!r} is on {self._folder.host} and does not answer; it will stop once it does, or end "
-                "it there"
+                f"run {self.name!r} is on {self._folder.host} and does not answer; it will stop once it does, or "
+                "kill it there"
             )
         if self._folder.read_status()[0] not in ("finished", "failed"):  # it may have ended by itself in the meantime
             self._folder.write_status("cancelled", message)
 
     def _reap(self) -> None:
-        """Wait for a worker of ours that has ended its run to end itself; its folder is free then."""
+        """Wait for the process of a worker that has ended its run, after which its folder is free."""
         if self._handle is not None:
             self._handle.reap()
 
@@ -133,7 +146,7 @@ class Run:
         return self
 
     def _n_steps(self) -> int | None:
-        spec = _spec_in(self.path)  # of another version the worker will say so
+        spec = _spec_in(self.path)  # if it cannot be read, the worker will say so
         return None if spec is None else spec.steps
 
     def _show(self, bar: tqdm[Any], status: str) -> None:
@@ -161,7 +174,7 @@ class Run:
         if status != "finished":
             cause = f": {message}" if message else ""
             remedy = "wait for it first" if status in ("queued", "running") else f"see {self.path / 'log.txt'}"
-            raise RunError(f"run {self.name!r} has no result, it is {status}{cause}; {remedy}")
+            raise RunError(f"run {self.name!r} has no result, its status is {status}{cause}; {remedy}")
         return RunResult.load(self.path)
 
     def __repr__(self) -> str:
@@ -176,29 +189,41 @@ def attach(run_dir: str | os.PathLike[str]) -> Run:
     return Run(run_dir)
 
 
-def find_run(run_dir: str | os.PathLike[str], spec: RunSpec) -> Run | None:
-    """The run in a folder, if it is the one that `spec` asks for, finished or not; else None."""
-    known = _spec_in(Path(run_dir))
-    return Run(run_dir) if known is not None and known.to_dict() == spec.to_dict() else None
+def find_going_on(run_dir: str | os.PathLike[str], spec: RunSpec) -> Run | None:
+    """The run of `spec` that waits or trains in a folder or in one numbered after it; None if there is none."""
+    for path in existing(Path(run_dir)):
+        known = _spec_in(path)
+        if known is not None and _is_same(known, spec) and RunFolder(path).is_going_on:
+            return Run(path)
+    return None
 
 
 def find_finished(run_dir: str | os.PathLike[str], spec: RunSpec) -> Run | None:
-    """The run in a folder, if it has finished what `spec` asks for, so that it need not be repeated; else None.
+    """The run in a folder, or in one numbered after it, that has finished what `spec` describes; otherwise None.
 
-    Data in a file count as the same where their content is, so that a study can be moved.
+    Data files count as the same if their content is, so that a study can be moved.
     """
-    known, run = _spec_in(Path(run_dir)), Run(run_dir)
-    if known is None or dataclasses.replace(known, data=spec.data).to_dict() != spec.to_dict():
-        return None
-    try:
-        is_done = run.status == "finished" and read_json(run.path / "result.json", RESULT)["data"] == spec.data_digest
-    except (GeloraVizError, KeyError):  # damaged, or of another version
-        return None
-    return run if is_done else None
+    for path in existing(Path(run_dir)):
+        known = _spec_in(path)
+        if known is None or not _is_same(dataclasses.replace(known, data=spec.data), spec):
+            continue
+        try:
+            run = Run(path)
+            is_done = run.status == "finished" and read_json(path / "result.json", RESULT)["data"] == spec.data_digest
+        except (GeloraVizError, KeyError):  # damaged, or from another version
+            continue
+        if is_done and run.path == path:
+            return run
+    return None
+
+
+def _is_same(known: RunSpec, spec: RunSpec) -> bool:
+    """Whether one describes what the other does, whatever number its name has."""
+    return dataclasses.replace(known, name=spec.name).to_dict() == spec.to_dict()
 
 
 def _spec_in(folder: Path) -> RunSpec | None:
-    """What the run in a folder was asked for; None where there is none, or none that can be read."""
+    """The specification of the run in a folder; None if it is missing or cannot be read."""
     try:
         return RunSpec.load(folder / "spec.json")
     except GeloraVizError:

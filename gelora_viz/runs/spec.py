@@ -1,4 +1,4 @@
-"""What a fine-tuning is: everything that decides its numbers, in one frozen object that is also a JSON file."""
+"""The specification of a fine-tuning: everything that decides its numbers, in a frozen object stored as JSON."""
 
 from __future__ import annotations
 
@@ -32,9 +32,10 @@ _WHOLE = (
     "spectra_every",
 )  # fmt: skip
 _OPTIONAL = ("threads", "max_texts", "max_length", "spectra_every")
+_CONSENT = "trust_remote_code"
 _KIND = "run specification"
 _DOCUMENT = {"kind", "schema_version", "gelora_viz"}
-"""What a JSON file says about itself."""
+"""Fields that describe the JSON file itself."""
 _LEARNING_RATES = {
     (CLASSIFICATION, False): 2e-3, (CLASSIFICATION, True): 1e-4, (CAUSAL_LM, False): 5e-4, (CAUSAL_LM, True): 2e-5,
 }  # fmt: skip
@@ -42,7 +43,7 @@ _LEARNING_RATES = {
 
 
 def usual_learning_rate(task: str, *, full: bool = False) -> float:
-    """What a run of this task takes where nothing else is said, for an adapter or, `full`, for all weights."""
+    """The default learning rate of this task, for an adapter or, with `full`, for all weights."""
     return _LEARNING_RATES.get((task, full), 2e-3)
 
 
@@ -53,41 +54,42 @@ class RunSpec:
     Attributes:
         name: the run's name, in tables and as its folder; letters, digits, dot, dash and underscore.
         adapter: a RankPlan; a PEFT configuration of a method that changes weight matrices; "full", which trains all
-            weights; or "frozen", which leaves them as they are: of a classifier it trains the linear head alone, the
-            probe that every adapter has to beat, and of a language model nothing. A plan made for a model without
+            weights; or "frozen", which trains none: for a classifier only the linear head, the probe that every
+            adapter has to beat, and for a language model nothing. A plan made for a model without
             task head serves that model's language model too. LoRA with init_lora_weights="eva" starts from
-            directions of training texts; with EvaConfig(rho=1) its ranks stay as they are, so that a plan can be
-            trained so: plan.to_peft_config(init_lora_weights="eva", eva_config=EvaConfig(rho=1)). AdaLoRA's
+            directions of training texts; with EvaConfig(rho=1) its ranks stay as they are, so a plan can be trained
+            this way: plan.to_peft_config(init_lora_weights="eva", eva_config=EvaConfig(rho=1)). AdaLoRA's
             total_step is at most `steps`.
         model: what `load_model` takes: a name, a folder or a Hub id.
         data: what `load_texts` takes as text: a name, a file or a Hub id. A classifier needs labels.
         text_column: the data's column of texts; None guesses it (see `load_texts`).
         label_column: the data's column of labels; None guesses it (see `load_texts`).
-        max_texts: training texts at most; None takes all.
+        max_texts: most training texts to use; None uses all.
         pooling: how the last hidden state is pooled under the linear head: "mean", "last" or "cls".
         steps: number of optimizer steps.
-        batch_size: texts in an optimizer step, however many pieces they are read in.
-        learning_rate: learning rate of the adapter, or of all weights. None becomes 2e-3 for a classifier's adapter,
+        batch_size: texts in an optimizer step, in however many micro-batches they are read.
+        learning_rate: learning rate of the adapter, or of all weights. None means 2e-3 for a classifier's adapter,
             which was best for LoRA r = 4 in a first trial on the embedded task, 5e-4 for a language model's, and
-            1e-4 and 2e-5 where all weights train. The right one differs between methods, so sweep it before you
+            1e-4 and 2e-5 if all weights train. The right one differs between methods, so sweep it before you
             compare methods.
         head_learning_rate: learning rate of the linear head.
         max_length: tokens kept of each text; by default the model's longest input, 512 at most.
-        evaluations: how often the validation texts are scored, evenly over the run.
+        evaluations: how often the validation texts are scored, evenly spaced over the run.
         seed: seed of initial weights, dropout and the order of the data, which is the same for every adapter.
         data_seed: seed of the splits and choices in the data; the same for runs that are to be compared.
-        threads: CPU threads; None takes what the machine offers.
-        trust_remote_code: run Python code that comes with the model (see `load_model`).
+        threads: CPU threads; None uses what the machine offers.
+        trust_remote_code: run Python code that comes with the model (see `load_model`). It is never written to a
+            file nor read from one, since a run's folder may be somebody else's.
         task: "classification", with a linear head on the pooled last hidden state, or "causal-lm", which predicts
             each token of a text from those before it.
         schedule: how the learning rates change over the steps: "linear", "cosine", "cosine_with_restarts",
             "polynomial", "constant", "constant_with_warmup" or "inverse_sqrt", as in transformers.
         warmup: share of the steps over which learning rates rise first; "constant" has none.
         precision: "float32", "bfloat16" or, on a GPU, "float16": what matrices are multiplied in; weights stay
-            float32. None takes bfloat16 on a GPU that supports it, else float32.
-        gradient_accumulation: pieces in which the texts of a step are read, one after another, to save memory;
+            float32. None means bfloat16 on a GPU that supports it, otherwise float32.
+        gradient_accumulation: micro-batches in which the texts of a step are read one after another, to save memory;
             must divide `batch_size`.
-        gradient_checkpointing: compute hidden states a second time for the gradient instead of keeping them.
+        gradient_checkpointing: recompute hidden states for the gradient instead of keeping them.
         spectra_every: steps between records of the updates' spectra in spectra.json; None records none.
         plus_ratio: LoRA+'s learning rate of B over that of A (Hayou et al. 2024, who take 16); None: the same.
 
@@ -130,7 +132,7 @@ class RunSpec:
 
     @property
     def method(self) -> str:
-        """In a word: "frozen", "full", the plan's strategy, or the PEFT method and what sets it apart."""
+        """The method's short name: "frozen", "full", the plan's strategy, or the PEFT method and its variants."""
         plus = "" if self.plus_ratio is None else "+"
         if isinstance(self.adapter, RankPlan):
             return f"LoRA{plus}, {self.adapter.strategy}"
@@ -147,12 +149,13 @@ class RunSpec:
 
     @property
     def data_digest(self) -> str:
-        """What tells the data from others: of a file its content, wherever it is, else its name."""
+        """Identifies the data: the content's digest for a file, wherever it is, otherwise the name."""
         return file_digest(self.data) if Path(self.data).is_file() else str(self.data)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able content, which `from_dict` reads."""
         content = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        del content[_CONSENT]
         if isinstance(self.adapter, RankPlan):
             content["adapter"] = {"plan": self.adapter.to_dict()}
         elif isinstance(self.adapter, PeftConfig):
@@ -163,6 +166,11 @@ class RunSpec:
     def from_dict(cls, content: Mapping[str, Any]) -> RunSpec:
         """The inverse of `to_dict`; raises `StudyError` for fields that a newer version added."""
         values = {name: value for name, value in content.items() if name not in _DOCUMENT}
+        if _CONSENT in values:
+            raise StudyError(
+                f"the run specification has {_CONSENT}, and consent to run a model's code is not read from files; "
+                f"remove it there and give {_CONSENT}=True where you launch the run"
+            )
         unknown = sorted(values.keys() - {field.name for field in dataclasses.fields(cls)})
         if unknown:
             raise StudyError(
@@ -182,7 +190,7 @@ class RunSpec:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> RunSpec:
-        """Read what `save` wrote; raises `StudyError` where it is missing or of another version."""
+        """Read what `save` wrote; raises `StudyError` if it is missing or from another version."""
         return cls.from_dict(read_json(path, _KIND))
 
 
@@ -223,8 +231,8 @@ def _check_numbers(spec: RunSpec) -> None:
     check_number(spec.warmup, "warmup", at_least=0, below=1)
     if spec.batch_size % spec.gradient_accumulation:
         raise InputError(
-            f"batch_size {spec.batch_size} cannot be read in {spec.gradient_accumulation} equal pieces; it counts "
-            "the texts of an optimizer step, so gradient_accumulation must divide it"
+            f"batch_size {spec.batch_size} cannot be split into {spec.gradient_accumulation} equal micro-batches; it "
+            "counts the texts of an optimizer step, so gradient_accumulation must divide it"
         )
 
 
@@ -280,5 +288,5 @@ def _check_adalora(config: AdaLoraConfig, steps: int) -> None:
 
 
 def _is_lora(config: LoraConfig) -> bool:
-    """Whether it is LoRA itself or a variant with its factors, and not AdaLoRA, whose class derives from it."""
+    """Whether it is LoRA or a variant with its factors, and not AdaLoRA, whose class derives from LoRA's."""
     return str(config.peft_type).rpartition(".")[2] == "LORA"

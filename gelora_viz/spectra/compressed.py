@@ -1,4 +1,4 @@
-"""What `compress` gives: a LoRA adapter, what it keeps of the original, and the way to a file and onto a model."""
+"""What `compress` returns: a LoRA adapter, how well it keeps the original, saving it, and adding it to a model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from gelora_viz._results import frame_html, frame_to_records, read_json, records_to_frame, write_bytes, write_json
-from gelora_viz.errors import InputError, StudyError
+from gelora_viz.errors import InputError, StudyError, first_line
 
 _KIND = "compression"
 _DOCUMENT = "compression.json"
@@ -70,19 +70,20 @@ class Compression:
             InputError: if the model has an adapter, or other modules or shapes.
         """
         if isinstance(model, PeftModel):
-            raise InputError("the model has an adapter already; give the base model")
+            raise InputError("the model already has an adapter; give the base model")
         try:
             adapted = get_peft_model(model, copy.deepcopy(self.config), adapter_name=adapter_name)
             loaded: Any = set_peft_model_state_dict(adapted, dict(self.weights), adapter_name=adapter_name)
         except (RuntimeError, ValueError) as error:
-            reason = (str(error).splitlines() or [""])[0]
-            raise InputError(f"the adapter was made for another model ({reason}); give its base model") from error
+            raise InputError(
+                f"the adapter was made for another model ({first_line(error)}); give its base model"
+            ) from error
         if loaded.unexpected_keys:
             raise InputError(f"the model has no place for {loaded.unexpected_keys[0]}; give the adapter's base model")
         return adapted.eval()
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write a folder that `PeftModel.from_pretrained(base_model, path)` loads; the figures go beside the weights.
+        """Write a folder that `PeftModel.from_pretrained(base_model, path)` loads, measurements included.
 
         Raises:
             StudyError: if the folder cannot be written.
@@ -105,7 +106,7 @@ class Compression:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Compression:
-        """Read what `save` wrote; raises `StudyError` where it is missing or of another version."""
+        """Read what `save` wrote; raises `StudyError` if it is missing or from another version."""
         folder = Path(path)
         document = read_json(folder / _DOCUMENT, _KIND)
         frame = records_to_frame(document["updates"], COMPRESSION_COLUMNS)

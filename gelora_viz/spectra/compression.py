@@ -1,4 +1,4 @@
-"""A trained adapter of any method as a LoRA adapter of the rank that it really used."""
+"""Convert a trained adapter of any method to a LoRA adapter of the rank that it actually used."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from gelora_viz.spectra.updates import Adapted, Update, find_adapted, method_nam
 _DEFAULT_ENERGY = 0.99
 _PREFIX = "base_model.model."
 _ROUNDING = float(np.finfo(np.float32).eps)
-"""Share of the largest singular value up to which one is rounding of float32, and never kept."""
+"""Singular values up to this share of the largest are float32 rounding, and never kept."""
 _NO_LORA = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.MultiheadAttention)
 _CHANGE_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
-"""Initialisations of LoRA that change the base model's weights too."""
+"""Initializations of LoRA that change the base model's weights too."""
 
 
 def compress(
@@ -43,26 +43,26 @@ def compress(
     device: str | None = None,
     progress: bool = False,
 ) -> Compression:
-    """Turn a trained adapter of any method into a LoRA adapter of the rank that it really used.
+    """Convert a trained adapter of any method to a LoRA adapter of the rank that it actually used.
 
     Every update dW is decomposed in float64, and the best approximation of the chosen rank (Eckart and Young 1936)
     becomes the two factors of a LoRA with alpha / r = 1, in the adapter's own type. A matrix whose update is zero is
     not adapted. What that costs is measured: per matrix, and at the model's output.
 
     PEFT's own `convert_to_lora` takes what `get_delta_weight` gives, so it refuses OFT, HRA and AdaLoRA among others,
-    and of DoRA converts the LoRA within it alone. It forms and decomposes the whole of an update that is stored as
-    factors, keeps one rank for all or a share of the energy, and leaves the loss to be found out.
+    and converts only the LoRA inside DoRA. It forms and decomposes the whole update even where factors are stored,
+    keeps one rank for all or a share of the energy, and does not report the loss.
 
     Args:
         peft_model: with a trained, unmerged, active adapter; it is left exactly as it was.
         energy: per matrix the smallest rank whose singular values hold this share of the sum of their squares; 1
-            keeps all that float32 can tell from zero. Where neither energy nor rank is given 0.99, which leaves an
-            error of at most 10 % of an update's norm.
-        rank: "effective": per matrix the entropy rank, rounded up; or one number for all matrices, or as many as the
-            update has.
+            keeps all that float32 can tell from zero. If neither energy nor rank is given, 0.99, which leaves
+            an error of at most 10 % of an update's norm.
+        rank: "effective": per matrix the entropy rank, rounded up; or one number for all matrices, at most the rank
+            of the update.
         adapter_name: which adapter.
         batches: dictionaries of tensors that the model reads, to compare outputs on. Without them transformers' own
-            `model.dummy_inputs` are read, which are a few tokens: enough to see a mistake, too few for a figure.
+            `model.dummy_inputs` are read, a few tokens: enough to reveal a mistake, too few to report.
         device: where to compute; by default where each layer is.
         progress: show a tqdm bar.
 
@@ -127,7 +127,7 @@ def compress(
 
 
 class _Target(NamedTuple):
-    """What decides the rank of each matrix: one of the two is None."""
+    """What decides the rank of each matrix; one of the two is None."""
 
     energy: float | None
     rank: int | str | None
@@ -162,7 +162,7 @@ def _check_target(energy: float | None, rank: int | str | None) -> _Target:
 
 
 def _check_compressible(peft_model: PeftModel, adapted: Sequence[Adapted], adapter_name: str) -> None:
-    """Raise `InputError` for an adapter that LoRA cannot stand for, or whose outputs cannot be compared now."""
+    """Raise `InputError` for an adapter that LoRA cannot represent, or whose outputs cannot be compared now."""
     config = peft_model.peft_config[adapter_name]
     for name in ("bias", "lora_bias", "trainable_token_indices", "layer_replication", "kasa_config"):
         value = getattr(config, name, None)
@@ -194,7 +194,7 @@ def _check_compressible(peft_model: PeftModel, adapted: Sequence[Adapted], adapt
 
 
 def _compress_update(update: Update, target: _Target, dtype: torch.dtype) -> tuple[dict[str, Any], Product | None]:
-    """The row of one matrix, and its factors (A (r, in), B (out, r)) on the CPU; None where the update is zero."""
+    """The row of one matrix, and its factors (A (r, in), B (out, r)) on the CPU; None if the update is zero."""
     full = decompose(update)
     values = full.values.cpu().numpy()
     rank = target.rank_for(values)
@@ -215,7 +215,7 @@ def _compress_update(update: Update, target: _Target, dtype: torch.dtype) -> tup
 
 
 def _error(update: Update, a: torch.Tensor, b: torch.Tensor) -> float:
-    """||dW - B A||, what rounding to the stored type has cost included."""
+    """||dW - B A||, including the rounding to the stored type."""
     if len(update.parts) == 1:
         return float((update.parts[0] - b @ a).norm())
     left, right = update.parts
@@ -223,7 +223,7 @@ def _error(update: Update, a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 def _parameters(adapted: Adapted, adapter_name: str) -> list[nn.Parameter]:
-    """What the adapter has of its own on one layer."""
+    """The parameters that the adapter adds to one layer."""
     found: list[nn.Parameter] = []
     for name in adapted.layer.adapter_layer_names:
         holder = getattr(adapted.layer, name, {})
@@ -255,7 +255,7 @@ def _config(peft_model: PeftModel, adapter_name: str, adapted: Sequence[Adapted]
 def _weights(
     peft_model: PeftModel, adapter_name: str, adapted: Sequence[Adapted], products: dict[str, Product]
 ) -> dict[str, torch.Tensor]:
-    """Tensors under the names of PEFT's files, with those of modules that are saved whole."""
+    """The tensors under PEFT's file names, including those of modules that are saved whole."""
     weights = {}
     for each in adapted:
         if each.module in products:

@@ -1,4 +1,4 @@
-"""Singular values and vectors of updates: those of one shape together, and of products through small matrices."""
+"""Singular values and vectors of updates: equal shapes in one batch, products through small matrices."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from gelora_viz.spectra.updates import Update
 
 _BATCH_BYTES = 2**28
-"""Memory that updates may take while they wait to be decomposed together, which takes a few times as much."""
+"""Memory that updates may take while they wait to be decomposed together, which takes several times as much."""
 
 
 class _Decomposition(NamedTuple):

@@ -1,4 +1,4 @@
-"""What a recorder saw: the spectrum of an adapter, or the dimension of hidden states, at steps of a training."""
+"""What a recorder recorded: the spectrum of an adapter, or the dimension of hidden states, during training."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class SpectrumHistory:
 
     @property
     def steps(self) -> list[int]:
-        """Steps that were recorded."""
+        """The recorded steps."""
         return list(self.spectra)
 
     @property
@@ -59,7 +59,7 @@ class SpectrumHistory:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> SpectrumHistory:
-        """Read what `save` wrote; raises `StudyError` where it is missing or of another version."""
+        """Read what `save` wrote; raises `StudyError` if it is missing or from another version."""
         records = read_json(path, _SPECTRA)["records"]
         return cls({int(each["step"]): UpdateSpectrum.from_dict(each) for each in records})
 
@@ -72,7 +72,7 @@ class SpectrumHistory:
 
 @dataclass(frozen=True, eq=False)
 class DimensionHistory:
-    """The intrinsic dimension of hidden states over the steps of a training, always of the same texts.
+    """The intrinsic dimension of the same texts' hidden states over the steps of training.
 
     Attributes:
         profiles: step -> profile, ascending; step 0 is before the first update.
@@ -86,7 +86,7 @@ class DimensionHistory:
 
     @property
     def steps(self) -> list[int]:
-        """Steps that were recorded."""
+        """The recorded steps."""
         return list(self.profiles)
 
     @property
@@ -96,12 +96,12 @@ class DimensionHistory:
 
     @property
     def confidence(self) -> float:
-        """The level of the intervals; 0.95 where nothing was recorded."""
+        """The level of the intervals; 0.95 if nothing was recorded."""
         return next((profile.confidence for profile in self.profiles.values()), 0.95)
 
     @property
     def pooling(self) -> str:
-        """How texts became points; empty where nothing was recorded."""
+        """How texts became points; empty if nothing was recorded."""
         return next((profile.pooling for profile in self.profiles.values()), "")
 
     def at(self, step: int) -> DimensionProfile:
@@ -109,7 +109,7 @@ class DimensionHistory:
         return _at(self.profiles, step)
 
     def changes(self, estimator: str = "twonn", *, since: int | None = None) -> pd.DataFrame:
-        """How far the dimension of each layer has moved since a step.
+        """How much the dimension of each layer has changed since a step.
 
         The same texts, split into the same halves, stand behind all steps, so the errors of two steps are correlated;
         the interval of a change comes from the paired halves, as that of a difference between layers does.
@@ -145,7 +145,7 @@ class DimensionHistory:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> DimensionHistory:
-        """Read what `save` wrote; raises `StudyError` where it is missing or of another version."""
+        """Read what `save` wrote; raises `StudyError` if it is missing or from another version."""
         records = read_json(path, _PROFILES)["records"]
         return cls({int(each["step"]): DimensionProfile.from_dict(each) for each in records})
 
@@ -157,7 +157,7 @@ class DimensionHistory:
 
 
 def _joined(frames: Mapping[int, pd.DataFrame], columns: list[str]) -> pd.DataFrame:
-    """The frames below each other, behind a column step."""
+    """The frames stacked, with a leading column step."""
     if not frames:
         return pd.DataFrame(columns=["step", *columns])
     return pd.concat(
@@ -167,7 +167,7 @@ def _joined(frames: Mapping[int, pd.DataFrame], columns: list[str]) -> pd.DataFr
 
 def _at(results: Mapping[int, _Result], step: int) -> _Result:
     if step not in results:
-        raise InputError(f"step {step} was not recorded; recorded are {', '.join(map(str, results)) or 'none'}")
+        raise InputError(f"step {step} was not recorded; choose among {', '.join(map(str, results)) or 'none'}")
     return results[step]
 
 

@@ -1,11 +1,11 @@
-"""Four ways to say how many directions a matrix really uses, from its singular values; 0 for a zero matrix."""
+"""Four measures of how many directions a matrix actually uses, from its singular values; 0 for a zero matrix."""
 
 from __future__ import annotations
 
 import numpy as np
 
 _NUMERICAL_TOLERANCE = 1e-3
-"""Share of the largest singular value below which one does not count for `numerical_rank`: what fp16 rounds away."""
+"""Singular values below this share of the largest do not count in `numerical_rank`: fp16 rounds them away."""
 
 
 def entropy_rank(values: np.ndarray) -> float:
@@ -23,7 +23,7 @@ def entropy_rank(values: np.ndarray) -> float:
 
 
 def stable_rank(values: np.ndarray) -> float:
-    """||W||_F^2 / ||W||_2^2, between 1 and the rank; moved little by small singular values."""
+    """||W||_F^2 / ||W||_2^2, between 1 and the rank; insensitive to small singular values."""
     largest = values.max(initial=0.0)
     return float(np.square(values / largest).sum()) if largest > 0 else 0.0
 

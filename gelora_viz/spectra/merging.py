@@ -1,4 +1,4 @@
-"""The whole update of a layer: what merging its adapter changes, on a copy in float64 that is not quantized."""
+"""The whole update of a layer: what merging its adapter changes in an unquantized float64 copy."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from transformers.pytorch_utils import Conv1D
 from gelora_viz.errors import InputError
 
 _NO_UPDATE = 4 * torch.finfo(torch.float32).eps
-"""Share of the weight's norm up to which a difference of weights is rounding; of a fresh DoRA it is about eps / 2."""
+"""Differences up to this share of the weight's norm are rounding; a fresh DoRA has about eps / 2."""
 _PACKED_TYPES = ("Params4bit", "Int8Params")
-"""Weights of bitsandbytes, which may be stored in a floating-point type that their numbers are not of."""
+"""Weights of bitsandbytes, whose storage type may be floating-point although their numbers are not."""
 _QUANTIZED = "its weight is quantized; load the base model unquantized"
 
 
@@ -27,8 +27,8 @@ def difference(
 ) -> tuple[torch.Tensor, bool]:
     """Merged weight minus base weight, (out, in), and whether the bias moved, both from a copy in float64.
 
-    Some methods multiply (OFT, HRA), rescale (DoRA) or gate (IA3) the weight, and their `get_delta_weight`, where
-    there is one, is not what they add; what merging changes is.
+    Some methods multiply (OFT, HRA), rescale (DoRA) or gate (IA3) the weight, and their `get_delta_weight`, if
+    there is one, is not the actual change, which is what merging does to the weight.
 
     Raises:
         InputError: if the layer cannot be merged, or has no weight matrix.
@@ -51,10 +51,10 @@ def difference(
 
 
 def plain_copy(layer: Any, module: str, device: torch.device | None) -> Any:  # noqa: ANN401 - PEFT's
-    """The layer in float64, around a base layer that is neither quantized nor merged.
+    """A float64 copy of the layer, around a base layer that is neither quantized nor merged.
 
     Raises:
-        InputError: if that has no weight matrix in memory, or one that is quantized and cannot be undone.
+        InputError: if that has no weight matrix in memory, or one that cannot be dequantized.
     """
     base = layer.get_base_layer()
     weight = getattr(base, "weight", None)
@@ -62,7 +62,7 @@ def plain_copy(layer: Any, module: str, device: torch.device | None) -> Any:  # 
         plain: nn.Module = _dequantized(layer, module)
     elif weight is None:
         raise InputError(
-            f"{type(layer).__name__} of {module} adapts something else than one weight matrix, which cannot be "
+            f"{type(layer).__name__} of {module} adapts something other than one weight matrix, which cannot be "
             "measured; leave it out of the adapter"
         )
     elif weight.ndim < 2:
@@ -97,7 +97,7 @@ def _dequantized(layer: Any, module: str) -> nn.Linear:  # noqa: ANN401 - PEFT's
 
 
 def _is_packed(layer: Any) -> bool:  # noqa: ANN401 - PEFT's
-    """Whether the weight is quantized in a way that this method's layer knows to add to, but not to undo."""
+    """Whether the weight is quantized in a way that this method's layer can add to but not undo."""
     if layer.quantization_backend is not None:
         return False
     weight = getattr(layer.get_base_layer(), "weight", getattr(layer.get_base_layer(), "qweight", None))
@@ -121,12 +121,12 @@ def _refuse_merging(layer: Any, module: str, reason: object) -> NoReturn:  # noq
 
 
 def outputs_by_inputs(weight: torch.Tensor, base: nn.Module) -> torch.Tensor:
-    """(out, in) of a weight as the layer keeps it; a convolution reads in x height x width numbers."""
+    """(out, in) of a weight as the layer stores it; a convolution reads in x height x width numbers."""
     return weight.T if isinstance(base, Conv1D | nn.Embedding) else weight.flatten(1)
 
 
 def place_of(tensor: torch.Tensor, device: torch.device | None) -> dict[str, Any]:
-    """Where and in which type to compute: float64, which Apple's GPUs do not have."""
+    """Device and type to compute with: float64, which Apple's GPUs lack."""
     chosen = tensor.device if device is None else device
     return {"device": torch.device("cpu") if chosen.type == "mps" else chosen, "dtype": torch.float64}
 

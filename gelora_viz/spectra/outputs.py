@@ -1,4 +1,4 @@
-"""What a model gives out with its adapter, without it, and with low-rank products in the adapter's place."""
+"""A model's outputs with its adapter, without it, and with low-rank products in the adapter's place."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import nn
 
 from gelora_viz._checks import describe
 from gelora_viz.activations import evaluating, input_device
-from gelora_viz.errors import InputError
+from gelora_viz.errors import InputError, first_line
 from gelora_viz.spectra.updates import Adapted
 
 ModelInputs = Mapping[str, torch.Tensor]
@@ -59,12 +59,11 @@ def choose_batches(peft_model: PeftModel, batches: Sequence[ModelInputs] | None)
         with evaluating(peft_model):
             output = _output(peft_model, chosen[0])
     except (IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise InputError(f"the model cannot read the batch ({reason}); give batches of what it reads") from error
-    if not torch.isfinite(output).all():
         raise InputError(
-            "the model with its adapter gives out NaN or infinite values; check it before compressing it"
-        )
+            f"the model cannot read the batch ({first_line(error)}); give batches of what it reads"
+        ) from error
+    if not torch.isfinite(output).all():
+        raise InputError("the model with its adapter returns NaN or infinite values; check it before you compress it")
     return chosen, source
 
 
@@ -103,14 +102,14 @@ def _relative(difference: float, reference: float) -> float:
 
 
 def _output(model: nn.Module, batch: ModelInputs) -> torch.Tensor:
-    """Logits or hidden states where the model computes, at least in float32, without those of padding."""
+    """Logits or hidden states on the model's device, in at least float32, without padding."""
     device = input_device(model)
     output: Any = model(**{name: tensor.to(device) for name, tensor in batch.items()})
     if not isinstance(output, torch.Tensor):
         named = (getattr(output, name, None) for name in _OUTPUTS)
         output = next((each for each in named if isinstance(each, torch.Tensor)), None)
     if output is None:
-        raise TypeError(f"it gives out neither {' nor '.join(_OUTPUTS)}")
+        raise TypeError(f"it returns neither {' nor '.join(_OUTPUTS)}")
     mask = batch.get("decoder_attention_mask", batch.get("attention_mask"))
     if mask is not None and output.ndim == 3 and output.shape[:2] == mask.shape:
         output = output[mask.to(output.device).bool()]
@@ -119,7 +118,7 @@ def _output(model: nn.Module, batch: ModelInputs) -> torch.Tensor:
 
 @contextmanager
 def _switched_off(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """PEFT's layers pass through to the base model's; its own switch would also change what requires gradients."""
+    """Switch PEFT's layers off; its own context manager would also change what requires gradients."""
     switches = [each for each in modules if isinstance(each, BaseTunerLayer | AuxiliaryTrainingWrapper)]
     before = [each.disable_adapters for each in switches]
     try:
@@ -133,7 +132,7 @@ def _switched_off(modules: Iterable[nn.Module]) -> Iterator[None]:
 
 @contextmanager
 def _replaced(adapted: Sequence[Adapted], products: Mapping[str, Product]) -> Iterator[None]:
-    """Each adapted layer gives its base layer's output plus its product's, as a LoRA layer of scale 1 would."""
+    """Let each adapted layer return its base layer's output plus its product's, as LoRA of scale 1 would."""
     with ExitStack() as stack:
         stack.enter_context(_switched_off(each.layer for each in adapted))
         for each in adapted:

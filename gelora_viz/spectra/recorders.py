@@ -1,4 +1,4 @@
-"""Callbacks of the Hugging Face Trainer that look on: an adapter's spectrum, or a dimension, every so many steps."""
+"""Callbacks for the Hugging Face Trainer that record an adapter's spectrum, or dimensions, at regular steps."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ from gelora_viz.spectra.spectrum import UpdateSpectrum, measure_spectra
 logger = logging.getLogger("gelora_viz")
 
 DEFAULT_EVERY = 50
-"""Steps between records: often enough for a picture, seldom enough to cost little beside the steps."""
+"""Steps between records: often enough for a picture, rarely enough to cost little compared with training."""
 
 _History = TypeVar("_History", SpectrumHistory, DimensionHistory)
 _Result = TypeVar("_Result", UpdateSpectrum, DimensionProfile)
 
 
 class _Recorder(TrainerCallback, ABC, Generic[_History, _Result]):
-    """Records before the first step, every so many steps, and after the last one; training goes on as without it.
+    """Records before the first step, every `every` steps, and after the last; training is not affected.
 
-    Before training, what cannot be measured is an error. Later it is a warning, and the record is left out: training
-    is not ended by what only looks on.
+    A failed measurement is an error before training. Later it is a warning and the record is left out, since an
+    observer must not end the training.
     """
 
     def __init__(self, every: int, path: str | os.PathLike[str] | None) -> None:
@@ -58,7 +58,7 @@ class _Recorder(TrainerCallback, ABC, Generic[_History, _Result]):
     @property
     @abstractmethod
     def history(self) -> _History:
-        """What was recorded so far."""
+        """Everything recorded so far."""
 
     @abstractmethod
     def _measure(self, model: nn.Module) -> _Result:
@@ -66,10 +66,10 @@ class _Recorder(TrainerCallback, ABC, Generic[_History, _Result]):
 
     @abstractmethod
     def _read(self, path: Path) -> dict[int, _Result]:
-        """Records that an interrupted training left."""
+        """The records of an interrupted training."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ANN401, ARG002
-        """Trainer's hook: the record before training, or where a resumed training goes on."""
+        """Trainer's hook: record before training, or continue the record of a resumed one."""
         step = int(state.global_step)
         resumed = step > 0 and self._path is not None and self._path.exists()
         earlier = self._read(self._path) if resumed and self._path is not None else {}
@@ -79,13 +79,13 @@ class _Recorder(TrainerCallback, ABC, Generic[_History, _Result]):
             self._record(step, kwargs["model"])
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ANN401, ARG002
-        """Trainer's hook: a record every so many steps and after the last, before the best weights are loaded."""
+        """Trainer's hook: record at regular steps and after the last, before the best weights are loaded."""
         step = int(state.global_step)
         if step % self._every == 0 or step >= state.max_steps:
             self._try_to_record(step, state, kwargs["model"])
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ANN401, ARG002
-        """Trainer's hook: the last record of a training that was stopped early."""
+        """Trainer's hook: the last record of training that stopped early."""
         step = int(state.global_step)
         if step not in self._records and not args.load_best_model_at_end:
             self._try_to_record(step, state, kwargs["model"])
@@ -106,18 +106,18 @@ class _Recorder(TrainerCallback, ABC, Generic[_History, _Result]):
 
 
 class SpectrumRecorder(_Recorder[SpectrumHistory, UpdateSpectrum]):
-    """Records the spectrum of an adapter's updates while it trains, as a callback of the Hugging Face Trainer.
+    """A callback for the Hugging Face Trainer that records the spectrum of an adapter's updates during training.
 
     It finds the PEFT model inside whatever the Trainer trains, measures it at step 0, every `every` steps and at the
-    end, and changes nothing: neither weights, nor gradients, modes or random states. Of LoRA, AdaLoRA and GenLoRA a
-    record takes milliseconds a matrix; of other methods a full decomposition of every matrix, as `measure_spectra`.
+    end, and changes nothing: neither weights, nor gradients, modes or random states. A record of LoRA, AdaLoRA or
+    GenLoRA takes milliseconds per matrix; other methods need a full decomposition of every matrix.
 
     Args:
         every: steps between records.
         adapter_name: which adapter.
         device: where to measure; by default where each layer is.
-        path: a JSON file for the history, written at every record, so that a crash loses nothing. A training that is
-            resumed from a checkpoint goes on with the file's records up to there.
+        path: a JSON file for the history, written at every record, so that a crash loses nothing. Training that
+            resumes from a checkpoint keeps the file's records up to there.
 
     Raises:
         InputError: if `every` is below 1; at the start of training, if there is no PEFT model, or its adapter cannot
@@ -145,14 +145,14 @@ class SpectrumRecorder(_Recorder[SpectrumHistory, UpdateSpectrum]):
 
     @property
     def history(self) -> SpectrumHistory:
-        """What was recorded so far."""
+        """Everything recorded so far."""
         return SpectrumHistory(dict(self._records))
 
     def _measure(self, model: nn.Module) -> UpdateSpectrum:
         found = next((module for module in model.modules() if isinstance(module, PeftModel)), None)
         if found is None:
             raise InputError(
-                f"the {type(model).__name__} that is trained holds no PEFT model, so it has no updates to record; "
+                f"the {type(model).__name__} being trained holds no PEFT model, so it has no updates to record; "
                 "wrap its transformer with add_adapter"
             )
         return measure_spectra(found, self._adapter_name, device=self._device)
@@ -162,7 +162,7 @@ class SpectrumRecorder(_Recorder[SpectrumHistory, UpdateSpectrum]):
 
 
 class DimensionRecorder(_Recorder[DimensionHistory, DimensionProfile]):
-    """Records the intrinsic dimension of the hidden states while a model trains, as a callback of the Trainer.
+    """A callback for the Trainer that records the intrinsic dimension of the hidden states during training.
 
     The same texts are captured at step 0, every `every` steps and at the end, from the PEFT model or the plain
     transformer inside whatever the Trainer trains, in evaluation mode, and estimated as `estimate_dimension` does.
@@ -236,13 +236,13 @@ class DimensionRecorder(_Recorder[DimensionHistory, DimensionProfile]):
 
     @property
     def history(self) -> DimensionHistory:
-        """What was recorded so far."""
+        """Everything recorded so far."""
         return DimensionHistory(dict(self._records))
 
     def _measure(self, model: nn.Module) -> DimensionProfile:
         found = next((module for module in model.modules() if isinstance(module, PeftModel | PreTrainedModel)), None)
         if found is None:
-            raise InputError(f"the {type(model).__name__} that is trained holds no transformer to capture")
+            raise InputError(f"the {type(model).__name__} being trained holds no transformer to capture")
         return estimate_dimension(capture(found, self._tokenizer, self._texts, **self._capturing), **self._estimating)
 
     def _read(self, path: Path) -> dict[int, DimensionProfile]:
@@ -250,7 +250,7 @@ class DimensionRecorder(_Recorder[DimensionHistory, DimensionProfile]):
 
 
 def _check_not_in_parts(model: nn.Module) -> None:
-    """Raise `InputError` where each process holds a part of the weights only, as with FSDP and ZeRO-3."""
+    """Raise `InputError` if each process holds only a part of the weights, as with FSDP and ZeRO-3."""
     for name, parameter in model.named_parameters():
         if hasattr(parameter, "ds_id") or type(parameter).__name__ in ("DTensor", "FlatParameter"):
             raise InputError(
@@ -261,7 +261,7 @@ def _check_not_in_parts(model: nn.Module) -> None:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Give the random states of Python, numpy and torch, on every device, back as they were."""
+    """Restore the random states of Python, numpy and torch, on every device, afterwards."""
     python, arrays = random.getstate(), np.random.get_state()  # noqa: NPY002 - what training may draw from
     devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices):

@@ -36,7 +36,7 @@ class UpdateSpectrum:
         frame: one row per adapted module: module (its name in the base model), rank (assigned; NaN for methods
             without one), entropy_rank, stable_rank, participation_ratio, numerical_rank, utilisation (entropy rank /
             assigned rank), norm (Frobenius norm of the update), energy_share (norm^2 over the sum of norm^2 of all
-            updates). Where they were asked for also overlap, overlap_by_chance and n_intruders, as
+            updates). If requested, also overlap, overlap_by_chance and n_intruders, as
             `compare_with_weight` defines them.
         singular_values: module -> (rank,) in descending order.
         method: the PEFT method.
@@ -74,7 +74,7 @@ class UpdateSpectrum:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> UpdateSpectrum:
-        """Read what `save` wrote; raises `StudyError` where it is missing or of another version."""
+        """Read what `save` wrote; raises `StudyError` if it is missing or from another version."""
         return cls.from_dict(read_json(path, _KIND))
 
     def __repr__(self) -> str:
@@ -96,21 +96,21 @@ def measure_spectra(
     """Singular values and effective ranks of every update of a PEFT adapter.
 
     An update that is stored as factors (LoRA, AdaLoRA, GenLoRA) is decomposed without ever being formed: with
-    dW = B A, B = Q_B R_B and A^T = Q_A R_A, the singular values of dW are those of the r x r matrix R_B R_A^T. Of
+    dW = B A, B = Q_B R_B and A^T = Q_A R_A, the singular values of dW are those of the r x r matrix R_B R_A^T. For
     every other method (DoRA, VeRA, LoKr, FourierFT, C3A, OFT ...) the whole dW is measured: the merged weight minus
-    the weight without the adapter, on a copy. All in float64; updates of one shape are decomposed together.
+    the weight without the adapter, on a copy. All is in float64; updates of equal shape are decomposed together.
 
     Where r is the rank of factors that the method then combines with the weight or with each other (DoRA, LoHa, LoKr,
     HiRA), the update may have a higher rank and its utilisation exceed 1. With PiSSA, OLoRA and the like, the update
-    is what PEFT adds to the weight that they changed at the start. A bias that trains too has no rank, and is not in
-    the spectrum.
+    is what PEFT adds to the weight that they changed at the start. A trained bias has no rank and is not in the
+    spectrum.
 
     Args:
         peft_model: with an adapter, trained or not (a fresh LoRA's update is zero, and so are all its ranks); it is
             left as it is.
         adapter_name: which adapter.
         against_weights: also compare each update with its weight (columns overlap, overlap_by_chance, n_intruders).
-            That takes two full decompositions of every adapted matrix, of a 4096 x 4096 one minutes on a CPU.
+            That takes two full decompositions of every adapted matrix, minutes on a CPU for a 4096 x 4096 one.
         device: where to compute, such as "cpu" or "cuda"; by default where each layer is.
         progress: show a tqdm bar.
 
@@ -169,6 +169,6 @@ def _row(module: str, rank: float, values: np.ndarray) -> dict[str, Any]:
 
 
 def _energy_shares(norms: pd.Series) -> np.ndarray:
-    """Each update's share of the sum of squared norms; 0 where all updates are zero."""
+    """Each update's share of the sum of squared norms; 0 if all updates are zero."""
     energies = np.square(norms.to_numpy(dtype=np.float64) / max(norms.max(), np.finfo(np.float64).tiny))
     return np.asarray(energies / max(energies.sum(), np.finfo(np.float64).tiny))

@@ -1,4 +1,4 @@
-"""The layers that an adapter changes, and the update of each: its factors where it has them, else the whole."""
+"""The layers that an adapter changes, and each one's update: its factors if it has them, otherwise the whole."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Update:
 
     @property
     def shapes(self) -> tuple[object, ...]:
-        """What updates must share to be decomposed together."""
+        """The shapes that updates must share to be decomposed together."""
         return (*(tuple(part.shape) for part in self.parts), self.parts[0].device)
 
     @property
@@ -66,7 +66,7 @@ class Update:
 
 
 def find_adapted(peft_model: Any, adapter_name: str, *, asked_by: str) -> list[Adapted]:  # noqa: ANN401 - checked
-    """The layers that carry the adapter, in the model's order, every weight of the adapter checked.
+    """The layers with the adapter, in the model's order; every weight of the adapter is checked.
 
     Raises:
         InputError: if there is no adapter, none of this name, none that changes a weight; if its weights are not in
@@ -75,7 +75,7 @@ def find_adapted(peft_model: Any, adapter_name: str, *, asked_by: str) -> list[A
     if not isinstance(peft_model, PeftModel):
         raise InputError(f"{asked_by} needs a PEFT model, not {describe(peft_model)}; load it with PeftModel")
     if not isinstance(adapter_name, str) or adapter_name not in peft_model.peft_config:
-        raise InputError(f"no adapter {describe(adapter_name)}; adapters are {', '.join(peft_model.peft_config)}")
+        raise InputError(f"no adapter {describe(adapter_name)}; the model has {', '.join(peft_model.peft_config)}")
     config = peft_model.peft_config[adapter_name]
     found = [
         Adapted(name, layer, _assigned_rank(layer, adapter_name, name, config))
@@ -114,7 +114,7 @@ def _check_finite(values: torch.Tensor, module: str) -> None:
 
 
 def _assigned_rank(layer: Any, adapter_name: str, module: str, config: Any) -> float:  # noqa: ANN401 - PEFT's
-    """What was asked for; of AdaLoRA, what its allocator has left."""
+    """The rank that was requested; for AdaLoRA, what its allocator has kept."""
     ranks = getattr(layer, "r", None)
     if isinstance(layer, OFTLayer) or not isinstance(ranks, dict) or adapter_name not in ranks:
         return float("nan")  # OFT's r counts blocks
@@ -136,7 +136,7 @@ def read_update(adapted: Adapted, adapter_name: str, device: torch.device | None
         device: where to compute; None takes the layer's own device, or the CPU where that has no float64.
 
     Raises:
-        InputError: if the method cannot be merged, or what it adapts is no matrix.
+        InputError: if the method cannot be merged, or what it adapts is not a matrix.
     """
     module, layer, rank = adapted
     factors = _factors(layer, adapter_name, device)
@@ -152,7 +152,7 @@ def read_weight(adapted: Adapted, device: torch.device | None = None) -> torch.T
     """The layer's weight without any adapter, in float64, (out, in).
 
     Raises:
-        InputError: if the weight is quantized and cannot be undone, or is no matrix.
+        InputError: if the weight is quantized and cannot be dequantized, or is not a matrix.
     """
     base = plain_copy(adapted.layer, adapted.module, device).get_base_layer()
     return outputs_by_inputs(base.weight.detach(), base)
@@ -163,7 +163,7 @@ def _factors(
     adapter_name: str,
     device: torch.device | None,
 ) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Left (out, r) and right (r, in) with dW = left right; None where dW is not stored so.
+    """Left (out, r) and right (r, in) with dW = left right; None if dW is not stored that way.
 
     DoRA and other variants of LoRA rescale or gate their product, and LoRA on experts holds several.
     """

@@ -1,4 +1,4 @@
-"""How an update lies to the weight that it is added to: inside the weight's main directions, or beside them."""
+"""How an update relates to its weight: within the weight's main directions, or outside them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ WEIGHT_COLUMNS = ["overlap", "overlap_by_chance", "n_intruders"]
 _N_LEADING = 10
 """Leading singular vectors of the tuned weight that may be intruders: k of Shuttleworth et al. 2024 and of PEFT."""
 _INTRUDER_COSINE = 0.5
-"""A leading vector nearer to one of the pretrained weight's than this is no intruder: their epsilon, and PEFT's."""
+"""Leading vectors closer than this to one of the pretrained weight's do not intrude: their epsilon, and PEFT's."""
 
 
 def compare_with_weight(update: Update, weight: torch.Tensor, rank: int) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The main job, end to end, on the embedded model and data: a page of glue around the public steps."""
+"""The whole analysis on the embedded model and data, by the public steps of a study."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ the report shows the bound for both poolings.
 
 
 class DemoSize(NamedTuple):
-    """How much the demo does: training texts (None for all), token points, optimizer steps, evaluations."""
+    """The size of the demo: training texts (None for all), token points, optimizer steps, evaluations."""
 
     max_texts: int | None
     max_points: int | None

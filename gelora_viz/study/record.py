@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from gelora_viz._checks import check_folder
 from gelora_viz._locks import FileLock
 from gelora_viz._results import read_json, write_json
 from gelora_viz.errors import StudyError
@@ -56,7 +58,7 @@ class StudyRecord:
         return None if known is None else dict(known["settings"])
 
     def is_finished(self, step: str, settings: Mapping[str, Any], *outputs: Path) -> bool:
-        """Whether a step was finished with these very settings and its outputs are still there."""
+        """Whether a step was finished with exactly these settings and its outputs still exist."""
         known = self._steps().get(step)
         return (
             known is not None
@@ -70,12 +72,12 @@ class StudyRecord:
         self._change(lambda steps: steps.update({step: entry}))
 
     def withdraw(self, step: str) -> None:
-        """A step is about to be taken anew: what was recorded of it no longer holds."""
+        """Forget a step that is about to be repeated."""
         if step in self._steps():
             self._change(lambda steps: steps.pop(step, None))
 
     def _steps(self) -> dict[str, Any]:
-        """As they are now; another process may have finished some since the last look."""
+        """Read the steps again, since another process may have finished some."""
         return dict(read_json(self._file, _KIND)["steps"])
 
     def _change(self, change: Callable[[dict[str, Any]], object]) -> None:
@@ -86,8 +88,18 @@ class StudyRecord:
             write_json(self._file, _KIND, {"steps": steps})
 
 
+def open_record(path: str | os.PathLike[str]) -> StudyRecord:
+    """The record of the study in a folder.
+
+    Raises:
+        InputError: if the folder's name begins with a dash.
+        StudyError: if the folder holds no study, or one of another version.
+    """
+    return StudyRecord(check_folder(path, "study folder"))
+
+
 def prepare_folder(path: Path) -> list[Path]:
-    """Make sure that a study can be begun in the folder; returns the folders that were made for it, innermost first.
+    """Make sure that a study can begin in the folder; return the folders created for it, innermost first.
 
     Raises:
         StudyError: if the folder cannot be written, or holds other things than a study.
@@ -98,7 +110,9 @@ def prepare_folder(path: Path) -> list[Path]:
             each.name for each in path.iterdir() if each.name != "data.jsonl" and not each.name.startswith(".")
         ]
         if foreign:
-            raise StudyError(f"{path} is not empty and holds no study.json, so it is no study; choose a new folder")
+            raise StudyError(
+                f"{path} is not empty and holds no study.json, so it is not a study; choose a new folder"
+            )
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe = path / ".writable"

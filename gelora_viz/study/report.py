@@ -23,7 +23,7 @@ _VENUE = "icml2026"
 
 
 def write_report(found: Findings, folder: Path) -> Path:
-    """Write tables/, figures/ and report.html into a study's folder; nothing is computed anew."""
+    """Write tables/, figures/ and report.html into a study's folder; nothing is computed again."""
     tables = found.tables()
     for name, table in tables.items():
         write_text(folder / "tables" / f"{name}.csv", table.to_csv(index=False))
@@ -95,7 +95,7 @@ def _interactive(picture: Picture, *, first: bool) -> Markup:
 
 
 def _summary(comparison: pd.DataFrame | None) -> str:
-    """What the comparison says, in one or two sentences that do not flatter."""
+    """Sum up the comparison soberly, in one or two sentences."""
     if comparison is None:
         return "Nothing has been fine-tuned yet; the page shows dimensions and plans."
     metric = metric_of(comparison)

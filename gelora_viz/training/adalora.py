@@ -1,4 +1,4 @@
-"""What AdaLoRA needs beside a training loop: its penalty in the loss, and ranks given up after every step."""
+"""What AdaLoRA needs besides a training loop: its penalty in the loss, and ranks pruned after every step."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def is_adalora(backbone: nn.Module) -> TypeGuard[PeftModel]:
 
 
 class AdaLoraCallback(TrainerCallback):
-    """Lets AdaLoRA give ranks up according to each step's gradients.
+    """Lets AdaLoRA prune ranks by each step's gradients.
 
     Steps count from 1, so that the last mask falls on step total_step - tfinal, which PEFT's own count from 0 reaches
     only with tfinal > 0.
@@ -37,7 +37,7 @@ class AdaLoraCallback(TrainerCallback):
 
 
 def orthogonality(model: PeftModel) -> torch.Tensor:
-    """AdaLoRA's penalty, weighted: how far the columns of its factors are from orthonormal, as PEFT computes it.
+    """AdaLoRA's penalty, weighted: how far its factors are from orthonormal, as PEFT computes it.
 
     PEFT adds it where the model computes its own loss, which a model without task head does not.
 
@@ -55,7 +55,7 @@ def orthogonality(model: PeftModel) -> torch.Tensor:
 
 
 def parameters_kept(model: PeftModel) -> int:
-    """Parameters of the ranks that are not given up: in + out + 1 for each."""
+    """Parameters of the ranks that are not pruned: in + out + 1 for each."""
     kept = 0
     for layer in _layers(model):
         cost = layer.lora_A["default"].shape[1] + layer.lora_B["default"].shape[0] + 1
@@ -72,6 +72,6 @@ def _check_gradients(model: PeftModel) -> None:
         if parameter.requires_grad and parameter.grad is None and "lora_" in name:
             module = name.partition(".lora_")[0].removeprefix("base_model.model.")
             raise InputError(
-                f"AdaLoRA judges ranks by gradients, and none reached {module}, which the output does not depend on; "
+                f"AdaLoRA judges ranks by gradients, and none reached {module}, on which the output does not depend; "
                 "leave it out of target_modules"
             )

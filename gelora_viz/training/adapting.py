@@ -1,4 +1,4 @@
-"""From a specification's adapter to a transformer that is ready to train: frozen, whole, or with a PEFT adapter."""
+"""From a specification's adapter to a transformer ready to train: frozen, whole, or with a PEFT adapter."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from transformers import PreTrainedModel
 
 from gelora_viz._names import goes_by
 from gelora_viz.adapters import add_adapter
-from gelora_viz.errors import InputError
+from gelora_viz.errors import InputError, first_line
 from gelora_viz.ranks import ModelInputs, RankPlan, find_directions
 from gelora_viz.runs import FROZEN, FULL, RunSpec
 
 
 def adapt(spec: RunSpec, model: PreTrainedModel, batches: Callable[[], Sequence[ModelInputs]]) -> nn.Module:
-    """The model as the run trains it; what does not train is frozen.
+    """The model as the run trains it; all other weights are frozen.
 
     Args:
         spec: its adapter, seed and gradient_checkpointing.
@@ -49,7 +49,7 @@ def adapt(spec: RunSpec, model: PreTrainedModel, batches: Callable[[], Sequence[
 
 
 def plan_for(plan: RankPlan, model: nn.Module) -> RankPlan:
-    """The plan with the names that its matrices have in this model.
+    """The plan under the names that its matrices have in this model.
 
     In a language model the transformer that a plan was made for lies one level deeper (layers.0 is model.layers.0
     there), so a name means the one module that ends in it.
@@ -102,12 +102,13 @@ def start_from_eva(model: PeftModel, batches: Sequence[ModelInputs]) -> None:
     try:
         initialize_lora_eva_weights(model, eva_state_dict=directions)
     except (ValueError, TypeError, LookupError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"PEFT's EVA cannot start this adapter ({reason}); check its configuration") from error
+        raise InputError(
+            f"PEFT's EVA cannot start this adapter ({first_line(error)}); check its configuration"
+        ) from error
 
 
 def _checkpoint(model: PreTrainedModel) -> None:
-    """Recompute hidden states for the gradient; without re-entry, so that frozen embeddings are no obstacle."""
+    """Recompute hidden states for the gradient; without re-entry, so that frozen embeddings do not block it."""
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     try:
         enable({"use_reentrant": False})

@@ -27,12 +27,12 @@ class Classification(Task):
 
     @property
     def evaluation_batch(self) -> int:
-        """64: without gradients, that many short texts take little memory."""
+        """64: without gradients, this many short texts need little memory."""
         return 64
 
     @property
     def head(self) -> list[nn.Parameter]:
-        """The linear head's."""
+        """The parameters of the linear head."""
         return list(self.module.get_submodule("head").parameters())
 
     def load_data(self) -> TextData:
@@ -70,7 +70,7 @@ class Classification(Task):
         return _scores(scored.label_ids, np.asarray(scored.predictions).argmax(axis=1))
 
     def keep_predictions(self, reduced: np.ndarray, folder: RunFolder) -> dict[str, Any]:
-        """Keep label and predicted class of every test text."""
+        """Save the label and predicted class of every test text."""
         labels, predicted, names = self.parts["test"].labels, reduced.argmax(axis=1), self.data.label_names
         folder.write_predictions(
             self.data.texts("test"),
@@ -82,7 +82,7 @@ class Classification(Task):
         return {"accuracy": scores["accuracy"], "macro_f1": scores["f1"]}
 
     def save_weights(self, target: Path) -> None:
-        """The backbone's, and head.safetensors beside them."""
+        """Write the backbone's weights, and the head's to head.safetensors next to them."""
         super().save_weights(target)
         head = self.module.get_submodule("head").state_dict()
         save_file(
@@ -109,5 +109,5 @@ def _check_classes(data: TextData) -> None:
     empty = [split for split, count in counts.items() if count == 0]
     if empty:
         raise InputError(
-            f"{data.name} has no {' and no '.join(empty)} texts; give more labelled texts, or a column split"
+            f"{data.name} has no {' and no '.join(empty)} texts; give more labeled texts, or a column split"
         )

@@ -24,7 +24,7 @@ class TextClassifier(nn.Module):
     """
 
     accepts_loss_kwargs = False
-    """Trainer would hand the number of labels to whatever takes further keywords; the backbone has no use for it."""
+    """Trainer would pass the number of labels to any module that takes extra keywords; the backbone ignores it."""
 
     def __init__(self, backbone: nn.Module, n_classes: int, pooling: str = "mean") -> None:
         super().__init__()

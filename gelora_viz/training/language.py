@@ -1,4 +1,4 @@
-"""Causal language modelling: each token of a text from those before it, scored by perplexity."""
+"""Causal language modeling: each token of a text is predicted from those before it, and scored by perplexity."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from gelora_viz.sources import SPLITS, TextData, load_texts
 from gelora_viz.training.tasks import IGNORED, Example, Task
 
 
-class LanguageModelling(Task):
+class LanguageModeling(Task):
     """Every token after a text's first is predicted."""
 
     model_head = CAUSAL_LM
 
     @property
     def evaluation_batch(self) -> int:
-        """As many as are trained on at a time: a score for every word of the vocabulary takes the most memory."""
+        """As many as in a training batch: scores for the whole vocabulary take most of the memory."""
         return self.spec.micro_batch_size
 
     def load_data(self) -> TextData:
-        """The texts; where none are held out, 10 % become validation texts and 20 % test texts, labels or not."""
+        """The texts, labeled or not; if none are held out, 10 % become validation and 20 % test texts."""
         spec = self.spec
         data = load_texts(
             spec.data, text_column=spec.text_column, label_column=spec.label_column, seed=spec.data_seed
@@ -55,7 +55,7 @@ class LanguageModelling(Task):
         return _token_losses(outputs.logits, labels).sum() / labels.ne(IGNORED).sum().clamp(min=1)
 
     def reduce(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Of every text, how many tokens were predicted, and their summed negative log-likelihood."""
+        """The number of predicted tokens of every text, and their summed negative log-likelihood."""
         return torch.stack([labels.ne(IGNORED).sum(dim=1), _token_losses(logits, labels).sum(dim=1)], dim=1)
 
     def scores(self, scored: EvalPrediction) -> dict[str, float]:
@@ -63,7 +63,7 @@ class LanguageModelling(Task):
         return {"perplexity": _perplexity(np.asarray(scored.predictions))}
 
     def keep_predictions(self, reduced: np.ndarray, folder: RunFolder) -> dict[str, Any]:
-        """Keep tokens and likelihood of every test text, so that runs can be compared text by text."""
+        """Save the tokens and likelihood of every test text, so that runs can be compared text by text."""
         n_tokens, nll = reduced[:, 0].astype(int), reduced[:, 1].astype(float)
         folder.write_likelihoods(self.data.texts("test"), n_tokens.tolist(), nll.tolist(), self.data.groups("test"))
         return {"perplexity": _perplexity(reduced), "n_test_tokens": int(n_tokens.sum())}
@@ -82,8 +82,8 @@ def _token_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 def _perplexity(reduced: np.ndarray) -> float:
-    """Perplexity of a token, from (n_texts, 2): the number of tokens and their summed negative log-likelihood."""
+    """Perplexity per token, from (n_texts, 2): the number of tokens and their summed negative log-likelihood."""
     n_tokens, nll = reduced.astype(np.float64).sum(axis=0)
     if n_tokens == 0:
-        raise InputError("all texts that are scored have a single token, and nothing to predict; give longer ones")
+        raise InputError("all texts to be scored are single tokens, so there is nothing to predict; give longer ones")
     return float(np.exp(min(nll / n_tokens, 700.0)))  # beyond it, infinite

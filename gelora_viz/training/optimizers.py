@@ -1,4 +1,4 @@
-"""AdamW over the adapter and the head, each with its learning rate, and the schedule that both follow."""
+"""AdamW for the adapter and the head, each with its own learning rate, and the schedule that both follow."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gelora_viz.runs import RunSpec
 
 
 def build_optimizer(spec: RunSpec, backbone: nn.Module, head: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
-    """AdamW without weight decay; its first group has the adapter's learning rate, that of A with LoRA+."""
+    """AdamW without weight decay; its first group has the adapter's learning rate, which with LoRA+ is that of A."""
     optimizer: torch.optim.Optimizer
     if spec.plus_ratio is None or not isinstance(backbone, PeftModel):
         trained = [parameter for parameter in backbone.parameters() if parameter.requires_grad]

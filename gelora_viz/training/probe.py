@@ -1,4 +1,4 @@
-"""A linear probe on frozen features: batches of labelled texts, and the head that logistic regression fits on them.
+"""A linear probe on frozen features: batches of labeled texts, and the head that logistic regression fits on them.
 
 It gives a model without task head the loss that its plan's fine-tuning will have, before anything is trained.
 """
@@ -20,7 +20,7 @@ from gelora_viz.sources import TextData
 from gelora_viz.training.classifier import TextClassifier
 
 _NEVER = -1e4
-"""The score of a class that no text of the batches has: its probability is exactly 0."""
+"""The score of a class that no text in the batches has: its probability is exactly 0."""
 _MOST_ITERATIONS = 1000
 
 
@@ -34,7 +34,7 @@ def sample_batches(
     max_length: int | None = None,
     seed: int = 0,
 ) -> list[dict[str, torch.Tensor]]:
-    """Batches of training texts, chosen at random, as the model reads them: what "eva" and "gradient" ask for.
+    """Random batches of training texts, as the model reads them: the input of "eva" and "gradient".
 
     Args:
         data: the texts; where they have labels, so have the batches.
@@ -92,7 +92,7 @@ def fit_probe(
         of the batches has is never predicted.
 
     Raises:
-        InputError: if batches have no labels, or all the same one.
+        InputError: if the batches have no labels, or all labels are the same.
 
     Example:
         >>> from gelora_viz.sources import load_model, load_texts
@@ -102,7 +102,7 @@ def fit_probe(
         Linear(in_features=384, out_features=21, bias=True)
     """
     if not batches or any("labels" not in batch for batch in batches):
-        raise InputError("the batches have no labels to fit a probe to; give labelled texts")
+        raise InputError("the batches have no labels to fit a probe to; give labeled texts")
     labels = torch.cat([batch["labels"] for batch in batches]).cpu().numpy()
     classes = np.unique(labels)
     if len(classes) < 2:
@@ -117,14 +117,14 @@ def fit_probe(
 
 
 def _inputs(model: PreTrainedModel, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """What the model reads of a batch, where it reads it."""
+    """The part of a batch that the model reads, on the model's device."""
     device = input_device(model)
     return {name: tensor.to(device) for name, tensor in batch.items() if name != "labels"}
 
 
 @torch.no_grad()
 def _set_head(head: nn.Linear, regression: LogisticRegression) -> None:
-    """The regression's scores as the head's; of two classes, scikit-learn keeps the difference only."""
+    """Make the head give the regression's scores; for two classes, scikit-learn keeps only their difference."""
     weight, bias = torch.as_tensor(regression.coef_), torch.as_tensor(regression.intercept_)
     if len(regression.classes_) == 2:
         weight, bias = torch.cat([torch.zeros_like(weight), weight]), torch.cat([torch.zeros_like(bias), bias])

@@ -24,20 +24,22 @@ from gelora_viz.runs import OUT_OF_MEMORY, RunFolder, is_lost_connection
 
 _HOST = "127.0.0.1"
 _PATIENCE = 15.0
-"""Seconds in which the first process should notice by itself that another one has died."""
+"""Seconds within which the first process should notice that another one has died."""
 
 
 class Companions:
-    """The further processes of a run, from the second one on; none for a run of a single process.
+    """The other processes of a run, from the second on; none for a run with a single process.
 
     Args:
         folder: the run's folder.
         processes: how many there are to be, with this one.
+        trust_remote_code: whether they may run Python code that comes with the model.
     """
 
-    def __init__(self, folder: RunFolder, processes: int) -> None:
+    def __init__(self, folder: RunFolder, processes: int, *, trust_remote_code: bool = False) -> None:
         self._folder = folder
         self._n = processes
+        self._options = ["--with-parent", *(["--trust-remote-code"] if trust_remote_code else [])]
         self._others: list[subprocess.Popen[bytes]] = []
         self._is_over = threading.Event()
         self._death: str | None = None
@@ -64,7 +66,7 @@ class Companions:
             "TORCHELASTIC_RESTART_COUNT": "0",
         }
         os.environ |= {**common, "RANK": "0", "LOCAL_RANK": "0"}
-        command = [sys.executable, "-m", "gelora_viz.training.worker", str(self._folder.path), "--with-parent"]
+        command = [sys.executable, "-m", "gelora_viz.training.worker", str(self._folder.path), *self._options]
         for rank in range(1, self._n):
             environment = {**os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank)}
             other = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment)  # noqa: S603 - our own worker
@@ -88,11 +90,11 @@ class Companions:
                 other.stdin.close()  # which ends it
 
     def cause(self) -> str | None:
-        """What became of the process that this one lost touch with; None if that is not how it ended."""
+        """Why the process that this one lost contact with ended; None if no contact was lost."""
         return self._death
 
     def _find_death(self, patience: float = 0.0) -> str | None:
-        """Which process has died and how: a killed one, if there is any, as the others follow it."""
+        """Which process died and how: a killed one if there is any, as the others end because of it."""
         deadline = time.monotonic() + patience
         while True:
             codes = {number: other.poll() for number, other in enumerate(self._others, start=2)}
@@ -116,7 +118,7 @@ class Companions:
 
 
 def agree(opinion: bool, device: torch.device) -> bool:
-    """Whether any process of the run says yes; all of them get the same answer, and must ask together."""
+    """Whether any process of the run says yes; all must call it together, and all get the same answer."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return opinion
     vote = torch.tensor(int(opinion), device=device)

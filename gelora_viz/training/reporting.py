@@ -1,4 +1,4 @@
-"""What a training tells while it runs: a line of metrics for every log, and how much memory it has taken."""
+"""What a training run reports: a line of metrics for every log, and how much memory it has used."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _MB = 1e6
 
 
 class CancelledError(Exception):
-    """Somebody asked the run to stop."""
+    """The run was asked to stop."""
 
 
 class CountingTrainer(Trainer):
-    """A Trainer that counts the tokens it trains on, without waiting for the device, and the time it evaluates.
+    """A Trainer that counts its training tokens, without waiting for the device, and times its evaluations.
 
     Attributes:
         n_tokens: trained on so far, padding left out.
@@ -48,7 +48,7 @@ class CountingTrainer(Trainer):
         return scores
 
     def tokens_per_second(self, seconds: float) -> float:
-        """Of a training that has taken so long, evaluations with it."""
+        """Training tokens per second of training that has taken this long, evaluations included."""
         return round(int(self.n_tokens) / max(seconds - self.evaluating, 1e-9), 1)
 
 
@@ -78,12 +78,12 @@ class FolderCallback(TrainerCallback):
             self._folder.append_metrics({"step": state.global_step, "seconds": round(seconds, 3), **row})
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401, ARG002
-        """Trainer's hook: stop where somebody asked for it."""
+        """Trainer's hook: stop if the run was asked to."""
         if agree(self._folder.is_asked_to_stop, args.device):
             control.should_training_stop = True
 
     def on_prediction_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401, ARG002
-        """Trainer's hook: an evaluation may be long, and stops at once."""
+        """Trainer's hook: stop during an evaluation too, which may be long."""
         if agree(self._folder.is_asked_to_stop, args.device):
             raise CancelledError
 
@@ -100,7 +100,7 @@ class FolderCallback(TrainerCallback):
             )
 
     def _speed(self, seconds: float, state: Any) -> dict[str, float]:  # noqa: ANN401 - transformers'
-        """Tokens per second of training since the last log, and seconds to go if it goes on as so far."""
+        """Training tokens per second since the last log, and the seconds left at the present speed."""
         trained, n_tokens = seconds - self._trainer.evaluating, int(self._trainer.n_tokens)
         elapsed, counted = trained - self._last[0], n_tokens - self._last[1]
         self._last = (trained, n_tokens)
@@ -109,7 +109,7 @@ class FolderCallback(TrainerCallback):
 
 
 def memory() -> dict[str, float]:
-    """Megabytes: the peak of where it trains, and on a GPU what all processes have taken of it by now.
+    """Memory in megabytes: the peak on the training device, and the present use of a GPU by all processes.
 
     memory_mb is the peak of this process's resident memory, or on a GPU the peak of its tensors there; gpu_memory_mb
     is the device's whole use, other processes' such as a notebook kernel's with it.
@@ -124,7 +124,7 @@ def memory() -> dict[str, float]:
 
 
 def _peak_resident() -> int:
-    """Bytes of resident memory at their peak; now, on a system that does not say.
+    """Peak resident memory in bytes; the present one on systems that do not record the peak.
 
     Not ru_maxrss: on Linux a process inherits that from the one that started it.
     """

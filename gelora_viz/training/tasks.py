@@ -1,4 +1,4 @@
-"""What a run trains, in general: a model with its adapter, its texts in batches, a loss, scores and a test."""
+"""What every task shares: a model with its adapter, its texts in batches, a loss, scores and a test."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from gelora_viz.training.adalora import is_adalora, orthogonality
 from gelora_viz.training.adapting import adapt
 
 IGNORED = -100
-"""The label of a token that counts for nothing, as torch's cross-entropy has it."""
+"""The label of a token that does not count, as in torch's cross-entropy."""
 _EVA_BATCHES = 256
-"""Batches that EVA may read: thousands of texts, of which it needs hundreds."""
+"""Batches that EVA may read: thousands of texts, where it needs hundreds."""
 Example = tuple[TokenizedText, int]
 
 
 class Texts(Dataset[Example]):
-    """Tokenised texts and their class numbers (n_texts,)."""
+    """Tokenized texts and their class numbers (n_texts,)."""
 
     def __init__(self, rows: Sequence[TokenizedText], labels: np.ndarray) -> None:
         self.rows = rows
@@ -42,7 +42,7 @@ class Texts(Dataset[Example]):
         return self.rows[position], int(self.labels[position])
 
     def by_length(self) -> tuple[np.ndarray, Texts]:
-        """The same texts, the longest first so that batches need little padding, and the order that did it."""
+        """The texts sorted from the longest, so that batches need little padding, and their order."""
         order = np.argsort([-len(row.ids) for row in self.rows], kind="stable")
         return order, Texts([self.rows[position] for position in order], self.labels[order])
 
@@ -80,12 +80,12 @@ class Task(ABC):
 
     @property
     def head(self) -> list[nn.Parameter]:
-        """Parameters that train beside the backbone's."""
+        """Trainable parameters besides the backbone's."""
         return []
 
     @property
     def trains(self) -> bool:
-        """Whether anything of it is to be trained."""
+        """Whether any parameter is trained."""
         return any(parameter.requires_grad for parameter in self.module.parameters())
 
     @abstractmethod
@@ -106,18 +106,18 @@ class Task(ABC):
 
     @abstractmethod
     def reduce(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """What is kept of a batch's scores, (n_texts, n_numbers)."""
+        """What is kept from a batch's scores, (n_texts, n_numbers)."""
 
     @abstractmethod
     def scores(self, scored: EvalPrediction) -> dict[str, float]:
-        """What an evaluation reports beside the loss."""
+        """What an evaluation reports besides the loss."""
 
     @abstractmethod
     def keep_predictions(self, reduced: np.ndarray, folder: RunFolder) -> dict[str, Any]:
-        """Write what is predicted of every test text, (n_texts, n_numbers) in their order; returns its numbers."""
+        """Write the predictions for the test texts, (n_texts, n_numbers) in their order; returns final numbers."""
 
     def loss(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor) -> torch.Tensor:  # noqa: ANN401
-        """Trainer's compute_loss_func: a piece's part in the mean over the labels of a whole optimizer step.
+        """Trainer's compute_loss_func: a micro-batch's share of the mean over all labels of an optimizer step.
 
         AdaLoRA's penalty is there for its gradient alone, so that the losses of methods can be compared.
         """

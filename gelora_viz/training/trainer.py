@@ -1,4 +1,4 @@
-"""Train what a specification asks for with the Hugging Face Trainer, and measure what came out."""
+"""Train what a specification describes with the Hugging Face Trainer, and measure the outcome."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from gelora_viz.runs import CAUSAL_LM, CLASSIFICATION, FROZEN, RunFolder, RunSpe
 from gelora_viz.spectra import measure_spectra
 from gelora_viz.training.adalora import AdaLoraCallback, is_adalora, parameters_kept
 from gelora_viz.training.classification import Classification
-from gelora_viz.training.language import LanguageModelling
+from gelora_viz.training.language import LanguageModeling
 from gelora_viz.training.optimizers import build_optimizer, build_schedule
 from gelora_viz.training.reporting import CancelledError, CountingTrainer, FolderCallback, memory
 from gelora_viz.training.tasks import Task, Texts
 
 logger = logging.getLogger("gelora_viz")
 
-_TASKS: dict[str, type[Task]] = {CLASSIFICATION: Classification, CAUSAL_LM: LanguageModelling}
+_TASKS: dict[str, type[Task]] = {CLASSIFICATION: Classification, CAUSAL_LM: LanguageModeling}
 _LOGGED_STEPS = 40
 
 
 def train(spec: RunSpec, folder: RunFolder) -> bool:
-    """Train as `spec` says, leaving metrics, adapter, predictions, spectrum and result in the folder.
+    """Train as `spec` says and write metrics, adapter, predictions, spectrum and result into the folder.
 
     Where a GPU's memory does not hold the texts that are read at a time, the training begins again with half as many
     (the next divisor below): the same seed, the same texts in every optimizer step, the same order.
@@ -48,14 +48,14 @@ def train(spec: RunSpec, folder: RunFolder) -> bool:
         GeloraVizError: for unusable input, and for a loss that is not finite (with its step and learning rate).
         torch.OutOfMemoryError: if not even one text at a time fits.
     """
-    precision = choose_precision(spec.precision)
+    precision = _choose_precision(spec.precision)
     if spec.threads is not None:
         torch.set_num_threads(spec.threads)
     n_processes = int(os.environ.get("WORLD_SIZE", "1"))
     size = spec.micro_batch_size
     if size % n_processes:
         raise InputError(
-            f"{size} texts at a time cannot be shared by {n_processes} processes; give a batch_size that can"
+            f"{size} texts at a time cannot be divided among {n_processes} processes; give a batch_size that can"
         )
     while True:
         try:
@@ -65,7 +65,7 @@ def train(spec: RunSpec, folder: RunFolder) -> bool:
             # Of several processes, the others would wait for this one.
             if not _is_short_of_gpu_memory(error) or smaller is None or n_processes > 1:
                 raise
-        logger.warning("out of memory with %d texts at a time; beginning again with %d", size, smaller)
+        logger.warning("out of memory with %d texts at a time; starting over with %d", size, smaller)
         size = smaller
         gc.collect()
         if torch.cuda.is_available():
@@ -73,8 +73,8 @@ def train(spec: RunSpec, folder: RunFolder) -> bool:
         (folder.path / "metrics.jsonl").unlink(missing_ok=True)
 
 
-def choose_precision(asked: str | None) -> str:
-    """What matrices are multiplied in on this machine.
+def _choose_precision(asked: str | None) -> str:
+    """The precision in which this machine multiplies matrices.
 
     Raises:
         InputError: if the machine cannot compute in the precision asked for.
@@ -91,7 +91,7 @@ def choose_precision(asked: str | None) -> str:
 
 
 def _is_short_of_gpu_memory(error: RuntimeError) -> bool:
-    """Whether it was too much for a GPU; some of its libraries say so in a plain RuntimeError."""
+    """Whether GPU memory ran out; some CUDA libraries report it in a plain RuntimeError."""
     return isinstance(error, torch.OutOfMemoryError) or (torch.cuda.is_available() and is_out_of_memory(error))
 
 
@@ -186,7 +186,7 @@ def _build_trainer(task: Task, folder: RunFolder, size: int, precision: str) -> 
 
 
 def _validation_scores(trainer: CountingTrainer) -> dict[str, float]:
-    """What the trained model reaches on the validation texts, by which learning rates are chosen."""
+    """The trained model's scores on the validation texts, by which learning rates are chosen."""
     last = next((row for row in reversed(trainer.state.log_history) if "eval_loss" in row), None)
     scores = last if last is not None and last["step"] == trainer.state.global_step else trainer.evaluate()
     kept = {
@@ -200,7 +200,7 @@ def _validation_scores(trainer: CountingTrainer) -> dict[str, float]:
 
 
 def _predict(trainer: CountingTrainer, test: Texts) -> np.ndarray:
-    """What the task keeps of its scores, (n_texts, n_numbers) in the order of the test texts."""
+    """The scores that the task keeps, (n_texts, n_numbers) in the order of the test texts."""
     order, by_length = test.by_length()
     predicted = np.asarray(trainer.predict(by_length).predictions)
     reduced = np.empty_like(predicted)

@@ -8,6 +8,7 @@ at work in the folder. The cause is in status.json.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import select
 import signal
@@ -17,9 +18,13 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from gelora_viz.errors import GeloraVizError, RunError, StudyError
 from gelora_viz.runs import OCCUPIED, UNUSABLE, Queue, RunFolder, explain
+
+if TYPE_CHECKING:
+    from gelora_viz.runs import RunSpec
 
 # No torch and no pandas up here: a worker that waits for its turn is to stay small.
 
@@ -28,7 +33,7 @@ _HEARTBEAT = 10.0
 
 
 class _StoppedEarly(BaseException):
-    """Somebody asked the worker to stop before there was anything to keep."""
+    """The worker was asked to stop before there was anything to save."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,10 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.with_parent:
         threading.Thread(target=_end_with_parent, args=(folder if is_leader else None,), daemon=True).start()
     if not is_leader:
-        return _train_along(folder)
+        return _train_along(folder, options)
     try:
         with folder.claim(patience=60), folder.reserve_disk_space():
-            return _lead(folder, options.queue, options.processes, options.with_parent)
+            return _lead(folder, options)
     except RunError as error:  # nothing of the other worker's is touched
         print(error, file=sys.stderr)  # noqa: T201 - into the log of whoever started this process
         return OCCUPIED
@@ -54,19 +59,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="gelora_viz.training.worker", description="Train one run.")
     parser.add_argument("run_dir", help="folder with spec.json; everything else is written there")
-    parser.add_argument("--processes", type=int, default=1, help="that train this run together, on this machine")
+    parser.add_argument("--processes", type=int, default=1, help="number of processes that train this run together")
     parser.add_argument("--queue", type=Queue.from_json, help="place in this machine's queue, from launch")
-    parser.add_argument("--with-parent", action="store_true", help="end when standard input does: the parent died")
+    parser.add_argument(
+        "--with-parent", action="store_true", help="end when standard input does, as the parent has died"
+    )
+    parser.add_argument("--trust-remote-code", action="store_true", help="run Python code that comes with the model")
     return parser
 
 
-def _lead(folder: RunFolder, queue: Queue | None, processes: int, with_parent: bool) -> int:
-    """Wait for a turn, train, and say in the folder how it ended."""
+def _lead(folder: RunFolder, options: argparse.Namespace) -> int:
+    """Wait for a turn, train, and record in the folder how it ended."""
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
-        if with_parent and _has_lost_its_parent():
+        if options.with_parent and _has_lost_its_parent():
             return  # whoever clears up after the parent, as Ray does; nobody has cancelled the run
-        folder.is_signalled = True
+        folder.is_signaled = True
         with suppress(OSError):
             (folder.path / "cancel").touch()  # for all processes of the run
         if not folder.is_training:
@@ -74,15 +82,17 @@ def _lead(folder: RunFolder, queue: Queue | None, processes: int, with_parent: b
 
     signal.signal(signal.SIGTERM, stop)
     try:
-        if queue is not None:
+        if options.queue is not None:
             folder.write_status("queued")
-            slot = queue.wait_for_slot()
+            slot = options.queue.wait_for_slot()
             if slot.gpus is not None:
                 os.environ["CUDA_VISIBLE_DEVICES"] = slot.gpus
         _stop_if_asked(folder)  # while this process was starting
         folder.write_status("running")
         with _heartbeat(folder):
-            status, message, code = _train(folder, processes)
+            status, message, code = _train(folder, options)
+        if status == "finished":
+            message = _take_place(folder)
     except _StoppedEarly:
         status, message, code = "cancelled", "", 0
     except GeloraVizError as error:
@@ -92,20 +102,38 @@ def _lead(folder: RunFolder, queue: Queue | None, processes: int, with_parent: b
     return code
 
 
+def _take_place(folder: RunFolder) -> str:
+    """Put a finished replacement in its place; returns why it could not be put there, if so."""
+    from gelora_viz.runs import take_place
+
+    try:
+        folder.path = take_place(folder.path)
+    except OSError as error:
+        return f"finished, but it could not take the place of the other run ({error}); both are kept"
+    return ""
+
+
+def _load_spec(folder: RunFolder, options: argparse.Namespace) -> RunSpec:
+    """What to train. The consent to run a model's code comes from whoever started this process, not from the file."""
+    from gelora_viz.runs import RunSpec
+
+    spec = RunSpec.load(folder.path / "spec.json")
+    return dataclasses.replace(spec, trust_remote_code=options.trust_remote_code)
+
+
 def _stop_if_asked(folder: RunFolder) -> None:
     if folder.is_asked_to_stop:
         raise _StoppedEarly
 
 
-def _train(folder: RunFolder, processes: int) -> tuple[str, str, int]:
+def _train(folder: RunFolder, options: argparse.Namespace) -> tuple[str, str, int]:
     """(status, message, exit status) of the training."""
-    from gelora_viz.runs import RunSpec
     from gelora_viz.training.processes import Companions
     from gelora_viz.training.trainer import train
 
-    companions = Companions(folder, processes)
+    companions = Companions(folder, options.processes, trust_remote_code=options.trust_remote_code)
     try:
-        spec = RunSpec.load(folder.path / "spec.json")
+        spec = _load_spec(folder, options)
         with companions:
             finished = train(spec, folder)
     except Exception as error:  # noqa: BLE001 - whatever it was, the study must be able to say it
@@ -116,14 +144,13 @@ def _train(folder: RunFolder, processes: int) -> tuple[str, str, int]:
     return ("finished" if finished else "cancelled"), "", 0
 
 
-def _train_along(folder: RunFolder) -> int:
-    """One of several processes of a run, but not the first, which alone writes into the folder."""
-    from gelora_viz.runs import RunSpec
+def _train_along(folder: RunFolder, options: argparse.Namespace) -> int:
+    """Train as one of several processes of a run, but not the first, which alone writes into the folder."""
     from gelora_viz.training.trainer import train
 
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the first process decides when to stop, and all stop together
     try:
-        train(RunSpec.load(folder.path / "spec.json"), folder)
+        train(_load_spec(folder, options), folder)
     except Exception as error:  # noqa: BLE001 - it ends up in the log of all processes
         with suppress(OSError):
             traceback.print_exc()
@@ -133,7 +160,7 @@ def _train_along(folder: RunFolder) -> int:
 
 @contextmanager
 def _heartbeat(folder: RunFolder) -> Iterator[None]:
-    """Send heartbeats."""
+    """Send heartbeats while the block runs."""
     ended = threading.Event()
 
     def beat() -> None:
@@ -148,7 +175,7 @@ def _heartbeat(folder: RunFolder) -> Iterator[None]:
 
 
 def _has_lost_its_parent() -> bool:
-    """Whether nobody holds the other end of standard input, or lets go of it in this moment."""
+    """Whether the other end of standard input is closed, or is closed at this moment."""
     if not hasattr(select, "poll"):
         return False  # on Windows, where nobody sends this signal either
     standard_input = select.poll()
@@ -157,7 +184,7 @@ def _has_lost_its_parent() -> bool:
 
 
 def _end_with_parent(folder: RunFolder | None) -> None:
-    """End this process when its standard input does, which a living parent keeps open."""
+    """End this process when its standard input ends, which a live parent keeps open."""
     sys.stdin.buffer.read()
     if folder is not None:
         status = "cancelled" if folder.is_asked_to_stop else "failed"

@@ -1,4 +1,4 @@
-"""Methods that have been compared: what each scored for its size, and how two of them used their ranks, by layer.
+"""Compared methods: the score of each against its size, and how two of them used their ranks, by layer.
 
 All numbers come from `compare` or `tabulate_results` and from the runs' spectra; here they are only put side by side.
 """

@@ -1,4 +1,4 @@
-"""The whole walk on one page: what a study is, ranks from its dimensions, maps, fine-tunings, what came of them.
+"""The whole study on one page: what it is, ranks from its dimensions, maps, fine-tunings and their comparison.
 
 The panels stand one below the other in the order of the walk, so that the tab key goes through them like a reader.
 Their sections are panels too: the headings, with the few controls that a panel alone does not have.
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _SINGLE = "single runs"
 
 
-class Section(Panel):
+class _Section(Panel):
     """A heading of the dashboard, what to do there, and at most a choice, a text and some buttons.
 
     Args:
@@ -84,7 +84,7 @@ class Section(Panel):
     def __init__(
         self,
         title: str,
-        actions: dict[str, Callable[[Section], None]] | None = None,
+        actions: dict[str, Callable[[_Section], None]] | None = None,
         **options: Any,  # noqa: ANN401 - values of traits
     ) -> None:
         self._actions = dict(actions or {})
@@ -112,8 +112,8 @@ class Section(Panel):
 class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no types
     """A study on one page, from its dimensions to the comparison of its runs.
 
-    What the study has not yet is said in words, with what to do first. Runs that finish are compared by themselves,
-    and the newest one's effective ranks stand beside the ranks above; "Look again" finds profiles and comparisons
+    What the study still lacks is said in words, with what to do first. Finished runs are compared automatically, and
+    the newest one's effective ranks are shown next to the ranks above; "Look again" finds profiles and comparisons
     that were made meanwhile in a terminal or in another notebook. As with `FineTuning`, buttons wait while a cell of
     the notebook runs.
 
@@ -138,15 +138,15 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no ty
         self.ranks: RankBudget | None = None
         self.explorer: Explorer | None = None
         self.comparison: ComparisonExplorer | None = None
-        self.overview = Section(
+        self.overview = _Section(
             f"Study: {study.title}", {"Look again": self._look_again, "Write report": self._write_report}
         )
-        self._ranks_head = Section(
+        self._ranks_head = _Section(
             "1. Ranks from intrinsic dimension", {"Keep as plan": self._keep}, choice_label="Pooling of the profile"
         )
-        self._map_head = Section("2. Maps of hidden states", {"Show the map": lambda _: self._show_map()})
-        self._tuning_head = Section("3. Fine-tuning", hint="Short runs, each in a process of its own.")
-        self._compared_head = Section("4. What came of it", choice_label="Compare")
+        self._map_head = _Section("2. Maps of hidden states", {"Show the map": lambda _: self._show_map()})
+        self._tuning_head = _Section("3. Fine-tuning", hint="Short runs, each in a process of its own.")
+        self._compared_head = _Section("4. What came of it", choice_label="Compare")
         self._lock = threading.RLock()
         """Held while panels are exchanged, by whichever thread; nothing of `fine_tuning` is called meanwhile."""
         self._profile_stamp: tuple[str, int] | None = None
@@ -196,7 +196,7 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no ty
             self._show_what_came_of_it()
 
     def _on_finished(self) -> None:
-        """In the thread that watches the runs, when one has finished or is gone."""
+        """Called in the thread that watches the runs, when one has finished or is gone."""
         with self._lock:
             try:
                 self._show_what_came_of_it()
@@ -204,7 +204,7 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no ty
                 self.overview.show_error(error)
 
     def _show_what_came_of_it(self) -> None:
-        """Bring up to date what depends on the finished runs."""
+        """Update what depends on the finished runs."""
         compared = list(self.study.comparisons())
         choices = [*([_SINGLE] if self._find_results() else []), *compared]
         self._compared_head.choices = choices
@@ -244,7 +244,7 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no ty
         ]
         stale = study.stale_plans()
         self.overview.hint = (
-            f"Made from a profile that was estimated anew since: {', '.join(stale)}." if stale else ""
+            f"Made from a profile that has been estimated again since: {', '.join(stale)}." if stale else ""
         )
 
     def _show_ranks(self) -> None:
@@ -271,16 +271,16 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no ty
                 old.close()
 
     def _stamp_of_profile(self) -> tuple[str, int] | None:
-        """What changes with the profile that is to be shown; None without one."""
+        """Identifies the version of the profile to be shown; None without one."""
         pooling = self._ranks_head.choice
         file = self.study.path / "profiles" / f"{pooling}.json"
         return (pooling, file.stat().st_mtime_ns) if pooling and file.exists() else None
 
     def _show_effective_ranks(self) -> None:
-        """Beside the ranks, what the newest run has used that has adapted these matrices."""
+        """Show next to the ranks the effective ranks of the newest run that adapted these matrices."""
         if self.ranks is None:
             return
-        said = "Spend a budget of parameters where the dimensions ask for it, and keep the ranks as a plan."
+        said = "Spend a budget of parameters where the dimensions call for it, and keep the ranks as a plan."
         for name in reversed(self.fine_tuning.finished):
             file = self.study.path / "runs" / name / "spectrum.json"
             if file.exists():
@@ -295,7 +295,7 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no ty
     def _hide_map(self) -> None:
         """The map is of another pooling now, or of a profile that has changed."""
         self._map_head.hint = (
-            "Where the training texts lie in a layer, colored by class. It takes some seconds."
+            "Where the training texts lie in a layer, colored by class. It takes a few seconds."
             if self.ranks is not None
             else "There are no hidden states to map yet; profile the study first."
         )
@@ -318,7 +318,7 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no ty
         )
         self._map_place.children = (self.explorer,)
 
-    def _keep(self, section: Section) -> None:
+    def _keep(self, section: _Section) -> None:
         if self.ranks is None:
             raise InputError("there are no ranks to keep yet; profile the study first")
         name = section.text.strip()
@@ -337,7 +337,7 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no ty
             if not head.choices:
                 head.hint = (
                     f'Nothing to compare yet: start runs above, "{FROZEN}" or "{FULL}" among them for comparison; '
-                    "finished ones come here by themselves."
+                    "finished ones appear here automatically."
                 )
             else:
                 head.hint = "Finished runs, on the same test texts."
@@ -359,11 +359,11 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no ty
         names = [result.spec.name for result in results]
         return ComparisonExplorer(results, baseline="uniform" if "uniform" in names else None)
 
-    def _look_again(self, _section: Section) -> None:
+    def _look_again(self, _section: _Section) -> None:
         self.refresh()
 
-    def _write_report(self, section: Section) -> None:
-        section.status = "Writing the report; this takes some seconds."
+    def _write_report(self, section: _Section) -> None:
+        section.status = "Writing the report; this takes a few seconds."
         path = self.study.report()
         section.content = path.read_bytes()
         section.file_name = path.name

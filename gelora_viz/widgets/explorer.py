@@ -1,4 +1,4 @@
-"""See what a layer's points are: a map of them, next to the curve of intrinsic dimensions that chooses the layer.
+"""Explore a layer's points: a map of them, next to the curve of intrinsic dimensions that selects the layer.
 
 A map is large, and no part of the state that a notebook saves: its page asks for the map that is shown, and gets
 16 bits per coordinate and one byte of color per point; a text is sent when the pointer rests on its point.
@@ -270,7 +270,7 @@ class Explorer(Panel):
                 self.show_error(error)
 
     def _show(self, request: MapRequest) -> None:
-        """Bring the page up to a map that is there."""
+        """Show a finished map on the page."""
         projection = self._maker.map_of(request)
         self._places = quantize(self._turn(projection))
         colors, legend = self._color(projection, self.color_by)

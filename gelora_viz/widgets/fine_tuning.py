@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from gelora_viz.runs import Run
     from gelora_viz.study import Study
 
-MOST_ROWS = 60
+_MOST_ROWS = 60
 """Runs in the table; the newest, and all that go on."""
-MOST_CURVES = 10
+_MOST_CURVES = 10
 """Runs drawn at a time, so that curves can be told apart and a saved notebook stays small."""
-DRAWN_UNASKED = 6
-ALL, SINGLE = "all", "single"
+_DRAWN_UNASKED = 6
+_ALL, _SINGLE = "all", "single"
 _BUSY, _IDLE, _AFTER_ERROR = 0.3, 1.0, 5.0
 """Seconds between two looks: while a run goes on, while none does, and after a look that failed."""
 
@@ -37,7 +37,7 @@ _BUSY, _IDLE, _AFTER_ERROR = 0.3, 1.0, 5.0
 class FineTuning(Panel):
     """Fine-tunings of a study: started, watched and cancelled.
 
-    Runs are processes of their own, which queue by themselves and go on when the page, the panel or the kernel is
+    Each run is a process of its own, which waits in the queue and goes on when the page, the panel or the kernel is
     gone; `FineTuning(Study.open(path))` shows them again. Runs of comparisons (`Study.compare`) and those started
     from a terminal are shown too.
 
@@ -91,7 +91,7 @@ class FineTuning(Panel):
     plans: traitlets.List[list[str]] = traitlets.List().tag(sync=True)
     """[name, description] of everything that can be trained."""
 
-    group = traitlets.Unicode(ALL).tag(sync=True)
+    group = traitlets.Unicode(_ALL).tag(sync=True)
     """Which runs are shown: "all", "single" for those outside comparisons, or the name of a comparison."""
 
     groups: traitlets.List[list[str]] = traitlets.List().tag(sync=True)
@@ -242,7 +242,9 @@ class FineTuning(Panel):
         }
         frames = {name: frame for name, frame in frames.items() if len(frame)}
         if not frames:
-            raise InputError("no run that is drawn has logged anything yet; start one, and wait for its first steps")
+            raise InputError(
+                "none of the drawn runs has logged anything yet; start one, and wait for its first steps"
+            )
         return training(frames)
 
     # What the page sends and what the thread finds out meet here, one after the other.
@@ -253,20 +255,20 @@ class FineTuning(Panel):
             super().set_state(sync_data)
 
     def _show(self, plans: list[list[str]] | None = None) -> None:
-        """Bring everything that the page draws up to what was seen."""
+        """Update everything that the page draws."""
         with self._lock, self.hold_sync():
             if plans is not None:
                 self.plans = plans
             self.groups = _list_groups(self._seen)
             if self.group not in {name for name, _ in self.groups}:
-                self.group = ALL
+                self.group = _ALL
             chosen = [
                 (number, run)
                 for number, run in enumerate(self._seen)
-                if self.group == ALL or run.group == ("" if self.group == SINGLE else self.group)
+                if self.group == _ALL or run.group == ("" if self.group == _SINGLE else self.group)
             ]
             shown = [each for each in chosen if not each[1].is_over]
-            shown += [each for each in reversed(chosen) if each[1].is_over][: max(0, MOST_ROWS - len(shown))]
+            shown += [each for each in reversed(chosen) if each[1].is_over][: max(0, _MOST_ROWS - len(shown))]
             shown.sort(key=lambda each: -each[0])
             drawn = self._choose_drawn([run for _, run in shown])
             self.n_hidden = len(chosen) - len(shown)
@@ -280,7 +282,7 @@ class FineTuning(Panel):
     def _choose_drawn(self, newest_first: Sequence[SeenRun]) -> set[str]:
         wanted = [run.name for run in newest_first if self.picks.get(run.name)]
         unasked = [run.name for run in newest_first if run.name not in self.picks and run.losses[0]]
-        return {*wanted[:MOST_CURVES], *unasked[: max(0, min(DRAWN_UNASKED, MOST_CURVES - len(wanted)))]}
+        return {*wanted[:_MOST_CURVES], *unasked[: max(0, min(_DRAWN_UNASKED, _MOST_CURVES - len(wanted)))]}
 
     def _row(self, number: int, run: SeenRun, *, is_drawn: bool) -> dict[str, Any]:
         style = style_number(number)
@@ -316,7 +318,7 @@ class FineTuning(Panel):
         self._show()
 
     def _find_free(self, wanted: str, seeds: Sequence[int]) -> str:
-        """The name, with a number after it where it is taken."""
+        """The name, with a number appended if it is taken."""
         number, name = 1, wanted
         while any((self._folder / each).exists() for each in _names(name, seeds)):
             number += 1
@@ -364,8 +366,8 @@ def _list_groups(runs: Sequence[SeenRun]) -> list[list[str]]:
     for run in runs:
         counts[run.group] = counts.get(run.group, 0) + 1
     compared = [[name, f"comparison {name} ({count})"] for name, count in counts.items() if name]
-    single = [[SINGLE, f"single runs ({counts.get('', 0)})"]]
-    return [[ALL, f"all runs ({len(runs)})"], *single, *compared]
+    single = [[_SINGLE, f"single runs ({counts.get('', 0)})"]]
+    return [[_ALL, f"all runs ({len(runs)})"], *single, *compared]
 
 
 def _say_counts(runs: Sequence[SeenRun]) -> str:

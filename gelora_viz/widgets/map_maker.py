@@ -1,4 +1,4 @@
-"""Maps made in the background of the kernel's own work: one thread, one map at a time, the newest request first."""
+"""Maps computed in the background: one thread, one map at a time, the newest request first."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class MapMaker:
         return [layer for layer, components in self._maps if components == n_components]
 
     def ask(self, request: MapRequest) -> None:
-        """Make this next; a request that has not begun is given up for it."""
+        """Make this map next; it replaces a request that has not begun."""
         with self._lock:
             self._waiting = request
             if self._thread is None:

@@ -1,4 +1,4 @@
-"""What all panels share: the page's files, errors in words, actions that buttons call, and the snapshot."""
+"""What all panels share: the page's files, error messages, actions that buttons call, and the snapshot."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Panel(anywidget.AnyWidget):
     """The exception behind the latest `error`; `raise panel.last_error` shows where it comes from."""
 
     _asked_by_page: bool = False
-    """Whether what changes at the moment was asked for on the page, and not by Python."""
+    """Whether the present change was requested on the page, and not by Python."""
 
     def describe(self) -> Drawing:
         """The panel's picture, as `gelora_viz.plots` draws it."""
@@ -89,18 +89,18 @@ class Panel(anywidget.AnyWidget):
         return Snapshot(self.describe())
 
     def show_error(self, error: Exception) -> None:
-        """Say in the panel what went wrong; for work that has no caller, such as a watching thread's."""
+        """Show in the panel what went wrong; for work without a caller, such as a watching thread's."""
         self.last_error = error
         if isinstance(error, GeloraVizError):
             self.error = str(error)
             return
         _log.debug("a panel's action failed", exc_info=error)
         said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        self.error = f"{said} (not expected; `raise panel.last_error` in a cell shows where it comes from)"
+        self.error = f"{said} (unexpected; `raise panel.last_error` in a cell shows where it comes from)"
 
     @contextmanager
     def _errors_in_words(self) -> Iterator[None]:
-        """Around what the page asks for: a message from there has no caller who could catch an exception."""
+        """Show errors of what the page requests: a message from there has no caller that could catch an exception."""
         self.error = ""
         self._asked_by_page = True
         try:
@@ -116,7 +116,7 @@ class Panel(anywidget.AnyWidget):
             super().set_state(sync_data)
 
     def _handle_custom_msg(self, content: Any, buffers: Any) -> None:  # noqa: ANN401 - ipywidgets' own signature
-        """Call the method that the page asks for; other messages go to `on_msg` as ever."""
+        """Call the method that the page asks for; other messages go to `on_msg` as usual."""
         name = content.get("call") if isinstance(content, dict) else None
         if isinstance(name, str) and name in self._page_calls:
             with self._errors_in_words():

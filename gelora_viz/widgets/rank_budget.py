@@ -1,4 +1,4 @@
-"""Choose LoRA ranks by hand and by eye: a budget to slide, a strategy to choose, and a bar per block to pull.
+"""Choose LoRA ranks by hand: a slider for the budget, a choice of strategies, and a bar to drag for each block.
 
 All numbers come from `gelora_viz.ranks`. What is shown is a function of five traits (budget, strategy, estimator,
 edits, keep_budget), so that a step back is simply an earlier value of these.
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from gelora_viz.dimension import DimensionProfile
     from gelora_viz.spectra import UpdateSpectrum
 
-HIGHEST_RANK = 64
+_HIGHEST_RANK = 64
 """Where the slider ends, as a rank in every matrix; a higher budget can be set from Python."""
-STOPS_PER_OCTAVE = 8
+_STOPS_PER_OCTAVE = 8
 _STATE = ("budget", "strategy", "estimator", "edits", "keep_budget")
 
 
@@ -46,8 +46,8 @@ class RankBudget(Panel):
     """Ranks for a budget, next to the intrinsic dimensions that they come from.
 
     The strategies that read the profile or nothing are computed as the slider moves. "eva" and "gradient" run the
-    model, which no slider can wait for: allocate them once, and give the plans as `readings`; their weights are then
-    spent on every budget. The model is read for the names and shapes of its matrices, and not kept.
+    model, which is too slow for a slider: allocate them once, and give the plans as `readings`; their weights are
+    then spent on every budget. The model is read for the names and shapes of its matrices, and not kept.
 
     A change that is not possible is not made: the control goes back, and the panel says why.
 
@@ -186,7 +186,7 @@ class RankBudget(Panel):
         return self._plan.to_peft_code()
 
     def undo(self) -> None:
-        """Take the last change back, as often as there were changes."""
+        """Undo the last change; can be repeated back to the first."""
         if self._past:
             self._future.append(self._state)
             self._go_to(self._past.pop())
@@ -198,7 +198,7 @@ class RankBudget(Panel):
             self._go_to(self._future.pop())
 
     def clear_edits(self) -> None:
-        """Give up all ranks that were set by hand; a step that can be undone."""
+        """Discard all ranks that were set by hand; can be undone."""
         self.edits = {}
 
     def send_peft_code(self) -> None:
@@ -206,7 +206,7 @@ class RankBudget(Panel):
         self.send({"peft_code": self.peft_code})
 
     def show_spectrum(self, spectrum: UpdateSpectrum | None) -> None:
-        """Show next to the ranks what a trained adapter has used of its own; None shows nothing.
+        """Show next to the ranks the effective ranks of a trained adapter; None shows nothing.
 
         Raises:
             InputError: if the spectrum is of other matrices; what was shown stays.
@@ -271,7 +271,7 @@ class RankBudget(Panel):
         known = [*(name for name, each in STRATEGIES.items() if each.reads != "batches"), *self._readings]
         if strategy in STRATEGIES and strategy not in known:
             raise InputError(
-                f'strategy "{strategy}" runs the model, which no slider can wait for; allocate it once, and give '
+                f'strategy "{strategy}" runs the model, which is too slow for a slider; allocate it once, and give '
                 f'readings={{"{strategy}": plan}}'
             )
         if strategy not in known:
@@ -289,7 +289,7 @@ class RankBudget(Panel):
         return self._bases[strategy, estimator]
 
     def _show(self) -> None:
-        """Bring everything that the page draws up to the plan."""
+        """Update everything that the page draws from the plan."""
         frame = self._plan.frame
         blocks = frame.groupby("layer", sort=False)
         ranks = blocks["rank"].agg(["mean", "min", "max"])
@@ -354,10 +354,10 @@ class RankBudget(Panel):
 def _stops(matrices: Sequence[Matrix], min_rank: int, max_rank: int | None) -> Iterator[tuple[int, float]]:
     """(budget, rank) over the slider, from the lowest rank to the highest that the matrices can take."""
     limits = [matrix.max_rank if max_rank is None else min(matrix.max_rank, max_rank) for matrix in matrices]
-    lowest, highest = max(1, min_rank), min(HIGHEST_RANK, max(limits))
-    for octave in range(int(math.log2(HIGHEST_RANK)) + 1):
-        for part in range(STOPS_PER_OCTAVE):
-            rank = 2**octave * (1 + part / STOPS_PER_OCTAVE)
+    lowest, highest = max(1, min_rank), min(_HIGHEST_RANK, max(limits))
+    for octave in range(int(math.log2(_HIGHEST_RANK)) + 1):
+        for part in range(_STOPS_PER_OCTAVE):
+            rank = 2**octave * (1 + part / _STOPS_PER_OCTAVE)
             if lowest <= rank <= highest:
                 spent = sum(min(rank, limit) * matrix.cost for matrix, limit in zip(matrices, limits, strict=True))
                 yield math.floor(spent), rank

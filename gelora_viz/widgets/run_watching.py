@@ -1,4 +1,4 @@
-"""The runs of a folder, looked at again and again at little cost, by whomever they were started.
+"""The runs of a folder, however they were started, checked repeatedly at little cost.
 
 `RunLookout` reads what is new; `Watcher` is the thread that asks it to, until its panel is closed or gone.
 """
@@ -17,7 +17,7 @@ from gelora_viz.runs import CAUSAL_LM, ENDED, RunFolder, RunReading, RunSpec, fi
 MOST_POINTS = 150
 """Points of a curve that are sent to a page, and so kept in a saved notebook; of longer ones means are sent."""
 
-Curve = tuple[list[float], list[float]]
+_Curve = tuple[list[float], list[float]]
 """Steps and values."""
 
 
@@ -52,8 +52,8 @@ class SeenRun:
     step: int = 0
     eta: float | None = None
     metric: str = "accuracy"
-    losses: Curve = ([], [])
-    scores: Curve = ([], [])
+    losses: _Curve = ([], [])
+    scores: _Curve = ([], [])
 
     @property
     def group(self) -> str:
@@ -142,7 +142,7 @@ def _describe(name: str, begun: float, found: RunReading) -> SeenRun:
     )
 
 
-def _curve(rows: Sequence[Mapping[str, float | None]], column: str) -> Curve:
+def _curve(rows: Sequence[Mapping[str, float | None]], column: str) -> _Curve:
     points = [
         (float(step), float(value))
         for row in rows
@@ -151,7 +151,7 @@ def _curve(rows: Sequence[Mapping[str, float | None]], column: str) -> Curve:
     return thin(points)
 
 
-def thin(points: Sequence[tuple[float, float]]) -> Curve:
+def thin(points: Sequence[tuple[float, float]]) -> _Curve:
     """Steps and values, at most `MOST_POINTS`: of more, the means of as many neighbors as it takes."""
     size = math.ceil(len(points) / MOST_POINTS)
     parts = [points[start : start + size] for start in range(0, len(points), size)] if points else []
@@ -160,7 +160,7 @@ def thin(points: Sequence[tuple[float, float]]) -> Curve:
 
 
 class Watcher(threading.Thread):
-    """Calls a panel's method until the panel is closed, or nobody else holds it any more.
+    """Calls a panel's method until the panel is closed or nothing else refers to it.
 
     Args:
         look: a bound method, held weakly; it returns the seconds until it is to be called again.

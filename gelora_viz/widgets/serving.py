@@ -14,14 +14,14 @@ from typing import Any
 from gelora_viz.errors import InputError
 from gelora_viz.study import Study
 
-ADDRESS = "127.0.0.1"
+_ADDRESS = "127.0.0.1"
 _PAGES = ("index.html.j2", "page.html", "voila/templates/base/page.html")
 
 
 def serve_dashboard(study: Path, *, port: int = 8866, open_browser: bool = False) -> None:
     """Serve the dashboard until Ctrl-C.
 
-    The page asks for a token, which is made anew each time and printed with the address: other users of this machine
+    The page asks for a token, which is new each time and printed with the address: other users of this machine
     could otherwise run code in the page's kernel.
 
     Args:
@@ -61,7 +61,7 @@ def serve_dashboard(study: Path, *, port: int = 8866, open_browser: bool = False
         server.initialize([str(notebook)])
         server.template_paths.insert(0, str(_keep_at_home(server.template_paths, Path(folder) / "templates")))
         # After Voila has read the configuration of this machine, so that nothing there opens the page to others.
-        server.ip, server.port, server.token = ADDRESS, port, token
+        server.ip, server.port, server.token = _ADDRESS, port, token
         server.open_browser = True  # `launch_browser` decides
         server.log_level = "WARN"
         server.start()

@@ -15,7 +15,7 @@ bitsandbytes = pytest.importorskip("bitsandbytes")
 
 WIDTH = 64
 ROUNDING = {"8bit": 0.02, "4bit": 0.15}
-"""Relative change of the output that quantising the merged weight anew may make."""
+"""Relative change of the output that quantizing the merged weight anew may make."""
 each_kind = pytest.mark.parametrize("kind", ROUNDING)
 
 

@@ -162,7 +162,7 @@ def test_the_notes_say_in_words_what_the_numbers_mean(compared):
         assert row.verdict == "baseline" or f"{row.run} against uniform" in words
         assert row.verdict == "baseline" or row.verdict in words
     assert "2 seeds say little" in words
-    assert "Not of one size: uniform trains" in words
+    assert "Sizes differ: uniform trains" in words
 
 
 def test_all_runs_are_in_the_folders_table(compared):
@@ -214,7 +214,7 @@ def test_an_interrupted_comparison_cancels_its_runs_and_goes_on_later(spec_of, t
     ("differing", "options", "message"),
     [
         ({}, {"seeds": ()}, r"seeds are \[\]; give at least one"),
-        ({}, {"seeds": (1, 1)}, "give at least one, and each once"),
+        ({}, {"seeds": (1, 1)}, "give at least one, and none twice"),
         ({}, {"seeds": (-1,)}, "seed is -1"),
         ({}, {"learning_rates": (2.0,)}, "a learning rate is 2.0; give a number between 0 and 1"),
         ({}, {"learning_rates": (1e-3,), "sweep_rates": False}, "give one of them"),

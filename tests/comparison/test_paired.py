@@ -118,6 +118,12 @@ def test_nothing_to_compare_is_refused():
         tabulate_results([])
 
 
+@pytest.mark.parametrize("confidence", [0, 1, 95, float("nan"), "0.95", None])
+def test_a_confidence_that_is_not_between_0_and_1_is_refused(confidence):
+    with pytest.raises(InputError, match=f"confidence is {confidence!r}; give a number between 0 and 1"):
+        tabulate_results([result_of("a", [True, False])], confidence=confidence)
+
+
 def test_effective_ranks_are_averaged_over_the_updates_and_missing_for_the_probe():
     rows = [["q", 4, 2.0, 1, 1, 2, 0.5, 1.0, 0.5], ["v", 4, 3.0, 1, 1, 3, 0.75, 1.0, 0.5]]
     frame = pd.DataFrame(rows, columns=SPECTRUM_COLUMNS)
@@ -182,7 +188,7 @@ def test_without_a_common_seed_there_is_no_difference():
 def test_runs_of_one_name_that_differ_in_more_than_the_seed_are_refused():
     with pytest.raises(InputError, match="runs named 'a' differ in learning_rate, steps"):
         tabulate_results([result_of("a", [True]), result_of("a", [True], seed=1, steps=3, learning_rate=0.1)])
-    with pytest.raises(InputError, match="'a' is there twice with seed 0"):
+    with pytest.raises(InputError, match="'a' appears twice with seed 0"):
         tabulate_results([result_of("a", [True]), result_of("a", [True])])
 
 

@@ -145,5 +145,5 @@ def test_a_queue_that_somebody_else_has_made_or_that_cannot_be_is_refused(tmp_pa
     monkeypatch.delenv("GELORA_VIZ_QUEUE")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr("os.getuid", lambda: 12345)
-    with pytest.raises(InputError, match="gelora_viz-12345 belongs to somebody else; set GELORA_VIZ_QUEUE"):
+    with pytest.raises(InputError, match="gelora_viz-12345 belongs to another user; set GELORA_VIZ_QUEUE"):
         own_queue()

@@ -100,7 +100,7 @@ def test_a_killed_worker_is_a_failed_run_and_nothing_else_notices(side_by_side):
     right = side_by_side["right"]
     worker_of(right).kill()
     assert wait_until_ended(right).status == attach(right.path).status == "failed"
-    assert "the worker died without a word" in right.message
+    assert "the worker died without reporting why" in right.message
 
 
 @needs_ray
@@ -123,7 +123,7 @@ def test_two_runs_share_a_gpu_and_each_ends_in_its_own_way(side_by_side, spec_of
 
 @needs_ray
 def test_what_the_cluster_does_not_have_is_refused_and_the_folder_left_alone(spec_of, cluster, tmp_path):
-    with pytest.raises(InputError, match="a run is to have 64 CPUs, and the Ray cluster has 2 in all; ask for less"):
+    with pytest.raises(InputError, match="a run needs 64 CPUs, and the whole Ray cluster has 2; ask for less"):
         launch(spec_of(), run_dir=tmp_path / "run", executor=RayExecutor(num_gpus=0, num_cpus=64, address=cluster))
     assert not (tmp_path / "run").exists()
 

@@ -24,6 +24,8 @@ from gelora_viz.errors import InputError, RunError, StudyError
 from gelora_viz.runs import RunFolder
 from gelora_viz.training import trainer
 
+pytestmark = pytest.mark.cold  # here a run is started as for users
+
 
 @pytest.fixture(scope="module")
 def ended(spec_of, tmp_path_factory):
@@ -177,7 +179,7 @@ def test_cancel_stops_a_run_within_seconds_and_keeps_the_adapter_but_has_no_resu
     assert RunFolder(cancelled.path).worker_pid is None
     assert (cancelled.path / "adapter" / "adapter_model.safetensors").exists()
     assert not (cancelled.path / "result.json").exists()
-    with pytest.raises(RunError, match="no result, it is cancelled"):
+    with pytest.raises(RunError, match="no result, its status is cancelled"):
         cancelled.result()
 
 
@@ -187,7 +189,7 @@ def test_a_killed_worker_is_a_failed_run_with_a_message(ended):
     assert killed.status == attach(killed.path).status == "failed"
     assert "killed, or out of memory?" in killed.message
     assert len(killed.metrics) > 0
-    with pytest.raises(RunError, match=r"it is failed: the worker died without a word .*log\.txt"):
+    with pytest.raises(RunError, match=r"its status is failed: the worker died without reporting why .*log\.txt"):
         killed.result()
 
 
@@ -197,7 +199,7 @@ def test_a_run_without_labels_fails_with_the_cause_in_one_line(ended):
     assert "unlabelled.jsonl' has no labels" in failed.message
     assert "\n" not in failed.message
     assert "Traceback" in (failed.path / "log.txt").read_text()
-    with pytest.raises(RunError, match=r"it is failed: the data set .* has no labels"):
+    with pytest.raises(RunError, match=r"its status is failed: the data set .* has no labels"):
         failed.result()
 
 
@@ -224,12 +226,12 @@ def test_a_plan_for_another_model_fails_before_training(spec_of, tiny_folder, tm
 
 def test_a_run_can_be_started_again_in_its_folder_as_soon_as_it_has_ended(spec_of, tmp_path):
     spec = spec_of("again", adapter="frozen", steps=2)
-    first = launch(spec, run_dir=tmp_path / "run").wait(timeout=PATIENCE, progress=False)
-    assert first.status == "finished"
+    first = launch(spec, run_dir=tmp_path / "run")
+    first.cancel(grace=0)  # it may not even have a worker yet
+    assert first.status == "cancelled"
     again = launch(spec, run_dir=tmp_path / "run")  # no waiting for the worker to clean up after itself
-    again.cancel(grace=0)  # it may not even have a worker yet
-    assert again.status == "cancelled"
-    assert launch(spec, run_dir=tmp_path / "run").wait(timeout=PATIENCE, progress=False).status == "finished"
+    assert again.path == first.path
+    assert again.wait(timeout=PATIENCE, progress=False).status == "finished"
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_a_worker_starts(spec_of, tmp_path):
@@ -243,7 +245,7 @@ def test_an_unknown_executor_is_refused(spec_of, tmp_path):
         launch(spec_of(), run_dir=tmp_path / "run", executor="cloud")
     with pytest.raises(InputError, match=r"unexpected keyword argument 'at_one'.*; see LocalExecutor"):
         launch(spec_of(), run_dir=tmp_path / "run", at_one=2)
-    with pytest.raises(InputError, match="at_once belong into the executor; give them to LocalExecutor"):
+    with pytest.raises(InputError, match="at_once belong in the executor; give them to LocalExecutor"):
         launch(spec_of(), run_dir=tmp_path / "run", executor=LocalExecutor(), at_once=2)
     with pytest.raises(InputError, match="at_once is 0; give a whole number of at least 1"):
         launch(spec_of(), run_dir=tmp_path / "run", at_once=0)

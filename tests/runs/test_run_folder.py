@@ -42,7 +42,7 @@ def test_before_the_worker_says_anything_the_run_is_queued_and_has_no_metrics(fo
     run = attach(folder.path)
     assert (run.name, run.status, run.message) == ("run", "queued", "")
     assert run.metrics.empty
-    with pytest.raises(RunError, match="'run' has no result, it is queued; wait for it first"):
+    with pytest.raises(RunError, match="'run' has no result, its status is queued; wait for it first"):
         run.result()
 
 
@@ -55,9 +55,9 @@ def test_a_running_worker_whose_process_is_gone_has_failed_and_the_message_says_
     write_status_of_a_dead_process(folder, "running")
     run = attach(folder.path)
     assert run.status == "failed"
-    assert "died without a word" in run.message
+    assert "died without reporting why" in run.message
     assert "log.txt" in run.message
-    with pytest.raises(RunError, match="it is failed: the worker died without a word"):
+    with pytest.raises(RunError, match="its status is failed: the worker died without reporting why"):
         run.result()
 
 
@@ -80,7 +80,7 @@ def test_a_dead_worker_that_had_written_its_result_has_finished(folder):
 def test_a_dead_worker_that_had_been_asked_to_stop_is_cancelled(folder):
     write_status_of_a_dead_process(folder, "running")
     folder.ask_to_stop()
-    assert folder.read_status() == ("cancelled", "killed before it could keep what was trained")
+    assert folder.read_status() == ("cancelled", "killed before the trained weights were saved")
     write_status_of_a_dead_process(folder, "queued")
     assert folder.read_status() == ("cancelled", "")
 
@@ -94,7 +94,7 @@ def test_a_worker_on_another_machine_lives_as_long_as_it_gives_signs_of_life(fol
     os.utime(folder.path / "status.json", (silent, silent))
     status, message = folder.read_status()
     assert status == "failed"
-    assert "the worker on elsewhere sends no heartbeat" in message
+    assert "the worker on elsewhere has stopped sending heartbeats" in message
     folder.send_heartbeat()
     assert folder.read_status() == ("running", "")
 
@@ -152,7 +152,7 @@ def test_ballast_makes_room_for_the_last_word(folder, monkeypatch):
             ("out of memory (CUDA out of memory. Tried); lower", 3),
         ),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), ("out of memory (DefaultCPUAllocator", 3)),
-        (OSError(errno.ENOSPC, "No space left on device"), ("no space left for run; free some", 1)),
+        (OSError(errno.ENOSPC, "No space left on device"), ("no disk space left for run; free some", 1)),
         (InputError("max_length is 0"), ("max_length is 0", 2)),
         (ZeroDivisionError("division by zero\nsecond line"), ("ZeroDivisionError: division by zero", 1)),
         (KeyError(), ("KeyError: ", 1)),

@@ -159,7 +159,7 @@ def adalora(**options):
 @pytest.mark.parametrize(
     ("options", "refusal"),
     [
-        ({"batch_size": 10, "gradient_accumulation": 4}, r"batch_size 10 cannot be read in 4 equal pieces"),
+        ({"batch_size": 10, "gradient_accumulation": 4}, r"batch_size 10 cannot be split into 4 equal micro-batches"),
         ({"adapter": "full", "spectra_every": 5}, r"spectra_every is 5, but adapter 'full' has no updates"),
         ({"adapter": "frozen", "spectra_every": 5}, r"spectra_every is 5, but adapter 'frozen' has no updates"),
         ({"plus_ratio": 0.5}, r"plus_ratio is 0\.5; give a number of at least 1"),

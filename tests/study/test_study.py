@@ -11,7 +11,7 @@ from small_study import PROFILING, QUICK, WORK
 
 from gelora_viz import Activations, Run, Study, capture, list_runs
 from gelora_viz.errors import InputError, RunError, SourceError, StudyError
-from gelora_viz.study import study as study_module
+from gelora_viz.study import profiles, runs
 
 
 def modified(folder):
@@ -111,7 +111,7 @@ def test_an_interrupted_capture_leaves_a_study_that_goes_on(tiny_folder, csv_fil
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(study_module, "capture", interrupt)
+        patch.setattr(profiles, "capture", interrupt)
         with pytest.raises(KeyboardInterrupt):
             study.profile(**PROFILING)
     assert study.profiles() == {}
@@ -160,7 +160,7 @@ def test_after_an_interrupted_first_capture_a_study_can_begin_with_other_data(
 
     study = Study.create(tmp_path / "study", model=str(tiny_folder("bert")), data=csv_file)
     with monkeypatch.context() as patch:
-        patch.setattr(study_module, "capture", interrupt)
+        patch.setattr(profiles, "capture", interrupt)
         with pytest.raises(KeyboardInterrupt):
             study.profile(**PROFILING)
     other = Study.create(tmp_path / "study", model=str(tiny_folder("bert")), data=labelled_texts[0])
@@ -193,7 +193,7 @@ def test_an_interrupted_estimation_does_not_capture_again(tiny_folder, csv_file,
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(study_module, "estimate_dimension", interrupt)
+        patch.setattr(profiles, "estimate_dimension", interrupt)
         with pytest.raises(KeyboardInterrupt):
             study.profile(**options)
     forbid("capture", "load_model")
@@ -230,7 +230,7 @@ def test_a_failed_run_raises_its_cause_and_is_tried_again(copied_study, train_in
         return Run(run_dir)
 
     with monkeypatch.context() as patch:
-        patch.setattr(study_module, "launch", launch_failing)
+        patch.setattr(runs, "launch", launch_failing)
         with pytest.raises(RunError, match=r"run 'gelora' failed: out of memory .*; the log is .*log\.txt"):
             study.finetune("gelora", **QUICK | {"batch_size": 8})
     assert study.finetune("gelora", **QUICK | {"batch_size": 8}).result().spec.batch_size == 8

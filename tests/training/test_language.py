@@ -16,7 +16,7 @@ from gelora_viz.errors import InputError
 from gelora_viz.runs import RunFolder
 from gelora_viz.training import trainer
 from gelora_viz.training.adapting import plan_for
-from gelora_viz.training.language import LanguageModelling
+from gelora_viz.training.language import LanguageModeling
 
 
 @pytest.fixture(scope="module")
@@ -139,21 +139,21 @@ def test_the_same_specification_gives_the_same_numbers_to_the_last_digit(languag
 def test_texts_without_labels_are_enough_and_some_are_held_out(language_spec_of, texts, tmp_path):
     file = tmp_path / "texts.txt"
     file.write_text("\n".join(texts[:60]))
-    task = LanguageModelling(language_spec_of(data=str(file)))
+    task = LanguageModeling(language_spec_of(data=str(file)))
     assert {split: len(part) for split, part in task.parts.items()} == {"train": 42, "validation": 6, "test": 12}
-    assert LanguageModelling(language_spec_of(data=str(file), seed=5)).data.digest == task.data.digest
-    assert len(LanguageModelling(language_spec_of(data=str(file), max_texts=20)).parts["train"]) == 20
+    assert LanguageModeling(language_spec_of(data=str(file), seed=5)).data.digest == task.data.digest
+    assert len(LanguageModeling(language_spec_of(data=str(file), max_texts=20)).parts["train"]) == 20
 
 
 def test_too_few_texts_to_hold_any_out_are_refused(language_spec_of, tmp_path):
     file = tmp_path / "few.txt"
     file.write_text("one text\nanother text\n")
     with pytest.raises(InputError, match=r"few\.txt has no validation and no test texts; give more"):
-        LanguageModelling(language_spec_of(data=str(file)))
+        LanguageModeling(language_spec_of(data=str(file)))
 
 
 def test_padding_and_the_first_token_are_not_predicted(language_spec_of):
-    task = LanguageModelling(language_spec_of())
+    task = LanguageModeling(language_spec_of())
     rows = sorted((task.parts["train"][position] for position in range(8)), key=lambda example: len(example[0].ids))
     batch = task.collate([rows[0], rows[-1]])
     assert (batch["labels"][:, 0] == -100).all()

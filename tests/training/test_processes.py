@@ -148,7 +148,7 @@ def test_a_signal_to_stop_counts_only_while_the_parent_lives(spec_of, tmp_path, 
 
 def test_a_batch_that_the_processes_cannot_share_is_refused(spec_of, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "3")
-    with pytest.raises(InputError, match="16 texts at a time cannot be shared by 3 processes"):
+    with pytest.raises(InputError, match="16 texts at a time cannot be divided among 3 processes"):
         train_here(spec_of(), tmp_path / "run")
 
 
@@ -191,7 +191,7 @@ def test_processes_of_one_run_have_a_gpu_each(monkeypatch):
     assert slots(monkeypatch, gpus=5, processes=2) == (
         Slot(("gpu-0-0", "gpu-1-0"), "0,1"), Slot(("gpu-2-0", "gpu-3-0"), "2,3"),
     )  # fmt: skip
-    with pytest.raises(InputError, match="processes is 4, and 2 GPUs are visible; give each its own"):
+    with pytest.raises(InputError, match="processes is 4, and 2 GPUs are visible; give at most one process per GPU"):
         slots(monkeypatch, gpus=2, processes=4)
 
 
@@ -211,7 +211,7 @@ def test_the_worker_s_environment_has_the_threads(spec_of, tmp_path, monkeypatch
             started.update(options["env"])
             super().__init__([sys.executable, "-c", "pass"], **options)
 
-    monkeypatch.setattr(subprocess, "Popen", Recorded)
+    monkeypatch.setattr(local.subprocess, "Popen", Recorded)
     monkeypatch.setattr(local, "_threads_each", lambda n_processes: 10 // n_processes)
     executor = LocalExecutor(at_once=2, queue=tmp_path / "queue")
     launch(spec_of(threads=None), run_dir=tmp_path / "run", executor=executor)

@@ -23,6 +23,8 @@ import numpy as np
 import torch
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from gelora_viz.errors import first_line
+
 logger = logging.getLogger("gelora_viz")
 
 _GRID_END = 2.0
@@ -153,7 +155,7 @@ def _fused(function: Callable[..., Any]) -> Callable[..., Any]:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever a compiler can fail with; the result is the same
                 can_compile = False
-                logger.warning("GenLoRA's generator runs uncompiled, and slower: %s", str(error).partition("\n")[0])
+                logger.warning("GenLoRA's generator runs uncompiled, and slower: %s", first_line(error))
         return function(*inputs)
 
     return run

@@ -72,7 +72,7 @@ class GenLoraLayer(BaseTunerLayer):
                     parameters[adapter_name] = nn.Parameter(torch.empty(shape))
                 elif adapter_name in parameters:
                     del parameters[adapter_name]
-        self._initialise(adapter_name, starts_at_zero=config.init_weights)
+        self._initialize(adapter_name, starts_at_zero=config.init_weights)
         frozen = [
             f"genlora_{kind}_{factor}"
             for kind, trains in (("latent", config.train_latent), ("weights", config.train_weights))
@@ -84,7 +84,7 @@ class GenLoraLayer(BaseTunerLayer):
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
     @torch.no_grad()
-    def _initialise(self, adapter_name: str, *, starts_at_zero: bool) -> None:
+    def _initialize(self, adapter_name: str, *, starts_at_zero: bool) -> None:
         """Latents N(0, 1), centers on the grid, and weights that give A the variance of a fresh LoRA's."""
         for factor in "AB":
             latent = self._parameters_of("latent", factor)[adapter_name].normal_()

@@ -24,7 +24,7 @@ def choose_executor(executor: str | Executor, options: dict[str, Any]) -> Execut
     """
     if not isinstance(executor, str):
         if options:
-            raise InputError(f"{', '.join(options)} belong into the executor; give them to {type(executor).__name__}")
+            raise InputError(f"{', '.join(options)} belong in the executor; give them to {type(executor).__name__}")
         return executor
     if executor not in _NAMED:
         raise InputError(f"unknown executor {executor!r}; {did_you_mean(executor, _NAMED)}")

@@ -10,7 +10,12 @@ from gelora_viz.runs.queue import Queue
 
 
 def worker_command(
-    run_dir: Path, *, processes: int = 1, queue: Queue | None = None, with_parent: bool = False
+    run_dir: Path,
+    *,
+    processes: int = 1,
+    queue: Queue | None = None,
+    with_parent: bool = False,
+    trust_remote_code: bool = False,
 ) -> list[str]:
     """What starts the worker.
 
@@ -18,13 +23,15 @@ def worker_command(
         run_dir: the run's folder.
         processes: that train this run together.
         queue: its place in this machine's queue.
+        trust_remote_code: run Python code that comes with the model.
         with_parent: end the worker when its standard input ends, and so with the process that holds the other end.
     """
     folder = str(run_dir.absolute())  # which begins with no dash, whatever its name is
     command = [sys.executable, "-m", "gelora_viz.training.worker", folder, "--processes", str(processes)]
     if queue is not None:
         command += ["--queue", queue.to_json()]
-    return [*command, "--with-parent"] if with_parent else command
+    options = {"--with-parent": with_parent, "--trust-remote-code": trust_remote_code}
+    return command + [option for option, is_on in options.items() if is_on]
 
 
 def worker_environment(threads: int | None) -> dict[str, str]:

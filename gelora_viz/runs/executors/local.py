@@ -1,4 +1,4 @@
-"""Runs as processes of this machine: one for every GPU at a time, the others wait for their turn."""
+"""Runs as processes on this machine: one per GPU at a time, while the others wait for their turn."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ class LocalExecutor:
     """Starts runs on this machine.
 
     Every run has a slot while it trains, and all runs of this user on this machine wait for the same slots, whichever
-    kernel or terminal launched them: they go on when that is gone. Slots are GPUs, those that CUDA_VISIBLE_DEVICES
-    leaves visible; each run sees its own alone. Without a GPU there is one slot, and `at_once` makes it several, with
-    the CPU's threads divided among them.
+    kernel or terminal launched them, and go on when it is gone. Slots are the GPUs that CUDA_VISIBLE_DEVICES leaves
+    visible; each run sees only its own. Without a GPU there is one slot, or `at_once` of them, among which the CPU's
+    threads are divided.
 
     Attributes:
-        at_once: runs at the same time; None means one for each GPU, or one without. More than that share GPUs.
-        processes: that train one run together, each on a GPU of its own if there are any. `batch_size` stays what one
-            optimizer step reads in all.
+        at_once: runs at the same time; None means one per GPU, or one without GPUs. If there are more, they share
+            GPUs.
+        processes: number of processes that train one run together, each on its own GPU if there are any. `batch_size`
+            still counts all texts of an optimizer step.
         queue: folder of the queue, on a disk of this machine; runs wait for those launched with the same folder.
-            None takes GELORA_VIZ_QUEUE, or one in the folder for temporary files.
+            None means GELORA_VIZ_QUEUE, or a folder among the temporary files.
 
     Example:
         >>> launch(spec, executor=LocalExecutor(at_once=2))  # doctest: +SKIP
@@ -50,7 +51,7 @@ class LocalExecutor:
             check_whole(self.at_once, "at_once")
 
     def slots(self) -> tuple[Slot, ...]:
-        """What runs may occupy on this machine.
+        """The slots for runs on this machine.
 
         Raises:
             InputError: if there are GPUs, but fewer than processes.
@@ -61,7 +62,9 @@ class LocalExecutor:
         groups = [gpus[start : start + self.processes] for start in range(0, len(gpus), self.processes)]
         groups = [group for group in groups if len(group) == self.processes]
         if not groups:
-            raise InputError(f"processes is {self.processes}, and {len(gpus)} GPUs are visible; give each its own")
+            raise InputError(
+                f"processes is {self.processes}, and {len(gpus)} GPUs are visible; give at most one process per GPU"
+            )
         return tuple(
             Slot(tuple(f"gpu-{gpu}-{number // len(groups)}" for gpu in group), ",".join(group))
             for number in range(self.at_once or len(groups))
@@ -76,23 +79,25 @@ class LocalExecutor:
     def _folder(self) -> Path:
         return own_queue() if self.queue is None else Path(self.queue).absolute()
 
-    def submit(self, run_dir: Path, spec: RunSpec) -> LocalHandle:
-        """Start the worker, which waits for its turn by itself."""
+    def submit(self, run_dir: Path, spec: RunSpec) -> _LocalHandle:
+        """Start the worker, which waits for its turn without further help."""
         slots = self.slots()
         queue = Queue.join(self._folder(), slots)
         threads = spec.threads or _threads_each(len(slots) * self.processes)
         with (run_dir / "log.txt").open("wb") as log:
             process = subprocess.Popen(  # noqa: S603 - our own worker, no shell
-                worker_command(run_dir, processes=self.processes, queue=queue),
+                worker_command(
+                    run_dir, processes=self.processes, queue=queue, trust_remote_code=spec.trust_remote_code
+                ),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
                 env=worker_environment(threads),
             )  # fmt: skip
-        handle = LocalHandle(process)
+        handle = _LocalHandle(process)
         queue.draw(process.pid)
         return handle
 
 
-class LocalHandle:
+class _LocalHandle:
     """A worker that is a child of this process."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
@@ -121,7 +126,7 @@ def visible_gpus() -> list[str]:
 
 
 def _threads_each(n_processes: int) -> int | None:
-    """Threads for each of several processes at once; None, which leaves it to torch, for a single one."""
+    """Threads for each of several simultaneous processes; None for a single one, which leaves the choice to torch."""
     if n_processes == 1:
         return None
     n_threads = os.environ.get("OMP_NUM_THREADS", "")

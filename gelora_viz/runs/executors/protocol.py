@@ -1,4 +1,4 @@
-"""What an executor is: something that can start the worker somewhere, look after it, and end it."""
+"""What an executor is: something that can start the worker somewhere, watch it, and end it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class Handle(Protocol):
     def who(self) -> Mapping[str, Any]:
         """For the status "queued": host, pid and process_started of the process whose death ends the run, is_worker.
 
-        `pid` is None where a cluster has still to find a place for the worker.
+        `pid` is None while a cluster has not placed the worker yet.
         """
         ...
 
     def ended(self) -> str | None:
-        """How the worker ended, in a few words; None while it may be at work. Called often, so it must be quick."""
+        """How the worker ended, in a few words; None while it may be working. Called often, so it must be quick."""
         ...
 
     def kill(self) -> None:
@@ -29,7 +29,7 @@ class Handle(Protocol):
         ...
 
     def reap(self) -> None:
-        """Wait for a worker that has ended its run to end itself."""
+        """Wait for the process of a worker whose run has ended to exit."""
         ...
 
 
@@ -45,7 +45,7 @@ class Executor(Protocol):
         ...
 
     def submit(self, run_dir: Path, spec: RunSpec) -> Handle:
-        """Have `python -m gelora_viz.training.worker run_dir` started, now or when its turn comes; do not wait.
+        """Start `python -m gelora_viz.training.worker run_dir`, now or when its turn comes, and return at once.
 
         Args:
             run_dir: the run's folder; spec.json is in it.

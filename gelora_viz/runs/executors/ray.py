@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gelora_viz._checks import check_number, check_whole
-from gelora_viz.errors import InputError, RunError, StudyError
+from gelora_viz.errors import InputError, RunError, StudyError, first_line
 from gelora_viz.runs.causes import OCCUPIED
 from gelora_viz.runs.executors.command import worker_command, worker_environment
 from gelora_viz.runs.folder import ENDED, RunFolder
@@ -24,7 +24,7 @@ from gelora_viz.runs.spec import RunSpec
 
 _NAMESPACE = "gelora_viz"
 _OWN = f"started_by_process_{os.getpid()}"
-"""A resource by which a cluster is recognised that ends with this process."""
+"""The resource that marks a cluster which ends with this process."""
 
 
 @dataclass(frozen=True)
@@ -32,17 +32,17 @@ class RayExecutor:
     """Starts runs on a Ray cluster (extra `ray`).
 
     The run's folder, and the model and data that its specification names, must be at the same path on every node: on
-    a shared file system. On a cluster that somebody has started, runs train on and wait on when this process ends.
+    a shared file system. On an existing cluster, runs go on training and waiting when this process ends.
     Without one, Ray is started on this machine for this process alone, without its dashboard and without usage
-    statistics, and ends with it; the first launch waits for that, half a minute perhaps.
+    statistics, and ends with it; the first launch waits for that, perhaps half a minute.
 
     Attributes:
         num_gpus: GPUs of each run, such as 0.5 for two runs on one GPU; None means one for each process where the
-            cluster has any, else none. Ray shares out GPUs, not their memory: choose batch sizes that fit beside each
-            other.
-        num_cpus: processors of each run, and threads, divided among its processes; None means one for each process.
-        processes: that train one run together, on one node. `batch_size` stays what one optimizer step reads in all.
-        address: address of the cluster; None means RAY_ADDRESS or a cluster on this machine, or else a new one.
+            cluster has any, otherwise none. Ray assigns GPUs, not their memory: choose batch sizes that fit together.
+        num_cpus: CPUs of each run, and so threads, divided among its processes; None means one for each process.
+        processes: number of processes that train one run together, on one node. `batch_size` still counts all texts
+            of an optimizer step.
+        address: address of the cluster; None means RAY_ADDRESS or a cluster on this machine, otherwise a new one.
 
     Example:
         >>> launch(spec, executor=RayExecutor(num_gpus=0.5))  # doctest: +SKIP
@@ -75,19 +75,21 @@ class RayExecutor:
             available = resources.get(name, 0)
             if asked > available:
                 raise InputError(
-                    f"a run is to have {asked:g} {name}s, and the Ray cluster has {available:g} in all; ask for less"
+                    f"a run needs {asked:g} {name}s, and the whole Ray cluster has {available:g}; ask for less"
                 )
 
-    def submit(self, run_dir: Path, spec: RunSpec) -> RayHandle:
-        """Have Ray start the worker as soon as there is room for it."""
+    def submit(self, run_dir: Path, spec: RunSpec) -> _RayHandle:
+        """Let Ray start the worker as soon as there is room for it."""
         import ray
 
         threads = spec.threads or max(1, int(self._cpus() // self.processes))
-        command = worker_command(run_dir.absolute(), processes=self.processes, with_parent=True)
+        command = worker_command(
+            run_dir, processes=self.processes, with_parent=True, trust_remote_code=spec.trust_remote_code
+        )
         options = {"num_cpus": self._cpus(), "num_gpus": self._gpus(), "lifetime": "detached", "max_restarts": 0}
         name = f"{run_dir.absolute()} {uuid.uuid4().hex[:8]}"
         keeper = ray.remote(_Keeper).options(namespace=_NAMESPACE, name=name, **options)
-        return RayHandle(keeper.remote(command, str(run_dir.absolute()), str(Path.cwd()), threads))
+        return _RayHandle(keeper.remote(command, str(run_dir.absolute()), str(Path.cwd()), threads))
 
     def _cpus(self) -> float:
         return float(self.processes if self.num_cpus is None else self.num_cpus)
@@ -101,7 +103,7 @@ class RayExecutor:
 
 
 class _Keeper:
-    """A Ray actor that does nothing but keep one worker: it begins, works and ends within its own construction.
+    """A Ray actor that only keeps one worker: the worker starts, runs and ends inside the actor's constructor.
 
     An actor, because one that is detached outlives whoever launched it, and waits in the cluster's queue rather than
     in the launching process; a task ends with its owner. A process of its own for the worker, because it then has
@@ -127,8 +129,8 @@ class _Keeper:
         ray.actor.exit_actor()
 
 
-class RayHandle:
-    """A worker that Ray looks after."""
+class _RayHandle:
+    """A worker that Ray watches."""
 
     def __init__(self, keeper: Any) -> None:  # noqa: ANN401 - an actor handle, of a library that is imported late
         import ray
@@ -152,7 +154,7 @@ class RayHandle:
             lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
             cause = next((line for line in lines if line.startswith("The actor is dead because")), lines[-1])
             return f"Ray: {cause.split('. ')[0]}"
-        return "Ray let go of it"
+        return "Ray lost the worker"
 
     def kill(self) -> None:
         """As in `Handle`."""
@@ -177,7 +179,7 @@ def _connect(address: str | None) -> None:
     try:
         ray.init(address=asked, **common)
     except Exception as error:
-        raise InputError(f"no Ray cluster at {asked} ({(str(error).splitlines() or [''])[0]})") from error
+        raise InputError(f"no Ray cluster at {asked} ({first_line(error)})") from error
 
 
 def _standing_cluster() -> str | None:
@@ -196,7 +198,7 @@ def _standing_cluster() -> str | None:
 
 
 def _start(common: Mapping[str, Any]) -> None:
-    """A cluster of this process alone, which listens to this machine only."""
+    """Start a cluster for this process alone, which listens on this machine only."""
     # What Ray does by default on Windows and macOS, and has no public option for.
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     import ray
@@ -207,6 +209,6 @@ def _start(common: Mapping[str, Any]) -> None:
         ray.init(address="local", include_dashboard=False, resources={_OWN: 1}, **common)
     except Exception as error:  # of many kinds; on a busy machine it gives up after half a minute
         raise RunError(
-            f"Ray could not be started ({(str(error).splitlines() or [''])[0]}); try again when the machine is less "
+            f"Ray could not be started ({first_line(error)}); try again when the machine is less "
             "busy, or start a cluster with ray start --head"
         ) from error

@@ -94,7 +94,7 @@ function makeControls(panel, model, codeButton) {
   const strategies = model.get("strategies").map(([name, meaning]) => [name, name, meaning]);
   const estimators = model.get("estimators").map(([name, title]) => [name, title, name]);
   const clear = makeButton(panel, model, "Clear edits", () => call(model, "clear_edits"), {
-    hint: "Give up the ranks that were set by hand",
+    hint: "Discard the ranks that were set by hand",
   });
   panel.follow(["edits"], () => (clear.disabled = Object.keys(model.get("edits")).length === 0));
   return make("div", { class: "gv-controls" },
