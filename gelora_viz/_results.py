@@ -6,6 +6,7 @@ Every result object of the toolkit is a frozen dataclass with `.frame`, `.save(p
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import html
 import json
@@ -16,6 +17,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from gelora_viz._checks import check_path
 from gelora_viz._reading import check_records, naming_file, parse_json, read_bytes
 from gelora_viz._text import to_spreadsheet
 from gelora_viz._version import __version__
@@ -56,7 +58,7 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> Path:
     Raises:
         StudyError: if the folder cannot be made or written.
     """
-    target = Path(path)
+    target = check_path(path, "path")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
@@ -69,10 +71,17 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> Path:
             Path(temporary).unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise StudyError(
-            f"cannot write {target}: {error.strerror or error}; choose a folder you can write to"
-        ) from error
+        raise StudyError(f"cannot write {target}: {error.strerror or error}; {write_remedy(error)}") from error
     return target
+
+
+def write_remedy(error: OSError) -> str:
+    """What to do about a file that could not be written."""
+    if error.errno == errno.EFBIG:
+        return "files may not grow that large here: raise the limit (ulimit -f), or keep less"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "free space there, or choose another folder"
+    return "choose a folder you can write to"
 
 
 def file_digest(path: str | os.PathLike[str]) -> str:
@@ -88,7 +97,7 @@ def read_json(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
         StudyError: if the file is missing, is not JSON or beyond all measure, holds another kind of result, or has
             another schema version.
     """
-    source = Path(path)
+    source = check_path(path, "path")
     try:
         document = parse_json(read_bytes(source))
     except FileNotFoundError as error:

@@ -24,7 +24,7 @@ def test_a_number_is_checked_for_its_type_and_its_range(limits, inside, outside,
     for number in inside:
         found = check_number(number, "share", **limits)
         assert (type(found), found) == (float, float(number))
-    for number in (*outside, float("nan"), float("inf"), -float("inf"), True, None, "0.5", [0.5], np.ones(1), 1j):
+    for number in (*outside, float("nan"), float("inf"), -float("inf"), True, None, "0.5", [0.5], 1j):
         with pytest.raises(InputError) as raised:
             check_number(number, "share", **limits)
         assert str(raised.value) == f"share is {number!r}; give a number {said}"

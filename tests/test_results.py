@@ -39,7 +39,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
     file = write_text(tmp_path / "new" / "file.txt", "é")
     assert file.read_bytes() == "é".encode()
     monkeypatch.setattr(_results.Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
-    with pytest.raises(StudyError, match=r"cannot write .*file\.txt: No space left; choose a folder"):
+    with pytest.raises(StudyError, match=r"cannot write .*file\.txt: No space left; free space there"):
         write_bytes(file, b"half")
     assert [path.name for path in file.parent.iterdir()] == ["file.txt"]
     assert file.read_bytes() == "é".encode()

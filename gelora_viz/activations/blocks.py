@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from torch import nn
 
+from gelora_viz._checks import check_model
 from gelora_viz.errors import InputError
 
 _SMALLEST_SHARE = 0.2
@@ -50,7 +51,7 @@ def find_blocks(model: nn.Module) -> list[Block]:
         >>> find_blocks(BertModel(BertConfig(num_hidden_layers=2, hidden_size=8, num_attention_heads=1)))[0]
         Block(name='encoder.layer.0', stack='', depth=1)
     """
-    stacks = _stacks(model)
+    stacks = _stacks(check_model(model))
     if not stacks:
         raise InputError(
             f"{type(model).__name__} has no recognizable blocks (no ModuleList of alike transformer blocks); "

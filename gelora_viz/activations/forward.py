@@ -15,8 +15,9 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from gelora_viz.activations.corpus import Batch, Corpus
+from gelora_viz.activations.holding import reading
 from gelora_viz.activations.layers import Layer, Stop, evaluating, hooks
-from gelora_viz.activations.offload import input_device, put_back
+from gelora_viz.activations.offload import input_device, named_weights, put_back
 from gelora_viz.activations.pooling import pool_texts
 from gelora_viz.activations.sample import Sample
 from gelora_viz.activations.storage import check_width, narrow
@@ -87,7 +88,7 @@ def run(
     size = _AUTO_BATCH_SIZE if batch_size == "auto" else int(batch_size)
     bar = tqdm(total=len(order), initial=done, desc="capturing", unit="text", disable=not progress)
     try:
-        with evaluating(model), bar:
+        with reading(model), evaluating(model), bar:
             while done < len(order):
                 members = order[done : done + size]
                 batch = corpus.load(members)
@@ -99,6 +100,7 @@ def run(
                     size = _smaller(size, len(members), batch_size)
                     continue
                 for layer, found in points.items():
+                    _check_finite(found, layer, model)
                     destination.write(layer, rows, found)
                 done += len(members)
                 destination.note(done)
@@ -108,6 +110,27 @@ def run(
         with suppress(StudyError):  # whose cause is what is being raised already
             destination.note(done, last=True)
         raise
+
+
+def _check_finite(points: torch.Tensor, layer: str, model: nn.Module) -> None:
+    """Raise `InputError`, with the likely cause, where hidden states are NaN or infinite: no dimension can be."""
+    finite = torch.isfinite(points).all(dim=1)
+    if bool(finite.all()):
+        return
+    broken = next((name for name, weight in named_weights(model) if _is_broken(weight)), None)
+    floating = next((weight.dtype for weight in model.parameters() if weight.is_floating_point()), torch.float32)
+    if broken is not None:
+        cause = f"so has the model's weight {broken.lstrip('.')}; load an undamaged checkpoint"
+    elif floating == torch.float16:
+        cause = "numbers grow beyond what float16 holds; load the model in bfloat16 or float32"
+    else:
+        cause = f"the weights are finite ({floating}); check the model and the pooling, or load it in float32"
+    n_bad = int((~finite).sum())
+    raise InputError(f"layer {layer!r} has NaN or infinite hidden states in {n_bad} of {len(points)} points: {cause}")
+
+
+def _is_broken(weight: torch.Tensor) -> bool:
+    return weight.is_floating_point() and weight.dtype.itemsize > 1 and not bool(torch.isfinite(weight).all())
 
 
 def _smaller(size: int, n_members: int, batch_size: int | str) -> int:

@@ -15,6 +15,7 @@ import transformers
 from torch import nn
 
 from gelora_viz._cache import cache_folder
+from gelora_viz.activations.holding import hold
 from gelora_viz.activations.images import is_image_processor
 from gelora_viz.activations.layers import Layer
 from gelora_viz.activations.offload import input_device, named_weights
@@ -171,7 +172,8 @@ def _digest_processor(processor: Any) -> str:  # noqa: ANN401
         return _digest_json([type(processor).__name__, _config(processor)])
     backend: Any = getattr(processor, "backend_tokenizer", None)
     if hasattr(backend, "to_str"):
-        rules = backend.to_str()
+        with hold(processor):
+            rules = backend.to_str()
         # Before its tokens stands what the last call set for truncation and padding; every call of ours sets it anew.
         rules = rules[max(0, rules.find('"added_tokens"')) :]
     else:

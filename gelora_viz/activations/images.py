@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from gelora_viz._checks import describe
 from gelora_viz.activations.corpus import Batch
 from gelora_viz.errors import InputError
 
@@ -21,7 +22,7 @@ def is_image_processor(processor: object) -> bool:
 def check_images(images: Any) -> None:  # noqa: ANN401
     """Raise `InputError` unless `images` is a sequence with at least one member."""
     if isinstance(images, str | bytes) or not hasattr(images, "__len__") or not hasattr(images, "__getitem__"):
-        raise InputError(f"images is a {type(images).__name__}; give a list of PIL images or arrays")
+        raise InputError(f"images is {describe(images)}; give a list of PIL images or arrays")
     if len(images) == 0:
         raise InputError("images is empty; give at least one image")
 

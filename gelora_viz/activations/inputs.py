@@ -12,6 +12,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from gelora_viz._checks import check_whole
+from gelora_viz.activations.holding import hold
 from gelora_viz.errors import InputError
 
 _NO_LIMIT = 10**6
@@ -55,10 +56,12 @@ def tokenize(
         raise InputError(
             f"max_length is {max_length}, more than the model's longest input of {longest} tokens; lower it"
         )
-    encoded = tokenizer(
-        list(texts), truncation=True, max_length=max_length or min(longest or _LONGEST_DEFAULT, _LONGEST_DEFAULT),
-        padding=False, return_special_tokens_mask=True, return_attention_mask=False, return_token_type_ids=False,
-    )  # fmt: skip
+    length = max_length or min(longest or _LONGEST_DEFAULT, _LONGEST_DEFAULT)
+    with hold(tokenizer):
+        encoded = tokenizer(
+            list(texts), truncation=True, max_length=length, padding=False, return_special_tokens_mask=True,
+            return_attention_mask=False, return_token_type_ids=False,
+        )  # fmt: skip
     control = {getattr(tokenizer, f"{name}_token_id", None) for name in ("cls", "sep", "bos", "eos", "pad")}
     rows = []
     for position, (ids, mask) in enumerate(zip(encoded["input_ids"], encoded["special_tokens_mask"], strict=True)):

@@ -11,7 +11,9 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import nn
 
+from gelora_viz._checks import check_names
 from gelora_viz.activations.blocks import Block, find_blocks
+from gelora_viz.activations.holding import hold
 from gelora_viz.activations.inputs import is_encoder_decoder
 from gelora_viz.errors import InputError
 
@@ -77,11 +79,11 @@ def find_layers(transformer: nn.Module, layers: str | Sequence[str]) -> list[Lay
     Raises:
         InputError: if there are no recognizable blocks, or a pattern matches nothing.
     """
-    if layers == "blocks":
+    if isinstance(layers, str) and layers == "blocks":
         return _block_layers(find_blocks(transformer))
-    if layers == "hidden_states":
+    if isinstance(layers, str) and layers == "hidden_states":
         return _after_final_norms(_block_layers(find_blocks(transformer)))
-    return _layers_by_pattern(transformer, [layers] if isinstance(layers, str) else list(layers))
+    return _layers_by_pattern(transformer, check_names(layers, "layers", "encoder.layer.*"))
 
 
 def _block_layers(blocks: Sequence[Block]) -> list[Layer]:
@@ -110,8 +112,10 @@ def _layers_by_pattern(transformer: nn.Module, patterns: Sequence[str]) -> list[
     unused = [
         given for given, (pattern, _) in zip(patterns, wanted, strict=True) if not fnmatch.filter(names, pattern)
     ]
-    if unused or not patterns:
-        raise InputError(f"no module matches {unused or patterns}; module names look like {', '.join(names[:6])}, …")
+    if unused:
+        raise InputError(
+            f"layers: no module matches {', '.join(unused)}; module names look like {', '.join(names[:6])}, …"
+        )
     sides: tuple[_Side, ...] = ("input", "output")
     matched = [
         (name, side)
@@ -182,12 +186,13 @@ def _read_output(layer: Layer, keep: _Keep) -> Callable[..., None]:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; every module's own training flag is restored."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    """Evaluation mode without gradients, for one thread at a time; every module's own training flag is restored."""
+    with hold(model):
+        modes = {module: module.training for module in model.modules()}
+        model.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            for module, mode in modes.items():
+                module.training = mode

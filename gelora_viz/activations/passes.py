@@ -14,7 +14,15 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from gelora_viz._checks import check_seed, check_whole
+from gelora_viz._checks import (
+    check_cache,
+    check_flag,
+    check_model,
+    check_path,
+    check_seed,
+    check_whole,
+    describe,
+)
 from gelora_viz.activations.corpus import Corpus, TextCorpus
 from gelora_viz.activations.forward import Destination, MemoryPoints, run
 from gelora_viz.activations.identity import (
@@ -26,6 +34,7 @@ from gelora_viz.activations.identity import (
 from gelora_viz.activations.images import ImageCorpus, check_images, is_image_processor
 from gelora_viz.activations.journal import Journal, check_identity, finished_identity, hold_folder, read_journal
 from gelora_viz.activations.layers import Layer, find_layers, unwrap
+from gelora_viz.activations.origin import describe_origin
 from gelora_viz.activations.pooling import Pooling, PoolingFunction, check_pooling, name_of_pooling
 from gelora_viz.activations.result import Activations
 from gelora_viz.activations.sample import Sample
@@ -99,8 +108,8 @@ def capture(
 
     Raises:
         InputError: for unusable texts, images or arguments, a model without recognizable blocks, a pattern that
-            matches nothing, values too large for float16, a store that holds another capture, or both a store and a
-            cache.
+            matches nothing, values too large for float16, hidden states that are NaN or infinite (with the
+            layer and the likely cause), a store that holds another capture, or both a store and a cache.
         StudyError: if the store or the cache cannot be written or has no room.
 
     Example:
@@ -109,12 +118,20 @@ def capture(
         >>> capture(model, tokenizer, ["a cat", "a dog"], progress=False)["embeddings"].shape
         torch.Size([2, 384])
     """
+    check_model(model)
+    _check_processor(tokenizer)
     check_pooling(pooling, pooling_name)
-    check_seed(seed)
+    seed = check_seed(seed)
     if max_points is not None:
-        check_whole(max_points, "max_points")
-    if batch_size != "auto":
-        check_whole(batch_size, "batch_size", or_else="auto")
+        max_points = check_whole(max_points, "max_points")
+    if max_length is not None:
+        max_length = check_whole(max_length, "max_length", at_least=2)
+    if not isinstance(batch_size, str) or batch_size != "auto":
+        batch_size = check_whole(batch_size, "batch_size", or_else="auto")
+    check_flag(progress, "progress")
+    if store is not None:
+        check_path(store, "store")
+    check_cache(cache)
     if store is not None and cache is not False:
         raise InputError(
             f"store {str(store)!r} and cache {cache!r} both name a place for the points; give one of them"
@@ -146,6 +163,17 @@ def capture(
     points = MemoryPoints(len(sample), request.dtype)
     request.run(corpus, sample, points)
     return request.result({layer.name: points[layer.name] for layer in request.layers}, sample)
+
+
+def _check_processor(processor: object) -> None:
+    """Raise `InputError` unless this is a tokenizer, an image processor, or both at once (see `_check_data`)."""
+    if not (isinstance(processor, PreTrainedTokenizerBase) or is_image_processor(processor)) and not hasattr(
+        processor, "tokenizer"
+    ):
+        raise InputError(
+            f"tokenizer is {describe(processor)}; give the model's own, such as load_model(...).tokenizer, or its "
+            "image processor"
+        )
 
 
 def _check_data(processor: object, data: Sequence[Any]) -> Sequence[Any]:
@@ -230,6 +258,7 @@ class _Request:
                 "max_length": self.max_length,
                 "dtype": self.dtype_name,
                 "seed": self.seed,
+                "origin": describe_origin(self.transformer),
             },
         )
 

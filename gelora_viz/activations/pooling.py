@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 import torch
 
+from gelora_viz._checks import describe
 from gelora_viz.errors import InputError
 
 Pooling = Literal["mean", "last", "cls"]
@@ -19,16 +20,19 @@ _NAMES = (*get_args(Pooling), "tokens")
 
 def check_pooling(pooling: object, name: str | None = None) -> None:
     """Raise `InputError` unless `pooling` is "mean", "last", "cls", "tokens" or a callable, which may have a name."""
-    if not callable(pooling) and pooling not in _NAMES:
+    if not callable(pooling) and not (isinstance(pooling, str) and pooling in _NAMES):
         raise InputError(
-            f"unknown pooling {pooling!r}; choose mean, last, cls, tokens, or give a function of (hidden, mask)"
+            f"unknown pooling {describe(pooling)}; choose mean, last, cls, tokens, or give a function of (hidden, "
+            "mask)"
         )
     if name is None:
         return
     if not callable(pooling):
-        raise InputError(f"pooling_name {name!r} was given with pooling {pooling!r}, which has a name; leave it out")
+        raise InputError(
+            f"pooling_name {describe(name)} was given with pooling {pooling!r}, which has a name; leave it out"
+        )
     if not isinstance(name, str) or not name or name in _NAMES:
-        raise InputError(f"pooling_name is {name!r}; give a word of your own, other than {', '.join(_NAMES)}")
+        raise InputError(f"pooling_name is {describe(name)}; give a word of your own, other than {', '.join(_NAMES)}")
 
 
 def name_of_pooling(pooling: object, name: str | None) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from gelora_viz._checks import check_path, check_text, describe
 from gelora_viz._reading import Fields
 from gelora_viz._results import (
     frame_html,
@@ -22,7 +23,7 @@ from gelora_viz._results import (
     write_json,
 )
 from gelora_viz.activations.storage import LayerFile, StoredPoints, file_name, is_layer_file
-from gelora_viz.errors import InputError, StudyError
+from gelora_viz.errors import InputError, StudyError, first_line
 
 KIND = "activations"
 DOCUMENT = "activations.json"
@@ -44,7 +45,7 @@ class Activations:
             the patch's, row by row from the upper left.
         pooling: how a text became points.
         settings: what else is needed to repeat the capture: model, n_texts, layers, max_points, max_length, dtype and
-            seed.
+            seed; and as origin the model's architecture and a fingerprint of its weights.
     """
 
     points: Mapping[str, torch.Tensor]
@@ -70,17 +71,22 @@ class Activations:
             >>> Activations.from_arrays({"embeddings": np.zeros((5, 3)), "block 1": np.ones((5, 3))})
             Activations(2 layers, 5 points, pooling 'given')
         """
-        if not arrays:
-            raise InputError("no arrays given; give a mapping from layer names to (n_points, n_features) arrays")
+        if not isinstance(arrays, Mapping) or not arrays:
+            raise InputError(
+                f"arrays is {describe(arrays)}; give a mapping from layer names to (n_points, n_features) arrays"
+            )
         points = {}
+        check_text(pooling, "pooling", "given")
         for layer, array in arrays.items():
+            check_text(layer, "a layer's name in arrays", "embeddings")  # 5 and "5" would be one layer
             try:
                 tensor = torch.as_tensor(np.asarray(array) if not isinstance(array, torch.Tensor) else array)
             except (TypeError, ValueError) as error:
-                raise InputError(f"layer {layer!r} holds no numbers ({error}); give an array of numbers") from error
+                reason = first_line(error)
+                raise InputError(f"layer {layer!r} holds no numbers ({reason}); give an array of numbers") from error
             if tensor.ndim != 2:
                 raise InputError(f"layer {layer!r} has shape {tuple(tensor.shape)}; give (n_points, n_features)")
-            points[str(layer)] = tensor.detach().to("cpu", torch.float32).contiguous().clone()
+            points[layer] = tensor.detach().to("cpu", torch.float32).contiguous().clone()
         sizes = {layer: len(tensor) for layer, tensor in points.items()}
         if len(set(sizes.values())) > 1:
             raise InputError(
@@ -106,8 +112,8 @@ class Activations:
 
     def __getitem__(self, layer: str) -> torch.Tensor:
         """The points (n_points, n_features) of one layer, float32 whatever they are kept in."""
-        if layer not in self.points:
-            raise InputError(f"no layer {layer!r}; layers are {', '.join(self.layers)}")
+        if not isinstance(layer, str) or layer not in self.points:
+            raise InputError(f"no layer {describe(layer)}; layers are {', '.join(self.layers)}")
         return self.points[layer].to(torch.float32)
 
     def __iter__(self) -> Iterator[str]:
@@ -137,7 +143,7 @@ class Activations:
 
         The JSON comes last and marks the folder complete. Activations that live in this very folder stay as they are.
         """
-        folder = Path(path)
+        folder = check_path(path, "path")
         if isinstance(self.points, StoredPoints) and self.points.folder.resolve() == folder.resolve():
             return folder
         files = {layer: file_name(number, layer) for number, layer in enumerate(self.layers)}
@@ -183,7 +189,7 @@ class Activations:
         Raises:
             StudyError: if it is missing, incomplete, damaged or from another version.
         """
-        folder = Path(path)
+        folder = check_path(path, "path")
         return read_result(folder / DOCUMENT, KIND, lambda content: cls._from_dict(folder, content))
 
     @classmethod

@@ -17,7 +17,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
+from gelora_viz._checks import describe
 from gelora_viz._reading import inside
+from gelora_viz._results import write_remedy
 from gelora_viz.errors import InputError, StudyError
 
 _TENSOR = "points"
@@ -32,7 +34,7 @@ def check_dtype(dtype: object) -> torch.dtype:
     """The torch type of this name; raises `InputError` unless it is float32, float16 or bfloat16."""
     name = str(dtype).removeprefix("torch.")
     if name not in _DTYPES:
-        raise InputError(f"dtype is {dtype!r}; choose {', '.join(_DTYPES)}")
+        raise InputError(f"dtype is {describe(dtype)}; choose {', '.join(_DTYPES)}")
     return _DTYPES[name]
 
 
@@ -154,7 +156,7 @@ def explain_write_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        remedy = "choose a folder you can write to"
+        remedy = write_remedy(error)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             remedy = "free space and capture again with the same store, which goes on where it stopped"
         raise StudyError(f"cannot write {path}: {error.strerror or error}; {remedy}") from error

@@ -13,6 +13,7 @@ from peft.utils.other import get_pattern_key
 from torch import nn
 from transformers import PreTrainedModel, set_seed
 
+from gelora_viz._checks import check_model, check_seed, describe
 from gelora_viz._names import did_you_mean, goes_by
 from gelora_viz.errors import InputError, first_line
 from gelora_viz.ranks import RankPlan, matrix_shape
@@ -34,6 +35,10 @@ def add_adapter(model: PreTrainedModel, adapter: RankPlan | PeftConfig, *, seed:
             configuration's target modules or patterns match nothing (with the nearest names), are of a type that the
             method does not take, or get a LoRA rank above min(in, out).
     """
+    check_model(model)
+    if not isinstance(adapter, RankPlan | PeftConfig):
+        raise InputError(f"adapter is {describe(adapter)}; give a RankPlan or a PEFT configuration: LoraConfig(...)")
+    seed = check_seed(seed)
     if isinstance(adapter, RankPlan):
         _check_plan(model, adapter)
         config: PeftConfig = adapter.to_peft_config()

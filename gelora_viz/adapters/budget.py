@@ -10,7 +10,7 @@ import torch
 from peft import AdaLoraConfig, LoraConfig, PeftConfig, get_peft_model
 from torch import nn
 
-from gelora_viz._checks import check_whole
+from gelora_viz._checks import check_model, check_whole, describe
 from gelora_viz.adapters.genlora import GenLoraConfig
 from gelora_viz.errors import InputError, first_line
 from gelora_viz.ranks import Matrix, find_matrices
@@ -53,6 +53,9 @@ def fit_budget(config: _Config, model: nn.Module, budget: int) -> _Config:
         3
     """
     budget = check_whole(budget, "budget")
+    check_model(model)
+    if not isinstance(config, PeftConfig):
+        raise InputError(f"config is {describe(config)}; give a PEFT configuration, such as LoraConfig()")
     name = type(config).__name__
     if not hasattr(config, "r"):
         raise InputError(f"{name} has no rank r to fit to a budget; set its size by hand")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from gelora_viz._checks import check_names
 from gelora_viz._lazy import FunctionsOf
 from gelora_viz._names import did_you_mean
 from gelora_viz.dimension._estimator import (
@@ -137,11 +138,9 @@ def choose_estimators(names: Sequence[str] | str | None) -> list[Estimator]:
         wanted = list(DEFAULT_ESTIMATORS)
     else:
         every = [each.name for each in ESTIMATORS.values() if not each.reads.is_external]
-        given = [names] if isinstance(names, str) else list(names)
+        given = check_names(names, "estimators", "twonn")
         wanted = list(dict.fromkeys(one for name in given for one in (every if name == "all" else [name])))
     for name in wanted:
         if name not in ESTIMATORS:
-            raise InputError(f"unknown estimator {name!r}; {did_you_mean(str(name), ESTIMATORS)}")
-    if not wanted:
-        raise InputError(f"no estimators given; names are {', '.join(ESTIMATORS)}")
+            raise InputError(f"unknown estimator {name!r}; {did_you_mean(name, ESTIMATORS)}")
     return [ESTIMATORS[name] for name in wanted]

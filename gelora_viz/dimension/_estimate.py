@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from gelora_viz._checks import check_confidence, check_seed, check_whole, resolve_device
+from gelora_viz._checks import check_confidence, check_flag, check_result, check_seed, check_whole, resolve_device
 from gelora_viz.activations import Activations
 from gelora_viz.dimension._calibration import correct_bias
 from gelora_viz.dimension._catalog import choose_estimators
@@ -74,12 +74,15 @@ def estimate_dimension(
         0    3.1
         Name: dimension, dtype: float64
     """
+    check_result(activations, Activations, "activations")
     chosen = choose_estimators(estimators)
     check_confidence(confidence)
+    for flag, name in ((correct, "correct"), (plateau, "plateau"), (progress, "progress")):
+        check_flag(flag, name)
+    seed = check_seed(seed)
+    resolve_device(device)
     check_rules(activations.provenance["text"].nunique(), chosen, k, correct=correct, plateau=plateau)
     check_points(activations, chosen, k)
-    resolve_device(device)
-    check_seed(seed)
     texts = activations.provenance["text"].to_numpy()
     sides = split_texts(texts, seed)
     orders = text_orders(texts, seed)

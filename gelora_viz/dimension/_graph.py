@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gelora_viz._checks import check_whole, resolve_device
+from gelora_viz._checks import check_whole, describe, resolve_device
 from gelora_viz.dimension._kernels import pick_own_side
 from gelora_viz.dimension._search import nearest
 from gelora_viz.errors import InputError
@@ -112,10 +112,10 @@ def neighbor_graph(x: Any, k: int, *, device: str | None = None) -> NeighborGrap
 
 def build_graph(x: Any, k: int, *, at_least: int, device: str | None = None) -> NeighborGraph:  # noqa: ANN401
     """Build a graph like `neighbor_graph`, of fewer than `k` neighbors, down to `at_least`, if points are few."""
-    points = as_array(x)
     check_whole(at_least, "k")
-    check_finite(points)
     where = resolve_device(device)
+    points = as_array(x)
+    check_finite(points)
     if where.type == "mps":
         where = resolve_device("cpu")  # Apple's devices have no float64
     kept = _first_of_equal_rows(points)
@@ -139,16 +139,19 @@ def build_graph(x: Any, k: int, *, at_least: int, device: str | None = None) -> 
 
 def as_array(x: Any) -> np.ndarray:  # noqa: ANN401 - array or tensor
     """Convert points to contiguous float32 or float64, without a copy if possible; they must be a table."""
-    array = x.detach().cpu() if isinstance(x, torch.Tensor) else np.asarray(x)
+    try:
+        array = x.detach().cpu() if isinstance(x, torch.Tensor) else np.asarray(x, dtype=getattr(x, "dtype", float))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"x is {describe(x)}; give points as an array of numbers, (n_points, n_features)") from error
     if isinstance(array, torch.Tensor):
         # numpy has no bfloat16.
         array = array.numpy() if array.dtype == torch.float64 else array.float().numpy()
     if array.ndim != 2:
-        raise InputError(f"points have shape {array.shape}; give (n_points, n_features)")
+        raise InputError(f"the points x have shape {tuple(array.shape)}; give (n_points, n_features)")
     return np.ascontiguousarray(array, dtype=np.float32 if array.dtype in (np.float16, np.float32) else np.float64)
 
 
-def check_finite(points: np.ndarray, *, name: str = "the points") -> None:
+def check_finite(points: np.ndarray, *, name: str = "the points x") -> None:
     """Raise `InputError` if rows contain NaN or infinity, with their number."""
     finite = np.isfinite(points).all(axis=1)
     if not finite.all():

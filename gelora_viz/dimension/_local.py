@@ -7,9 +7,9 @@ import pandas as pd
 from sklearn.neighbors import NearestNeighbors
 from tqdm.auto import tqdm
 
-from gelora_viz._checks import resolve_device
+from gelora_viz._checks import check_choice, check_flag, check_result, resolve_device
 from gelora_viz.activations import Activations
-from gelora_viz.dimension._catalog import ESTIMATORS, choose_estimators
+from gelora_viz.dimension._catalog import ESTIMATORS
 from gelora_viz.dimension._cloud import Cloud
 from gelora_viz.dimension._points import DEFAULT_K, check_points, naming_layer
 from gelora_viz.errors import InputError
@@ -51,12 +51,16 @@ def local_dimension(
         >>> local.shape, bool(local["x"].between(1, 4).all())
         ((500, 1), True)
     """
-    each = choose_estimators(estimator)[0]
+    check_result(activations, Activations, "activations")
+    check_choice(estimator, "estimator", ESTIMATORS)
+    each = ESTIMATORS[estimator]
+    check_flag(smooth, "smooth")
+    check_flag(progress, "progress")
+    resolve_device(device)
     if each.local is None:
         able = ", ".join(name for name, one in ESTIMATORS.items() if one.local)
-        raise InputError(f"{each.name} has no value for single points; choose one of {able}")
+        raise InputError(f"estimator {each.name} has no value for single points; choose one of {able}")
     check_points(activations, [each], k)
-    resolve_device(device)
     columns = {}
     for layer in tqdm(
         activations, total=len(activations), desc="local dimensions", unit="layer", disable=not progress

@@ -28,9 +28,14 @@ def naming_layer(layer: str) -> Iterator[None]:
         raise InputError(f"layer {layer!r}: {error}") from error
 
 
+def check_k(k: object) -> int:
+    """The number of neighbors; raises `InputError` below 3, which are too few for MLE and the like."""
+    return check_whole(k, "k", at_least=3)
+
+
 def check_enough_points(n_points: int, n_texts: int, chosen: Sequence[Estimator], k: int) -> None:
     """Raise `InputError` where there are too few points or texts, or k is not a whole number of at least 3."""
-    check_whole(k, "k", at_least=3)  # fewer are too few for MLE and the like
+    check_k(k)
     needed = most_neighbors(chosen, k)
     enough = 2 * needed + 3  # each half needs more points than neighbors
     if n_points < enough:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gelora_viz._checks import check_result, describe
 from gelora_viz._reading import Fields
 from gelora_viz._results import frame_to_records, read_result, records_to_frame, write_json
 from gelora_viz.dimension._intervals import interval, split_half_error
@@ -47,10 +48,19 @@ class DimensionProfile(TidyEstimates):
     confidence: float = 0.95
     settings: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def origin(self) -> Mapping[str, Any]:
+        """The model that the hidden states come from (see `describe_origin`); empty where it is not known."""
+        captured = self.settings.get("capture")
+        origin = captured.get("origin") if isinstance(captured, Mapping) else None
+        return origin if isinstance(origin, Mapping) else {}
+
     def of(self, estimator: str) -> pd.DataFrame:
         """Select the rows of one estimator; raises `InputError` if the profile does not have it."""
-        if estimator not in self.estimators:
-            raise InputError(f"the profile has no estimates of {estimator!r}; it has {', '.join(self.estimators)}")
+        if not isinstance(estimator, str) or estimator not in self.estimators:
+            raise InputError(
+                f"the profile has no estimates of {describe(estimator)}; it has {', '.join(self.estimators)}"
+            )
         return self.frame[self.frame["estimator"] == estimator].reset_index(drop=True)
 
     def differences(self, estimator: str = "twonn") -> pd.DataFrame:
@@ -98,7 +108,7 @@ class DimensionProfile(TidyEstimates):
             One row per layer: layer, stack, depth, dimension_before, dimension, change (dimension -
             dimension_before), std_error, ci_low, ci_high, within_noise (whether the interval holds 0, or is unknown).
         """
-        before = earlier.of(estimator).set_index("layer")["dimension"]
+        before = check_result(earlier, DimensionProfile, "earlier").of(estimator).set_index("layer")["dimension"]
         rows = []
         for row in self.of(estimator).itertuples(index=False):
             change = float(row.dimension - before[row.layer])

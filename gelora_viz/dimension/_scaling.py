@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,17 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from gelora_viz._checks import check_confidence, check_seed, check_whole, resolve_device
+from gelora_viz._checks import (
+    check_choice,
+    check_confidence,
+    check_flag,
+    check_names,
+    check_result,
+    check_seed,
+    check_whole,
+    describe,
+    resolve_device,
+)
 from gelora_viz._reading import Fields
 from gelora_viz._results import frame_to_records, read_result, records_to_frame, write_json
 from gelora_viz.activations import Activations
@@ -56,8 +66,7 @@ class DimensionScaling(TidyEstimates):
 
     def along(self, axis: str) -> pd.DataFrame:
         """Select the rows along "points" or "scale"."""
-        if axis not in ("points", "scale"):
-            raise InputError(f'no axis {axis!r}; choose "points" or "scale"')
+        check_choice(axis, "axis", ("points", "scale"))
         return self.frame[self.frame["axis"] == axis].reset_index(drop=True)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
@@ -93,7 +102,7 @@ def dimension_scaling(
     activations: Activations,
     estimators: Sequence[str] | str | None = None,
     *,
-    layers: Sequence[str] | None = None,
+    layers: Sequence[str] | str | None = None,
     k: int = DEFAULT_K,
     scales: Sequence[int] = SCALES,
     smallest: int = SMALLEST_PART,
@@ -117,7 +126,7 @@ def dimension_scaling(
         activations: captured points.
         estimators: names from `gelora_viz.list_estimators()`, none external; None takes twonn_ml, gride and mle.
             Those that read a fixed number of neighbors, or no distances, have no steps along "scale".
-        layers: names of layers to scale; None takes all. Six orders cost about as much as seven profiles.
+        layers: names of layers to scale, or one; None takes all. Six orders cost about as much as seven profiles.
         k: number of neighbors along "points".
         scales: numbers of neighbors along "scale", each at least 2; those above a quarter of the distinct points are
             left out.
@@ -136,13 +145,15 @@ def dimension_scaling(
         >>> scaling.along("scale")[["k", "dimension"]].round(1).to_numpy().tolist()
         [[8.0, 3.1], [16.0, 3.1]]
     """
+    check_result(activations, Activations, "activations")
     chosen = choose_estimators(SCALING_ESTIMATORS if estimators is None else estimators)
     check_confidence(confidence)
     resolve_device(device)
-    check_seed(seed)
-    _check_layers(activations, layers)
-    for scale in scales:
-        check_whole(scale, "a scale", at_least=2)
+    seed = check_seed(seed)
+    check_flag(progress, "progress")
+    shown = activations.layers if layers is None else check_names(layers, "layers", activations.layers[-1])
+    _check_layers(activations, shown)
+    scales = _check_scales(scales)
     refuse_slow(chosen)
     check_points(activations, chosen, k)
     fewest = most_neighbors(chosen, k) + 2
@@ -152,8 +163,7 @@ def dimension_scaling(
     n_levels = count_levels(len(np.unique(texts)), smallest)
     orders, sides = text_orders(texts, seed), split_texts(texts, seed)
     wanted = activations.layer_frame
-    if layers is not None:
-        wanted = wanted[wanted["layer"].isin(list(layers))]
+    wanted = wanted[wanted["layer"].isin(shown)]
     rows: list[dict[str, Any]] = []
     for layer in tqdm(
         wanted.itertuples(index=False), total=len(wanted), desc="halving texts", unit="layer", disable=not progress
@@ -169,8 +179,14 @@ def dimension_scaling(
     return DimensionScaling(pd.DataFrame(rows, columns=COLUMNS), activations.pooling, confidence, settings)
 
 
-def _check_layers(activations: Activations, layers: Sequence[str] | None) -> None:
-    unknown = [layer for layer in layers or () if layer not in activations.layers]
+def _check_scales(scales: Sequence[int]) -> list[int]:
+    if not isinstance(scales, Iterable) or isinstance(scales, str | bytes | Mapping) or not list(scales):
+        raise InputError(f"scales is {describe(scales)}; give a list of numbers of neighbors, such as (8, 16)")
+    return [check_whole(scale, "a scale", at_least=2) for scale in scales]
+
+
+def _check_layers(activations: Activations, layers: Sequence[str]) -> None:
+    unknown = [layer for layer in layers if layer not in activations.layers]
     if unknown:
         raise InputError(f"no layer {unknown[0]!r}; layers are {', '.join(activations.layers)}")
 

@@ -14,6 +14,7 @@ import pandas as pd
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from gelora_viz._checks import check_path
 from gelora_viz._reading import Fields, naming_file, parse_json
 from gelora_viz._results import write_bytes
 from gelora_viz._version import __version__
@@ -106,7 +107,7 @@ def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray],
 
 def read_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read what `write_arrays` wrote; raises `StudyError` for anything else."""
-    source = Path(path)
+    source = check_path(path, "path")
     if not source.exists():
         raise StudyError(f"no projection at {source}; compute it with gelora_viz.project and save it first")
     try:

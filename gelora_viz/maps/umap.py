@@ -17,7 +17,15 @@ import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
 from gelora_viz._cache import cache_folder
-from gelora_viz._checks import check_number, check_seed, check_whole
+from gelora_viz._checks import (
+    check_cache,
+    check_flag,
+    check_number,
+    check_result,
+    check_seed,
+    check_whole,
+    describe,
+)
 from gelora_viz.activations import Activations
 from gelora_viz.errors import InputError, StudyError
 from gelora_viz.maps.projection import Projection, make_frame, read_arrays, write_arrays
@@ -77,6 +85,12 @@ def project(
         McInnes, Healy & Melville 2018, https://arxiv.org/abs/1802.03426.
         Kobak & Linderman 2021, doi:10.1038/s41587-020-00809-z, on how a map starts.
     """
+    check_result(activations, Activations, "activations")
+    if not isinstance(layer, str) or layer not in activations.layers:
+        raise InputError(f"no layer {describe(layer)}; layers are {', '.join(activations.layers)}")
+    check_cache(cache)
+    if not callable(progress):
+        check_flag(progress, "progress")
     version = _find_umap()
     _check_settings(n_components, n_neighbors, min_dist, max_points)
     rows = _choose_rows(activations.n_points, max_points, check_seed(seed))
@@ -116,8 +130,8 @@ def _find_umap() -> str:
 
 
 def _check_settings(n_components: int, n_neighbors: int, min_dist: float, max_points: int) -> None:
-    if n_components not in (2, 3):
-        raise InputError(f"n_components is {n_components!r}; give 2 for a plane or 3 for space")
+    if check_whole(n_components, "n_components") not in (2, 3):
+        raise InputError(f"n_components is {n_components}; give 2 for a plane or 3 for space")
     check_whole(n_neighbors, "n_neighbors", at_least=2)
     check_whole(max_points, "max_points", at_least=n_neighbors + 1)
     check_number(min_dist, "min_dist", at_least=0, at_most=1)

@@ -5,20 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar
 
+from gelora_viz._checks import MADE_BY, article
 from gelora_viz.errors import InputError
 
-_MADE_BY = {
-    "Comparison": "gelora_viz.compare(methods, ...)",
-    "DataFrame": "run.metrics of a gelora_viz.Run",
-    "DimensionHistory": "recorder.history of a gelora_viz.DimensionRecorder",
-    "DimensionProfile": "gelora_viz.estimate_dimension(activations)",
-    "DimensionScaling": "gelora_viz.dimension_scaling(activations)",
-    "Projection": "gelora_viz.project(activations, layer)",
-    "RankPlan": "gelora_viz.allocate_ranks(profile, model, budget=...)",
-    "SpectrumHistory": "recorder.history of a gelora_viz.SpectrumRecorder",
-    "UpdateSpectrum": "gelora_viz.measure_spectra(model)",
-}
-"""Kind of result -> what gives one."""
 _Kind = TypeVar("_Kind")
 
 
@@ -49,8 +38,8 @@ def _kind_of(result: object) -> str:
 
 
 def _with_article(name: str) -> str:
-    return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
+    return f"{article(name)} {name}"
 
 
 def _remedy(kind: type[object]) -> str:
-    return f"{_MADE_BY[kind.__name__]} gives one"
+    return f"{MADE_BY[kind.__name__]} gives one"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
+from gelora_viz._checks import check_text, describe
 from gelora_viz._text import to_one_line
 from gelora_viz.errors import InputError
 from gelora_viz.plots.frames import require_columns
@@ -61,13 +62,21 @@ def latex_table(
         >>> print(latex_table(frame, caption="Runs", label="tab:runs").splitlines()[8])
         a\_1 & 0.500 [0.400, 0.600] \\
     """
+    if not hasattr(frame, "columns"):
+        raise InputError(f"frame is {describe(frame)}; give a result's .frame, or some of its columns")
     require_columns(frame, (), "table")
+    if not isinstance(caption, str):
+        raise InputError(f"caption is {describe(caption)}; give a string")
+    check_text(label, "label", "tab:ranks")
     if not re.fullmatch(r"[\w:.\-]+", label, flags=re.ASCII):
         raise InputError(f"label {label!r} has characters that LaTeX would not take; use letters, digits and ':._-'")
+    if bold is not None and not isinstance(bold, Mapping):
+        raise InputError(f"bold is {describe(bold)}; give a mapping from columns to one truth value per row")
     for name, cells in (bold or {}).items():
-        if name not in frame or len(cells) != len(frame):
+        n_cells = len(cells) if isinstance(cells, Sized) else 1
+        if name not in frame or n_cells != len(frame):
             raise InputError(
-                f"bold has {len(cells)} cells for {name!r}; give one cell per row, for a column of the frame"
+                f"bold has {n_cells} cells for {name!r}; give one cell per row, for a column of the frame"
             )
     columns = list(_columns(frame, bold or {}))
     rows = zip(*(cells for _, _, cells in columns), strict=True)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from gelora_viz._checks import check_names
 from gelora_viz._names import did_you_mean
 from gelora_viz.dimension import DimensionProfile
 from gelora_viz.errors import InputError
@@ -41,7 +42,7 @@ def rank_profile(
     plan: RankPlan | None = None,
     spectrum: UpdateSpectrum | None = None,
     *,
-    estimators: Sequence[str] | None = None,
+    estimators: Sequence[str] | str | None = None,
 ) -> Drawing:
     """The toolkit's main picture: what each layer needs, what it was given, and what it used.
 
@@ -137,17 +138,16 @@ def dimensions(profiles: Mapping[str, DimensionProfile]) -> Drawing:
     return Drawing("Intrinsic dimension by estimator", tuple(subplots), caption, columns=columns)
 
 
-def _select_estimators(frame: pd.DataFrame, estimators: Sequence[str] | None) -> pd.DataFrame:
+def _select_estimators(frame: pd.DataFrame, estimators: Sequence[str] | str | None) -> pd.DataFrame:
     require_columns(frame, PROFILE_COLUMNS, "dimension profile")
     if estimators is None:
         return frame
     known = list(frame["estimator"].unique())
-    for name in estimators:
+    chosen = check_names(estimators, "estimators", known[0])
+    for name in chosen:
         if name not in known:
             raise InputError(f"the profile has no estimator {name!r}; {did_you_mean(name, known)}")
-    if not estimators:
-        raise InputError(f"no estimators chosen; the profile has {', '.join(known)}")
-    return frame[frame["estimator"].isin(list(estimators))]
+    return frame[frame["estimator"].isin(chosen)]
 
 
 def _ranks_of_matrices(

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gelora_viz._checks import check_path, describe
 from gelora_viz._results import write_bytes
 from gelora_viz._version import __version__
 from gelora_viz.errors import InputError
@@ -77,7 +78,9 @@ def save_drawing(drawing: Drawing, path: str | os.PathLike[str], venue: str, wid
     """What `Drawing.save` does."""
     import matplotlib as mpl
 
-    target = Path(path)
+    target = check_path(path, "path")
+    if not isinstance(about, str):
+        raise InputError(f"about is {describe(about)}; give a string, such as the study and its seed")
     suffix = target.suffix.lower()
     if suffix not in _FORMATS:
         raise InputError(f"cannot write a figure as {target.name!r}; end its name in one of {', '.join(_FORMATS)}")

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from gelora_viz._checks import check_names
 from gelora_viz.dimension import DimensionScaling
 from gelora_viz.errors import InputError
 from gelora_viz.plots.arguments import check_kind
@@ -22,7 +23,7 @@ _MOST_LAYERS = 3
 _COLUMNS = ["layer", "estimator", "axis", "n_points", "k", "dimension", "ci_low", "ci_high"]
 
 
-def scaling(scaling: DimensionScaling, *, layers: Sequence[str] | None = None) -> Drawing:
+def scaling(scaling: DimensionScaling, *, layers: Sequence[str] | str | None = None) -> Drawing:
     """Whether a dimension depends on how many points there are, and on how far away their neighbors lie.
 
     One row per layer: on the left fewer and fewer points are read with the same number of neighbors, on the right
@@ -43,11 +44,10 @@ def scaling(scaling: DimensionScaling, *, layers: Sequence[str] | None = None) -
     frame = scaling.frame
     require_columns(frame, _COLUMNS, "dimension scaling")
     available = list(dict.fromkeys(frame["layer"]))
-    shown = _first_middle_last(available) if layers is None else list(layers)
+    shown = _first_middle_last(available) if layers is None else check_names(layers, "layers", available[0])
     unknown = [layer for layer in shown if layer not in available]
-    if unknown or not shown:
-        wrong = f"no layer {unknown[0]!r}" if unknown else "no layers chosen"
-        raise InputError(f"{wrong}; layers are {', '.join(available)}")
+    if unknown:
+        raise InputError(f"no layer {unknown[0]!r}; layers are {', '.join(available)}")
     subplots = []
     for layer in shown:
         of_layer = frame[frame["layer"] == layer]

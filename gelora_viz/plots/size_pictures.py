@@ -142,7 +142,7 @@ def overview(
     spectrum: UpdateSpectrum | None,
     results: pd.DataFrame | Comparison,
     *,
-    estimators: Sequence[str] | None = None,
+    estimators: Sequence[str] | str | None = None,
 ) -> Drawing:
     """All on one page: dimensions, ranks and effective ranks by layer, what scores they led to, and at what size.
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from gelora_viz._checks import check_names
 from gelora_viz.errors import InputError
 from gelora_viz.plots.arguments import check_kind
 from gelora_viz.plots.drawing import Drawing, Subplot
@@ -28,7 +29,7 @@ _SMALLEST_SHOWN = 1e-3
 """Share of the largest singular value down to which values are drawn; below, they do not count as rank."""
 
 
-def singular_values(spectrum: UpdateSpectrum, *, modules: Sequence[str] | None = None) -> Drawing:
+def singular_values(spectrum: UpdateSpectrum, *, modules: Sequence[str] | str | None = None) -> Drawing:
     """How fast the singular values of updates fall, each over its largest, on a logarithmic axis.
 
     Args:
@@ -44,11 +45,10 @@ def singular_values(spectrum: UpdateSpectrum, *, modules: Sequence[str] | None =
     """
     check_kind(spectrum, UpdateSpectrum, "singular_values")
     values = spectrum.singular_values
-    chosen = list(values) if modules is None else list(modules)
+    chosen = list(values) if modules is None else check_names(modules, "modules", next(iter(values)))
     unknown = [module for module in chosen if module not in values]
-    if unknown or not chosen:
-        wrong = f"no update of {unknown[0]!r}" if unknown else "no modules chosen"
-        raise InputError(f"{wrong}; there are {', '.join(list(values)[:12])}")
+    if unknown:
+        raise InputError(f"no update of {unknown[0]!r}; there are {', '.join(list(values)[:12])}")
     if all(values[module].max(initial=0.0) == 0 for module in chosen):
         raise InputError("every update is zero, so there are no singular values to draw; train the adapter first")
     kinds = kinds_of_matrices(chosen)

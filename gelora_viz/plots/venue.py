@@ -11,6 +11,7 @@ import inspect
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from gelora_viz._checks import check_choice, check_text
 from gelora_viz._names import did_you_mean
 from gelora_viz.errors import InputError
 
@@ -64,8 +65,8 @@ def paper_settings(venue: str, width: Width = "column") -> dict[Any, Any]:
     Raises:
         InputError: if the venue or the width is unknown, or the venue's sizes need tueplots and it is not installed.
     """
-    if width not in _WIDTHS:
-        raise InputError(f"unknown width {width!r}; choose 'column' or 'text'")
+    check_choice(width, "width", _WIDTHS)
+    check_text(venue, "venue", "plain")
     bundle = _page_bundle(PAGES[venue], width) if venue in PAGES else _venue_bundle(venue, width)
     return {
         **{key: value for key, value in bundle.items() if key not in {"text.latex.preamble", "font.serif"}},

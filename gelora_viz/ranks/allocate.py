@@ -9,12 +9,12 @@ from typing import Any
 import pandas as pd
 from torch import nn
 
-from gelora_viz._checks import check_seed, check_whole
+from gelora_viz._checks import check_flag, check_model, check_result, check_seed, check_whole, describe
 from gelora_viz.dimension import DimensionProfile
 from gelora_viz.errors import InputError
 from gelora_viz.ranks.batches import ModelInputs, check_batches
 from gelora_viz.ranks.budget import apportion, check_floors
-from gelora_viz.ranks.evidence import Evidence, read_evidence
+from gelora_viz.ranks.evidence import Evidence, check_origin, read_evidence
 from gelora_viz.ranks.matrices import Matrix, find_matrices
 from gelora_viz.ranks.plan import PLAN_COLUMNS, RankPlan
 from gelora_viz.ranks.sensitivity import Loss
@@ -34,6 +34,7 @@ def allocate_ranks(
     estimator: str = "twonn",
     min_rank: int = 1,
     max_rank: int | None = None,
+    accept_other_model: bool = False,
     batches: Iterable[ModelInputs] | None = None,
     loss: Loss | None = None,
     seed: int = 0,
@@ -73,6 +74,8 @@ def allocate_ranks(
         min_rank: every matrix gets at least this rank. With 0, a matrix of weight 0 (which "eva" may give) is not
             adapted, nor one that the budget does not reach.
         max_rank: no matrix gets more; nor more than its own limit, min(in, out).
+        accept_other_model: take a profile of another architecture, whose blocks must still fit by stack and depth.
+            Other weights of the same architecture, such as a fine-tuned checkpoint's, are a warning only.
         batches: model inputs for "eva" and "gradient", a list of dicts of tensors; `sample_batches` makes some.
         loss: for "gradient", a function of (model, batch) that returns a scalar; by default `model(**batch).loss`.
         seed: seed of "random".
@@ -83,6 +86,9 @@ def allocate_ranks(
             another model; a budget below `min_rank` everywhere; target modules that match nothing or are not linear
             layers; a `min_rank` above `max_rank` or above a matrix's limit.
 
+    Warns:
+        UserWarning: if the profile was made with other weights of this architecture.
+
     Example:
         >>> from gelora_viz.sources import load_model
         >>> model = load_model("minilm").model
@@ -90,18 +96,19 @@ def allocate_ranks(
         RankPlan('uniform': 12 matrices, ranks 4 to 5, 39,936 of 40,000 parameters)
     """
     chosen = find_strategy(strategy)
+    if profile is not None:
+        check_result(profile, DimensionProfile, "profile").of(estimator)
+    network, matrices = _check_matrices(model, target_modules)
+    if not check_flag(accept_other_model, "accept_other_model") and profile is not None and network is not None:
+        check_origin(profile, network)
     budget = None if budget is None else check_whole(budget, "budget")
     rounding = _check_rounding(rounding, budget)
-    check_seed(seed)
+    seed = check_seed(seed)
+    check_flag(progress, "progress")
+    if loss is not None and not callable(loss):
+        raise InputError(f"loss is {describe(loss)}; give a function of (model, batch) that returns a scalar")
     _check_inputs(strategy, chosen, profile, budget)
     listed = check_batches(batches, strategy) if chosen.reads == "batches" else []
-    network = model if isinstance(model, nn.Module) else None
-    matrices = find_matrices(model, target_modules) if isinstance(model, nn.Module) else list(model)
-    if network is None and target_modules is not None:
-        raise InputError(
-            "target_modules were given with matrices, which are chosen already; "
-            "give find_matrices(model, target_modules)"
-        )
     floors, limits = _bounds_of_ranks(matrices, min_rank, max_rank)
     costs = [matrix.cost for matrix in matrices]
     evidence = read_evidence(profile, matrices, estimator)
@@ -141,11 +148,26 @@ def uniform_budget(model: nn.Module, rank: int = 4, target_modules: str | Sequen
     return sum(min(rank, matrix.max_rank) * matrix.cost for matrix in find_matrices(model, target_modules))
 
 
+def _check_matrices(
+    model: nn.Module | Sequence[Matrix], target_modules: str | Sequence[str] | None
+) -> tuple[nn.Module | None, list[Matrix]]:
+    """The model, where it was given, and the matrices to adapt."""
+    if not isinstance(model, Sequence) or not model or not all(isinstance(each, Matrix) for each in model):
+        network = check_model(model)
+        return network, find_matrices(network, target_modules)
+    if target_modules is not None:
+        raise InputError(
+            "target_modules were given with matrices, which are chosen already; "
+            "give find_matrices(model, target_modules)"
+        )
+    return None, list(model)
+
+
 def _check_rounding(rounding: str | None, budget: int | None) -> str:
     if rounding is None:
         return "ceil" if budget is None else "none"
-    if rounding not in _ROUNDINGS:
-        raise InputError(f"unknown rounding {rounding!r}; choose ceil, round or none")
+    if not isinstance(rounding, str) or rounding not in _ROUNDINGS:
+        raise InputError(f"unknown rounding {describe(rounding)}; choose ceil, round or none")
     if rounding == "none" and budget is None:
         raise InputError(
             'rounding "none" leaves fractions, which are not ranks; give a budget, or choose ceil or round'

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from gelora_viz._checks import describe
 from gelora_viz.activations import input_device
 from gelora_viz.errors import InputError
 
@@ -23,16 +24,16 @@ def check_batches(batches: object, strategy: str) -> list[ModelInputs]:
             f'strategy "{strategy}" runs the model and needs batches; give a list of model inputs, such as '
             "sample_batches(data, model, tokenizer)"
         )
-    if isinstance(batches, Mapping) or not hasattr(batches, "__iter__"):
-        raise InputError(f"batches is a {type(batches).__name__}; give a list of model inputs")
+    if isinstance(batches, Mapping | str) or not hasattr(batches, "__iter__"):
+        raise InputError(f"batches is {describe(batches)}; give a list of model inputs")
     listed = list(batches)
     if not listed:
         raise InputError("batches is empty; give at least one batch of model inputs")
     for number, batch in enumerate(listed):
         if not isinstance(batch, Mapping) or not all(isinstance(each, torch.Tensor) for each in batch.values()):
             raise InputError(
-                f"batch {number} is a {type(batch).__name__}, not a mapping of names to tensors; give model inputs "
-                "such as {'input_ids': ..., 'attention_mask': ...}"
+                f"batch {number} of batches is {describe(batch)}, not a mapping of names to tensors; give model "
+                "inputs such as {'input_ids': ..., 'attention_mask': ...}"
             )
     return listed
 

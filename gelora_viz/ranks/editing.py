@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from gelora_viz._checks import check_whole
+from gelora_viz._checks import check_whole, describe
 from gelora_viz._names import did_you_mean, goes_by
 from gelora_viz.errors import InputError
 from gelora_viz.ranks.budget import apportion
@@ -35,8 +35,12 @@ def resolve_edits(frame: pd.DataFrame, where: str | Mapping[str, int], rank: int
             raise InputError(f"no rank for {where!r}; give with_rank({where!r}, rank)")
         wanted = {where: rank}
     else:
-        if rank is not None:
-            raise InputError(f"rank {rank} was given with a mapping of names to ranks; give one of them")
+        if rank is not None and isinstance(where, Mapping):
+            raise InputError(f"rank {describe(rank)} was given with a mapping of names to ranks; give one of them")
+        if not isinstance(where, Mapping) or not where:
+            raise InputError(
+                f"where is {describe(where)}; give a module or layer name, or a mapping of such to ranks"
+            )
         wanted = dict(where)
     members: dict[str, list[str]] = {str(module): [str(module)] for module in frame["module"]}
     for layer, matrices in frame.groupby("layer", sort=False):
@@ -119,11 +123,11 @@ def refined_ranks(
     Raises:
         InputError: if the spectrum is of another plan, all its updates are zero, or one is not finite.
     """
+    lowest = check_whole(min_rank, "min_rank", at_least=0)
     reached = _reached(frame, spectrum)
     weights = [reached.get(str(module), 0.0) for module in frame["module"]]
     adapted = [str(module) in reached for module in frame["module"]]
     limits = [limit if here else 0 for limit, here in zip(_limits(frame, max_rank), adapted, strict=True)]
-    lowest = check_whole(min_rank, "min_rank", at_least=0)
     floors = [min(lowest, limit) for limit in limits]
     ranks = apportion(weights, _costs(frame), limits, range(len(weights)), budget, floors=floors)
     return ranks, weights

@@ -14,7 +14,7 @@ from peft.tuners.lora.config import EvaConfig
 from peft.tuners.lora.eva import HashHook, SVDHook, get_eva_state_dict
 from torch import nn
 
-from gelora_viz.activations import evaluating, input_device
+from gelora_viz.activations import evaluating, hold, input_device
 from gelora_viz.errors import InputError, first_line
 from gelora_viz.ranks.batches import ModelInputs, same_random_state, takes_labels
 from gelora_viz.ranks.matrices import Matrix
@@ -66,10 +66,13 @@ def eva_ranks(
         init_lora_weights="eva",
         eva_config=EvaConfig(rho=rho),
     )
-    try:
-        directions = find_directions(model, batches, config, n_directions=round(rho * mean_rank), progress=progress)
-    finally:
-        _remove_eva_hooks(model)
+    with hold(model):  # so that the hooks removed are no other thread's
+        try:
+            directions = find_directions(
+                model, batches, config, n_directions=round(rho * mean_rank), progress=progress
+            )
+        finally:
+            _remove_eva_hooks(model)
     return {matrix.module: len(directions[matrix.module]) for matrix in matrices}
 
 

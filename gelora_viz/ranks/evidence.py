@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from torch import nn
 
 from gelora_viz._names import goes_by
+from gelora_viz.activations import compare_origins, describe_origin
 from gelora_viz.dimension import DimensionProfile
 from gelora_viz.errors import InputError
 from gelora_viz.ranks.matrices import Matrix
@@ -32,6 +35,30 @@ class Evidence(NamedTuple):
     ci_low: float = math.nan
     ci_high: float = math.nan
     within_noise: bool | None = None
+
+
+def check_origin(profile: DimensionProfile, model: nn.Module) -> None:
+    """Compare the model that a profile was made with, where that is known, with the one to be adapted.
+
+    Raises:
+        InputError: if the architecture is another one, which names and shapes of layers need not show.
+
+    Warns:
+        UserWarning: if the weights are others, as those of a fine-tuned checkpoint are.
+    """
+    differing, other_weights = compare_origins(profile.origin, describe_origin(model))
+    name = dict(profile.settings.get("capture") or {}).get("model") or "another model"
+    if differing:
+        raise InputError(
+            f"the profile was made with {name}, another model ({'; '.join(differing)}); estimate the dimensions of "
+            "this model, or give accept_other_model=True"
+        )
+    if other_weights:
+        warnings.warn(
+            f"the profile was made with other weights of this architecture ({name}); ranks follow those, so estimate "
+            "the dimensions of this model unless you mean it",
+            stacklevel=3,
+        )
 
 
 def read_evidence(

@@ -10,6 +10,7 @@ from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPP
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from gelora_viz._checks import check_names
 from gelora_viz._names import did_you_mean, goes_by
 from gelora_viz.activations import Block, find_blocks
 from gelora_viz.errors import InputError
@@ -65,7 +66,7 @@ def find_matrices(model: nn.Module, target_modules: str | Sequence[str] | None =
     shapes = {name: matrix_shape(module) for name, module in modules.items()}
     linear = {name: shape for name, shape in shapes.items() if shape is not None}
     if target_modules is not None and wanted != _ALL_LINEAR:
-        for each in [wanted] if isinstance(wanted, str) else wanted:
+        for each in check_names(wanted, "target_modules", "query"):
             _check_target(each, modules, linear, blocks, is_ending=not isinstance(wanted, str))
     found = []
     for block in blocks:
@@ -89,8 +90,6 @@ def _check_target(
     is_ending: bool,
 ) -> None:
     """Raise `InputError` unless a name or regular expression matches a linear layer somewhere in the model."""
-    if not isinstance(target, str):
-        raise InputError(f"target_modules has {target!r}; give names, which are strings")
     wanted = [target] if is_ending else target
     matched = [name for name in modules if _matches(name, wanted)]
     if any(name in linear for name in matched):
@@ -121,7 +120,12 @@ def _matches(name: str, wanted: str | Sequence[str]) -> bool:
     if wanted == _ALL_LINEAR:
         return True
     if isinstance(wanted, str):
-        return re.fullmatch(wanted, name) is not None
+        try:
+            return re.fullmatch(wanted, name) is not None
+        except re.error as error:
+            raise InputError(
+                f"target_modules is {wanted!r}, no regular expression ({error}); give names or a valid expression"
+            ) from error
     return any(goes_by(name, ending) for ending in wanted)
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from gelora_viz._checks import check_number, check_whole
 from gelora_viz.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def lora_config(ranks: Mapping[str, int], *, alpha_over_rank: float, **overrides
     if fixed:
         raise InputError(f"{', '.join(fixed)} cannot be overridden, the ranks decide them; use alpha_over_rank")
     adapted = _adapted(ranks)
+    check_number(alpha_over_rank, "alpha_over_rank", above=0)
     smallest = min(adapted.values())
     return LoraConfig(
         r=smallest,
@@ -53,6 +55,7 @@ def lora_config_code(ranks: Mapping[str, int], *, alpha_over_rank: float, commen
         InputError: if every rank is 0.
     """
     adapted = _adapted(ranks)
+    check_number(alpha_over_rank, "alpha_over_rank", above=0)
     smallest = min(adapted.values())
     transposed = "    fan_in_fan_out=True,  # Conv1D stores its weight transposed\n" if conv1d else ""
     listed = "".join(f"    {json.dumps(module)}: {rank},\n" for module, rank in adapted.items())
@@ -72,7 +75,8 @@ def lora_config_code(ranks: Mapping[str, int], *, alpha_over_rank: float, commen
 
 def _adapted(ranks: Mapping[str, int]) -> dict[str, int]:
     """The matrices that get an adapter; raises `InputError` where none does."""
-    adapted = {module: rank for module, rank in ranks.items() if rank > 0}
+    checked = {module: check_whole(rank, f"rank of {module}", at_least=0) for module, rank in ranks.items()}
+    adapted = {module: rank for module, rank in checked.items() if rank > 0}
     if not adapted:
         raise InputError("every matrix has rank 0, so there is nothing to adapt; raise the budget")
     return adapted

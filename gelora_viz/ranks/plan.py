@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from gelora_viz._checks import check_flag, check_result, describe
 from gelora_viz._reading import Fields
 from gelora_viz._results import frame_html, frame_to_records, read_result, records_to_frame, write_json
 from gelora_viz.errors import InputError, StudyError
@@ -50,6 +52,15 @@ class RankPlan:
     strategy: str
     budget: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not {"module", "rank"} <= set(self.frame):
+            return  # what reads the frame says what it lacks
+        for module, rank in zip(self.frame["module"], self.frame["rank"], strict=True):
+            if not (
+                isinstance(rank, Real) and float(rank) >= 0 and float(rank).is_integer()
+            ):  # 2.5 would be read as 2
+                raise InputError(f"the rank of {module} is {describe(rank)}; give a whole number of at least 0")
 
     @property
     def n_parameters(self) -> int:
@@ -114,6 +125,7 @@ class RankPlan:
             InputError: for an unknown name (with the nearest ones), a rank that a matrix cannot take, or with
                 rebalance=True ranks that the budget does not pay for.
         """
+        check_flag(rebalance, "rebalance")
         edits = resolve_edits(self.frame, where, rank)
         budget = self._kept_budget if rebalance else None
         if budget is None:
@@ -139,6 +151,8 @@ class RankPlan:
             InputError: if the spectrum is of another plan (with the modules that differ), its updates are all zero,
                 or `min_rank` is not a whole number or takes more than the budget.
         """
+        if not isinstance(getattr(spectrum, "frame", None), pd.DataFrame):
+            raise InputError(f"spectrum is {describe(spectrum)}; give what measure_spectra gives after a run")
         budget = self._kept_budget
         ranks, reached = refined_ranks(
             self.frame, spectrum, budget, min_rank=min_rank, max_rank=self.settings.get("max_rank")
@@ -156,6 +170,7 @@ class RankPlan:
         Raises:
             InputError: if the plans have no layer in common, so that they are for different models.
         """
+        check_result(other, RankPlan, "other")
         if not set(self.frame["layer"]) & set(other.frame["layer"]):
             raise InputError(
                 f"the plans are for different models, with layers such as {self.frame['layer'].iloc[0]} and "

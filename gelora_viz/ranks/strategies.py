@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from gelora_viz._checks import describe
 from gelora_viz.errors import InputError
 
 if TYPE_CHECKING:
@@ -78,9 +79,9 @@ class Strategy:
 
 def find_strategy(name: str) -> Strategy:
     """The strategy of this name; raises `InputError`, with all names, for another."""
-    if name not in STRATEGIES:
+    if not isinstance(name, str) or name not in STRATEGIES:
         *others, last = STRATEGIES
-        raise InputError(f"unknown strategy {name!r}; choose {', '.join(others)} or {last}")
+        raise InputError(f"unknown strategy {describe(name)}; choose {', '.join(others)} or {last}")
     return STRATEGIES[name]
 
 

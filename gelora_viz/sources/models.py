@@ -22,7 +22,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from gelora_viz._checks import resolve_device
+from gelora_viz._checks import check_choice, check_flag, describe, resolve_device
 from gelora_viz.errors import InputError, SourceError, first_line
 from gelora_viz.sources.smollm2 import smollm2_folder
 
@@ -33,6 +33,7 @@ _FEWEST_WORDS = 10
 
 
 _LANGUAGE_MODEL = "causal-lm"
+_DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
 _READS_AHEAD = 1e-3
 """Share of the largest score by which a later token may move an earlier score through rounding."""
 
@@ -102,10 +103,12 @@ def load_model(
         >>> model.config.num_hidden_layers
         6
     """
-    if head not in (None, _LANGUAGE_MODEL):
-        raise InputError(f'unknown head {head!r}; choose None or "{_LANGUAGE_MODEL}"')
-    folder = _locate(source)
+    if head is not None and not (isinstance(head, str) and head == _LANGUAGE_MODEL):
+        raise InputError(f'unknown head {describe(head)}; choose None or "{_LANGUAGE_MODEL}"')
+    check_choice(dtype, "dtype", _DTYPES)
+    check_flag(trust_remote_code, "trust_remote_code")
     where: Any = resolve_device(device)
+    folder = _locate(source)
     options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
     try:
         config = AutoConfig.from_pretrained(folder, **options)
@@ -163,7 +166,9 @@ def _reads_ahead(model: PreTrainedModel) -> bool:
 def _locate(source: str | os.PathLike[str]) -> str:
     """The folder or Hub id to hand to transformers."""
     if not isinstance(source, str | os.PathLike) or not str(source).strip():
-        raise SourceError(f"a model source is a name, a folder or a Hub id, not {source!r}; names: {_names()}")
+        raise SourceError(
+            f"a model source is a name, a folder or a Hub id, not {describe(source)}; names: {_names()}"
+        )
     if str(source) in MODEL_NAMES:
         return str(MODEL_NAMES[str(source)]())
     path = Path(source).expanduser()

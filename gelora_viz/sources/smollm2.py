@@ -30,6 +30,7 @@ from safetensors import SafetensorError
 from tqdm.auto import tqdm
 
 from gelora_viz._cache import ORIGIN_FILE, fetched_model, is_fetched
+from gelora_viz._checks import check_flag, check_path
 from gelora_viz._version import __version__
 from gelora_viz.errors import SourceError, first_line
 
@@ -114,6 +115,10 @@ def fetch_model(
         >>> load_model("smollm2").model.config.num_hidden_layers  # doctest: +SKIP
         30
     """
+    check_flag(force, "force")
+    check_flag(progress, "progress")
+    if source is not None:
+        check_path(source, "source")
     check_fetchable(name)
     folder = fetched_model(_NAME)
     if is_fetched(folder) and not force:

@@ -15,12 +15,18 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from gelora_viz._checks import check_seed, check_whole
+from gelora_viz._checks import check_choice, check_seed, check_text, check_whole, describe
 from gelora_viz._results import frame_html, write_text
 from gelora_viz.errors import InputError, SourceError, first_line
 from gelora_viz.sources.icd10 import load_icd10
 
 SPLITS = ("train", "validation", "test")
+_SPLIT_NAMES = {
+    "train": ("train", "unsup", "unlab"),  # what has no labels is left out where others have some
+    "validation": ("val", "dev", "eval"),
+    "test": ("test", "holdout", "held"),
+}
+"""Split -> how the names begin that it goes by."""
 _SHARES = {"test": 0.2, "validation": 0.1}
 _COLUMNS = ["split", "text", "label", "group"]
 _TEXT_COLUMNS = ("text", "sentence", "content", "description", "document", "review")
@@ -72,8 +78,7 @@ class TextData:
         return self._rows(split)["group"].tolist()
 
     def _rows(self, split: str) -> pd.DataFrame:
-        if split not in SPLITS:
-            raise InputError(f"unknown split {split!r}; splits are {', '.join(SPLITS)}")
+        check_choice(split, "split", SPLITS)
         return self.frame[self.frame["split"] == split]
 
     @property
@@ -135,6 +140,9 @@ def load_texts(
     check_seed(seed)
     if max_texts is not None:
         check_whole(max_texts, "max_texts")
+    for column, argument in ((text_column, "text_column"), (label_column, "label_column")):
+        if column is not None:
+            check_text(column, argument, "text" if column is text_column else "label")
     frame, name = _read(source, seed=seed)
     frame = _choose_columns(frame, name, text_column, label_column)
     if frame.empty:
@@ -158,6 +166,10 @@ def check_texts(texts: Iterable[object], *, name: str = "texts") -> list[str]:
     """Return `texts` as a list of strings, or raise `InputError` with the first offending entry and its position."""
     if isinstance(texts, str):
         raise InputError(f"{name} is a single string; give a list of texts")
+    if not isinstance(texts, Iterable) or isinstance(texts, bytes | Mapping):
+        raise InputError(f"{name} is {describe(texts)}; give a list of texts")
+    if isinstance(texts, set | frozenset):
+        raise InputError(f"{name} is a set, whose order is another each time; give a list of texts")
     entries = list(texts)
     if not entries:
         raise InputError(f"{name} is empty; give at least one text")
@@ -169,7 +181,8 @@ def _check_texts(texts: Iterable[object], name: str) -> None:
     for position, text in enumerate(texts):
         if not isinstance(text, str):
             raise InputError(
-                f"text {position} of {name} is {text!r} ({type(text).__name__}), not a string; drop or convert it"
+                f"text {position} of {name} is {describe(text)} ({type(text).__name__}), not a string; drop or "
+                "convert it"
             )
         if not text.strip():
             raise InputError(f"text {position} of {name} is empty ({text!r}); drop empty texts first")
@@ -192,13 +205,11 @@ def _read(source: Any, *, seed: int) -> tuple[pd.DataFrame, str]:  # noqa: ANN40
     ):
         return _from_datasets(source), type(source).__name__
     if isinstance(source, Iterable) and not isinstance(source, Mapping | bytes):
-        texts = list(source)
-        if not texts:
-            raise InputError("the list of texts is empty; give at least one text")
+        texts = check_texts(source, name="source")
         return pd.DataFrame({"text": pd.Series(texts, dtype=object)}), f"list of {len(texts)} texts"
     raise SourceError(
-        f"cannot read texts from a {type(source).__name__}; give one of the names ({', '.join(DATA_NAMES)}), a file, "
-        "a Hub data set id, a list of texts, a DataFrame or a datasets object"
+        f"source is {describe(source)}, which holds no texts; give one of the names ({', '.join(DATA_NAMES)}), a "
+        "file, a Hub data set id, a list of texts, a DataFrame or a datasets object"
     )
 
 
@@ -305,11 +316,17 @@ def _from_datasets(source: Any) -> pd.DataFrame:  # noqa: ANN401 - datasets is a
 
 
 def _split_name(name: str) -> str:
-    """train, validation or test for the many names that splits go by."""
+    """train, validation or test for the many names that splits go by; raises `InputError` for any other name."""
     lowered = name.lower()
-    if lowered.startswith(("val", "dev", "eval")):
-        return "validation"
-    return "test" if lowered.startswith(("test", "holdout", "held")) else "train"
+    for split, beginnings in _SPLIT_NAMES.items():
+        if lowered.startswith(beginnings):
+            return split
+    if "train" in lowered:
+        return "train"
+    raise InputError(
+        f"split {name!r} is none of {', '.join(SPLITS)}; rename it, or leave it out: load the others with `datasets` "
+        "and give {'train': ..., 'test': ...}"
+    )
 
 
 def _choose_columns(

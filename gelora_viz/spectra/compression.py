@@ -15,7 +15,7 @@ from torch import nn
 from tqdm.auto import tqdm
 from transformers.pytorch_utils import Conv1D
 
-from gelora_viz._checks import check_number, check_whole, resolve_device
+from gelora_viz._checks import check_flag, check_number, check_whole, describe, resolve_device
 from gelora_viz.errors import InputError
 from gelora_viz.ranks import lora_config
 from gelora_viz.spectra.compressed import COMPRESSION_COLUMNS, Compression
@@ -84,6 +84,7 @@ def compress(
         (36864, True)
     """
     target = _check_target(energy, rank)
+    check_flag(progress, "progress")
     place = None if device is None else resolve_device(device)
     adapted = find_adapted(peft_model, adapter_name, asked_by="compress")
     _check_compressible(peft_model, adapted, adapter_name)
@@ -148,11 +149,16 @@ class _Target(NamedTuple):
 
 def _check_target(energy: float | None, rank: int | str | None) -> _Target:
     if energy is not None and rank is not None:
-        raise InputError(f"energy {energy} and rank {rank!r} both decide the ranks; give one of them")
+        raise InputError(
+            f"energy {describe(energy)} and rank {describe(rank)} both decide the ranks; give one of them"
+        )
     if rank is None:
         share = _DEFAULT_ENERGY if energy is None else energy
         return _Target(check_number(share, "energy", above=0, at_most=1), None)
-    return _Target(None, rank if rank == "effective" else check_whole(rank, "rank", or_else="effective"))
+    return _Target(
+        None,
+        rank if isinstance(rank, str) and rank == "effective" else check_whole(rank, "rank", or_else="effective"),
+    )
 
 
 def _check_compressible(peft_model: PeftModel, adapted: Sequence[Adapted], adapter_name: str) -> None:

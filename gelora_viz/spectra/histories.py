@@ -189,9 +189,15 @@ def _describe(steps: list[int]) -> str:
     return f"{len(steps)} steps, {steps[0]} to {steps[-1]}" if steps else "nothing recorded"
 
 
+def _without_origin(profile: DimensionProfile) -> dict[str, Any]:
+    """The settings, without the fingerprint of the weights, which training changes."""
+    captured = {name: value for name, value in dict(profile.settings.get("capture", {})).items() if name != "origin"}
+    return {**profile.settings, "capture": captured}
+
+
 def _check_paired(before: DimensionProfile, after: DimensionProfile, first: int, step: int) -> None:
     """Raise `InputError` unless both profiles read the same points in the same way."""
-    if (before.pooling, dict(before.settings)) != (after.pooling, dict(after.settings)):
+    if (before.pooling, _without_origin(before)) != (after.pooling, _without_origin(after)):
         raise InputError(
             f"steps {first} and {step} were estimated from other points or with other options, so their halves are "
             "not paired; record both with one DimensionRecorder"

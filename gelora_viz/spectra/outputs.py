@@ -12,6 +12,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 
+from gelora_viz._checks import describe
 from gelora_viz.activations import evaluating, input_device
 from gelora_viz.errors import InputError, first_line
 from gelora_viz.spectra.updates import Adapted
@@ -47,9 +48,13 @@ def choose_batches(peft_model: PeftModel, batches: Sequence[ModelInputs] | None)
         chosen: list[ModelInputs] = [dummy]
         source = "dummy_inputs"
     else:
-        chosen, source = list(batches), "given"
-        if not chosen or not all(isinstance(each, Mapping) for each in chosen):
-            raise InputError("batches must be dictionaries of tensors, at least one; give what the model reads")
+        chosen = list(batches) if isinstance(batches, Iterable) and not isinstance(batches, Mapping | str) else []
+        source = "given"
+        if not chosen or not all(isinstance(each, Mapping) and _holds_tensors(each) for each in chosen):
+            raise InputError(
+                f"batches is {describe(batches)}; give a list of dictionaries of tensors, at least one, that the "
+                "model reads"
+            )
     try:
         with evaluating(peft_model):
             output = _output(peft_model, chosen[0])
@@ -60,6 +65,10 @@ def choose_batches(peft_model: PeftModel, batches: Sequence[ModelInputs] | None)
     if not torch.isfinite(output).all():
         raise InputError("the model with its adapter returns NaN or infinite values; check it before you compress it")
     return chosen, source
+
+
+def _holds_tensors(batch: ModelInputs) -> bool:
+    return all(isinstance(each, torch.Tensor) for each in batch.values())
 
 
 def compare_outputs(

@@ -17,10 +17,20 @@ from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
-from gelora_viz._checks import check_seed, check_whole
-from gelora_viz.activations import Pooling, PoolingFunction, capture
-from gelora_viz.dimension import DEFAULT_K, DimensionProfile, estimate_dimension
+from gelora_viz._checks import (
+    check_confidence,
+    check_names,
+    check_path,
+    check_seed,
+    check_text,
+    check_whole,
+    describe,
+    resolve_device,
+)
+from gelora_viz.activations import Pooling, PoolingFunction, capture, check_pooling
+from gelora_viz.dimension import DEFAULT_K, DimensionProfile, check_k, choose_estimators, estimate_dimension
 from gelora_viz.errors import GeloraVizError, InputError
+from gelora_viz.sources import check_texts
 from gelora_viz.spectra.histories import DimensionHistory, SpectrumHistory
 from gelora_viz.spectra.spectrum import UpdateSpectrum, measure_spectra
 
@@ -42,7 +52,7 @@ class _Recorder(TrainerCallback, ABC, Generic[_History, _Result]):
 
     def __init__(self, every: int, path: str | os.PathLike[str] | None) -> None:
         self._every = check_whole(every, "every")
-        self._path = None if path is None else Path(path)
+        self._path = None if path is None else check_path(path, "path")
         self._records: dict[int, _Result] = {}
 
     @property
@@ -128,7 +138,9 @@ class SpectrumRecorder(_Recorder[SpectrumHistory, UpdateSpectrum]):
         path: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__(every, path)
-        self._adapter_name = adapter_name
+        self._adapter_name = check_text(adapter_name, "adapter_name", "default")
+        if device is not None:
+            resolve_device(device)
         self._device = device
 
     @property
@@ -200,8 +212,19 @@ class DimensionRecorder(_Recorder[DimensionHistory, DimensionProfile]):
         path: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__(every, path)
+        if not isinstance(tokenizer, PreTrainedTokenizerBase):
+            raise InputError(f"tokenizer is {describe(tokenizer)}; give the model's own")
+        check_pooling(pooling)
+        check_names(layers, "layers", "encoder.layer.*")
+        for length, name, fewest in ((max_points, "max_points", 1), (max_length, "max_length", 2)):
+            if length is not None:
+                check_whole(length, name, at_least=fewest)
+        choose_estimators(estimators)
+        check_k(k)
+        check_confidence(confidence)
+        resolve_device(device)
         self._tokenizer = tokenizer
-        self._texts = list(texts)
+        self._texts = check_texts(texts)
         self._capturing: dict[str, Any] = {
             "layers": layers, "pooling": pooling, "max_points": max_points, "max_length": max_length,
             "seed": check_seed(seed), "progress": False,

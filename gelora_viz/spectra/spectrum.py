@@ -13,7 +13,7 @@ import pandas as pd
 from peft import PeftModel
 from tqdm.auto import tqdm
 
-from gelora_viz._checks import resolve_device
+from gelora_viz._checks import check_flag, resolve_device
 from gelora_viz._reading import Fields
 from gelora_viz._results import frame_html, frame_to_records, read_result, records_to_frame, write_json
 from gelora_viz.errors import InputError
@@ -131,6 +131,8 @@ def measure_spectra(
     """
     adapted = find_adapted(peft_model, adapter_name, asked_by="measure_spectra")
     place = None if device is None else resolve_device(device)
+    check_flag(against_weights, "against_weights")
+    check_flag(progress, "progress")
     layers = {each.module: each for each in adapted}
     rows: dict[str, dict[str, Any]] = {}
     found: dict[str, np.ndarray] = {}

@@ -13,6 +13,7 @@ from peft.tuners.oft.layer import OFTLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
+from gelora_viz._checks import describe
 from gelora_viz.adapters import GenLoraLayer
 from gelora_viz.errors import InputError
 from gelora_viz.spectra.merging import check_in_memory, difference, outputs_by_inputs, place_of, plain_copy
@@ -72,9 +73,9 @@ def find_adapted(peft_model: Any, adapter_name: str, *, asked_by: str) -> list[A
             memory, or hold NaN or infinite values (with the module's name).
     """
     if not isinstance(peft_model, PeftModel):
-        raise InputError(f"{asked_by} needs a PEFT model, not a {type(peft_model).__name__}; load it with PeftModel")
-    if adapter_name not in peft_model.peft_config:
-        raise InputError(f"no adapter {adapter_name!r}; the model has {', '.join(peft_model.peft_config)}")
+        raise InputError(f"{asked_by} needs a PEFT model, not {describe(peft_model)}; load it with PeftModel")
+    if not isinstance(adapter_name, str) or adapter_name not in peft_model.peft_config:
+        raise InputError(f"no adapter {describe(adapter_name)}; the model has {', '.join(peft_model.peft_config)}")
     config = peft_model.peft_config[adapter_name]
     found = [
         Adapted(name, layer, _assigned_rank(layer, adapter_name, name, config))

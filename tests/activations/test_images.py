@@ -142,7 +142,7 @@ def test_patches_that_cannot_be_counted_are_refused_with_what_can_be_done(images
     ("given", "pooling", "message"),
     [
         ([], "mean", "images is empty"),
-        ("photo.png", "mean", "images is a str"),
+        ("photo.png", "mean", "images is 'photo.png'"),
         (["photo.png"], "mean", "image 0 is 'photo.png'; open it first"),
         ([np.zeros((4, 4, 4, 4))], "mean", "the image processor cannot read images 0"),
         ([np.zeros((40, 40, 3), dtype=np.uint8)], "last", '"last" means nothing for images'),

@@ -84,7 +84,7 @@ def test_the_model_and_the_configuration_stay_as_they_are(tiny):
 def test_counting_takes_no_memory_for_large_models(monkeypatch):
     # Shapes of a 70B model's block: 30 s and 6 GB, were its matrices made.
     monkeypatch.setattr(budgets, "find_matrices", lambda model, _targets: matrices_of(model))
-    fitted = fit_budget(LoraConfig(use_dora=True), None, 8 * (8192 + 28672) * 80 + 28672 * 80)
+    fitted = fit_budget(LoraConfig(use_dora=True), nn.Module(), 8 * (8192 + 28672) * 80 + 28672 * 80)
     assert fitted.r == 8
 
 

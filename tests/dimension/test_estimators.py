@@ -266,5 +266,5 @@ def test_an_unknown_estimator_is_answered_with_the_nearest_names():
 
 
 def test_no_estimator_at_all_is_refused():
-    with pytest.raises(InputError, match="no estimators given"):
+    with pytest.raises(InputError, match="estimators is empty"):
         choose_estimators([])

@@ -152,7 +152,7 @@ def test_unusable_arguments_are_refused_in_words(options, message):
 
 
 def test_an_axis_that_does_not_exist_is_refused(scaling):
-    with pytest.raises(InputError, match='no axis \'size\'; choose "points" or "scale"'):
+    with pytest.raises(InputError, match="unknown axis 'size'; choose points or scale"):
         scaling.along("size")
 
 

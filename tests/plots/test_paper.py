@@ -243,7 +243,7 @@ def test_an_unknown_venue_is_answered_with_the_nearest_or_with_all(main_picture)
 
 
 def test_an_unknown_width_is_refused(main_picture):
-    with pytest.raises(InputError, match="unknown width 'wide'; choose 'column' or 'text'"):
+    with pytest.raises(InputError, match="unknown width 'wide'; choose column or text"):
         main_picture.to_matplotlib("plain", "wide")
 
 

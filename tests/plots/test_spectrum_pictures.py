@@ -53,7 +53,7 @@ def test_modules_that_are_not_there_and_updates_that_are_zero_are_refused():
     spectrum = make_singular_values()
     with pytest.raises(InputError, match=r"no update of 'x'; there are encoder\.layer\.0"):
         plots.singular_values(spectrum, modules=["x"])
-    with pytest.raises(InputError, match="no modules chosen; there are encoder"):
+    with pytest.raises(InputError, match="modules is empty; give names"):
         plots.singular_values(spectrum, modules=[])
     for values in spectrum.singular_values.values():
         values[:] = 0

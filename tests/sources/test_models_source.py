@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny_models import ARCHITECTURES, N_BLOCKS
 
-from gelora_viz.errors import GeloraVizError, SourceError
+from gelora_viz.errors import GeloraVizError, InputError, SourceError
 from gelora_viz.sources import MODEL_NAMES, load_model
 
 
@@ -72,7 +72,7 @@ def test_the_dtype_can_be_chosen(tiny_folder):
 
 
 def test_an_unknown_dtype_is_refused(tiny_folder):
-    with pytest.raises(SourceError, match="dtype"):
+    with pytest.raises(InputError, match=r"unknown dtype 'float99'; choose auto, .* or float64"):
         load_model(tiny_folder("bert"), dtype="float99")
 
 

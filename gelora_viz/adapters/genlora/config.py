@@ -7,7 +7,7 @@ from typing import Literal
 
 from peft import PeftConfig
 
-from gelora_viz._checks import check_number, check_whole
+from gelora_viz._checks import check_choice, check_flag, check_names, check_number, check_whole, describe
 from gelora_viz.adapters.genlora.peft_type import genlora_type
 from gelora_viz.errors import InputError
 
@@ -84,21 +84,30 @@ class GenLoraConfig(PeftConfig):
     def __post_init__(self) -> None:
         super().__post_init__()  # type: ignore[no-untyped-call]
         self.peft_type = genlora_type()
+        for name in ("target_modules", "exclude_modules"):
+            given = getattr(self, name)
+            if given is not None:
+                check_names(given, name, "query")
         if isinstance(self.target_modules, list):
             self.target_modules = set(self.target_modules)
         if isinstance(self.exclude_modules, list):
             self.exclude_modules = set(self.exclude_modules)
         for name in ("r", "num_groups", "num_rbfs"):
             check_whole(getattr(self, name), name)
+        for name in ("train_latent", "train_weights", "train_centers", "train_widths", "init_weights"):
+            check_flag(getattr(self, name), name)
+        for name in ("rank_pattern", "alpha_pattern"):
+            self._check_pattern(name)
         for pattern, rank in (self.rank_pattern or {}).items():
             check_whole(rank, f"rank_pattern[{pattern!r}]")
+        for pattern, alpha in (self.alpha_pattern or {}).items():
+            check_number(alpha, f"alpha_pattern[{pattern!r}]", above=0)
         for rank in {self.r, *(self.rank_pattern or {}).values()}:
             self._check_reach(rank)
         if self.alpha is not None:
             check_number(self.alpha, "alpha", above=0)
         check_number(self.dropout, "dropout", at_least=0, below=1)
-        if self.bias not in ("none", "all", "genlora_only"):
-            raise InputError(f"unknown bias {self.bias!r}; choose none, all or genlora_only")
+        check_choice(self.bias, "bias", ("none", "all", "genlora_only"))
         if not self.train_weights and self.init_weights:
             raise InputError(
                 "train_weights=False keeps B's weights at zero, so nothing can learn; let the weights train"
@@ -111,6 +120,11 @@ class GenLoraConfig(PeftConfig):
             )
         if self.layers_pattern and self.layers_to_transform is None:
             raise InputError("layers_pattern says where layers_to_transform counts; give both, or neither")
+
+    def _check_pattern(self, name: str) -> None:
+        pattern = getattr(self, name)
+        if pattern and not (isinstance(pattern, dict) and all(isinstance(key, str) for key in pattern)):
+            raise InputError(f"{name} is {describe(pattern)}; give a mapping from names or expressions to numbers")
 
     def _check_reach(self, rank: int) -> None:
         reach = self.num_groups * self.num_rbfs
