@@ -14,8 +14,8 @@ from nbclient import NotebookClient
 SHORTER = {
     "01_quickstart": {"steps=40": "steps=5", "max_texts=1500": "max_texts=600", "max_points=3000": "max_points=1000"},
     "02_dimension": {
-        "max_texts=1500": "max_texts=600",
-        '"tokens": 3000': '"tokens": 1000',
+        "max_texts=1500": "max_texts=800",
+        '"tokens": 3000': '"tokens": 1500',
         "texts[:300]": "texts[:60]",
     },
     "03_rank_budget": {"steps=40": "steps=5"},

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_study import PROFILING, QUICK, launch_here, write_csv
+from small_runs import launch_here
+from small_study import PROFILING, QUICK, write_csv
 
 from gelora_viz import Study
 from gelora_viz.study import plans, profiles, runs, source

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from small_study import PROFILING, QUICK, launch_here
+from small_runs import launch_here
+from small_study import PROFILING, QUICK
 from tiny_models import ARCHITECTURES, N_BLOCKS
 
 from gelora_viz import Study, uniform_budget

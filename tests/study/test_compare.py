@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from peft import LoraConfig
-from small_study import launch_here
+from small_runs import launch_here
 from typer.testing import CliRunner
 
 from gelora_viz import Study, list_runs

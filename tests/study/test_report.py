@@ -9,7 +9,8 @@ from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
-from small_study import PROFILING, QUICK, launch_here, write_csv
+from small_runs import launch_here
+from small_study import PROFILING, QUICK, write_csv
 
 from gelora_viz import DimensionProfile, Study
 from gelora_viz.errors import InputError
