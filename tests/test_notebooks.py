@@ -16,7 +16,7 @@ SHORTER = {
     "02_dimension": {
         "max_texts=1500": "max_texts=800",
         '"tokens": 3000': '"tokens": 1500',
-        "texts[:300]": "texts[:60]",
+        "texts[:300]": "texts[:150]",
     },
     "03_rank_budget": {"steps=40": "steps=5"},
     "04_genlora": {"steps=40": "steps=5"},
