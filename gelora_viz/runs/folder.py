@@ -22,7 +22,6 @@ import json
 import math
 import os
 import shutil
-import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -32,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 from gelora_viz._locks import FileLock
 from gelora_viz._results import read_json, write_json
 from gelora_viz.errors import RunError, StudyError
-from gelora_viz.runs.liveness import began_before_boot, identify, is_alive, is_here
+from gelora_viz.runs.liveness import began_before_boot, identify, is_alive, is_here, send_signal
 
 if TYPE_CHECKING:
     import pandas as pd  # imported where it is needed: a waiting worker looks after its folder without it
@@ -52,6 +51,11 @@ _WRITTEN_BY_WORKER = (
 )  # fmt: skip
 _REPLACEMENT = "replaces-another"
 _RESERVE_BYTES = 1 << 16
+_SHAPE: dict[str, type | tuple[type, ...]] = {
+    "status": str, "message": str, "host": str, "boot": (str, type(None)), "pid": (int, type(None)),
+    "started": (int, float), "is_worker": bool,
+}  # fmt: skip
+"""What a status says, and of what types; it may come from anybody."""
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -117,8 +121,15 @@ class RunFolder:
         """Record a status, and the process whose death would end the run: by default the worker, this process.
 
         On a full disk the reserved space is freed, so that the cause can still be recorded.
+
+        Raises:
+            StudyError: if it cannot be written, or the folder has been removed, which then stays so.
         """
         content = {"status": status, "message": message, **(who or {**identify(), "is_worker": True})}
+        try:
+            content["folder"] = self.path.stat().st_ino
+        except FileNotFoundError as error:
+            raise StudyError(f"{self.path} has been removed; launch the run again") from error
         try:
             write_json(self.path / "status.json", _STATUS, content)
         except StudyError as error:
@@ -180,21 +191,20 @@ class RunFolder:
         return None if document is None else document["host"]
 
     def _status_document(self) -> dict[str, Any] | None:
-        if not (self.path / "status.json").exists():
+        file = self.path / "status.json"
+        if not file.exists():
             return None
-        return read_json(self.path / "status.json", _STATUS)
+        document = read_json(file, _STATUS)
+        for name, types in _SHAPE.items():
+            if not isinstance(document.get(name), types):
+                raise StudyError(f"{file} has {document.get(name)!r} as {name}; delete it and launch the run again")
+        return document
 
     def _is_over(self, document: Mapping[str, Any]) -> bool:
         if document["status"] in ENDED:
             return True
         # A cluster that has not found a place for the worker yet names no process.
-        return document["pid"] is not None and not is_alive(document, self._last_heartbeat())
-
-    def _last_heartbeat(self) -> float:
-        try:
-            return (self.path / "status.json").stat().st_mtime
-        except OSError:
-            return 0.0
+        return document["pid"] is not None and not is_alive(document, self.path / "status.json")
 
     def _cause_of_death(self, document: Mapping[str, Any]) -> str:
         log = self.path / "log.txt"
@@ -216,25 +226,34 @@ class RunFolder:
     # Asking the worker to stop
 
     def ask_to_stop(self) -> None:
-        """Ask the worker to stop after its current step, through a file and, on this machine, a signal."""
+        """Ask the worker to stop after its current step, by a file and, on this machine, by a signal."""
         with suppress(OSError):  # a full disk; the signal tells it too
             (self.path / "cancel").touch()
-        self._send("SIGTERM")
+        self._signal_worker("SIGTERM")
+        self._signal_worker("SIGCONT", to_children=True)  # a process that somebody has halted would never answer
 
     @property
     def is_asked_to_stop(self) -> bool:
-        """Whether a stop was requested."""
-        return self.is_signaled or (self.path / "cancel").exists()
+        """Whether somebody asked, or has removed the folder."""
+        return self.is_signaled or (self.path / "cancel").exists() or self.is_removed
+
+    @property
+    def is_removed(self) -> bool:
+        """Whether the folder is no longer there."""
+        return not self.path.is_dir()
 
     def kill_worker(self) -> None:
-        """End the worker at once, if it is on this machine."""
-        self._send("SIGKILL")
+        """End the worker at once, with all of its processes, if it is on this machine."""
+        self._signal_worker("SIGKILL", to_children=True)
 
-    def _send(self, name: str) -> None:
-        pid = self.worker_pid
-        if pid is not None and hasattr(signal, name):
-            with suppress(ProcessLookupError):
-                os.kill(pid, getattr(signal, name))
+    def _signal_worker(self, name: str, *, to_children: bool = False) -> None:
+        """Send it a signal. A status that was copied here from another folder speaks of that folder's worker."""
+        document = self._status_document()
+        if document is None or document["status"] in ENDED or not document["is_worker"]:
+            return
+        with suppress(OSError):
+            if document.get("folder") == self.path.stat().st_ino:
+                send_signal(document, name, to_children=to_children)
 
     # What the worker leaves
 

@@ -134,7 +134,7 @@ class Queue:
                 break
             try:
                 ticket = read_json(file, _TICKET)
-                waits = is_alive(ticket, file.stat().st_mtime)
+                waits = is_alive(ticket, file)
             except (StudyError, OSError):
                 continue  # given back just now
             if waits:

@@ -14,7 +14,7 @@ class Handle(Protocol):
 
     @property
     def who(self) -> Mapping[str, Any]:
-        """For the status "queued": host, pid and process_started of the process whose death ends the run, is_worker.
+        """For the status "queued": of the process whose death ends the run, what `identify` says, and is_worker.
 
         `pid` is None while a cluster has not placed the worker yet.
         """
