@@ -143,7 +143,7 @@ class RunFolder:
         """(status, message). A worker that died without a report has failed; a run with a result has finished."""
         document = self._status_document()
         if document is None:
-            return "queued", ""
+            return ("failed", "its folder has been removed") if self.is_removed else ("queued", "")
         if not self._is_over(document):
             return document["status"], document["message"]
         document = self._status_document() or document  # it may have ended between the two looks
@@ -184,6 +184,29 @@ class RunFolder:
         document = self._status_document()
         return document is not None and bool(document["is_worker"])
 
+    def is_waiting(self, ticket: str) -> bool:
+        """Whether the run waits for its turn with this ticket, no later one, and has not been withdrawn."""
+        try:
+            document = self._status_document()
+        except StudyError:
+            return False
+        if document is None or self.is_asked_to_stop:
+            return False
+        return document["status"] == "queued" and document.get("ticket") == ticket
+
+    def is_launched_anew(self, ticket: str) -> bool:
+        """Whether the run has been launched again since a worker was started for it with this ticket."""
+        document = self._status_document()
+        return document is not None and document.get("ticket", ticket) != ticket
+
+    @property
+    def queue(self) -> tuple[Path, str] | None:
+        """Folder of the queue that the run waits in, and its ticket; None for a run that waits in none."""
+        document = self._status_document()
+        if document is None or document["status"] != "queued" or not isinstance(document.get("queue"), str):
+            return None
+        return Path(document["queue"]), str(document.get("ticket"))
+
     @property
     def host(self) -> str | None:
         """The machine that the run is waiting or training on, if known."""
@@ -206,17 +229,33 @@ class RunFolder:
         # A cluster that has not found a place for the worker yet names no process.
         return document["pid"] is not None and not is_alive(document, self.path / "status.json")
 
-    def _cause_of_death(self, document: Mapping[str, Any]) -> str:
+    def record_death(self, how: str, pid: int | None = None) -> None:
+        """Keep how the worker died, in a few words, unless it has said itself what became of the run.
+
+        Args:
+            how: such as "killed by SIGSEGV".
+            pid: number of the worker that did; None for whichever the status names.
+        """
+        document = self._status_document()
+        if document is None or document["status"] in ENDED or pid not in (None, document["pid"]):
+            return
+        if (self.path / "result.json").exists() or (self.path / "cancel").exists():
+            return  # `read_status` says finished or cancelled
+        self.write_status("failed", self._cause_of_death(document, how))
+
+    def _cause_of_death(self, document: Mapping[str, Any], how: str = "killed, or out of memory?") -> str:
         log = self.path / "log.txt"
         if document["status"] == "queued":
             if began_before_boot(document):
                 return "the machine was restarted before the run began; launch it again"
-            return f"the worker was killed, or could not start, before the run began; see {log}, or launch it again"
+            if "queue" in document:
+                return "the process that starts runs when their turn comes was killed; launch it again"
+            return f"the worker died before the run began ({how}); see {log}, or launch it again"
         if not is_here(document):
             return f"the worker on {document['host']} has stopped sending heartbeats; see {log}"
         if began_before_boot(document):
             return f"the machine was restarted during training; see {log}, or launch it again"
-        return f"the worker died without reporting why (killed, or out of memory?); see {log}"
+        return f"the worker died without reporting why ({how}); see {log}"
 
     def send_heartbeat(self) -> None:
         """Tell watchers on other machines that this process, which wrote the status, is alive."""

@@ -68,6 +68,11 @@ def began_before_boot(who: Mapping[str, Any]) -> bool:
     return bool(who["boot"] != _boot())
 
 
+def is_of_this_boot(who: Mapping[str, Any]) -> bool:
+    """Whether that process began on this machine, and since it was last started."""
+    return is_here(who) and not began_before_boot(who)
+
+
 def send_signal(who: Mapping[str, Any], name: str, *, to_children: bool = False) -> None:
     """Send a signal to that very process, if it is alive, on this machine, and this user's; else nothing happens.
 

@@ -49,8 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not is_leader:
         return _train_along(folder, options)
     try:
-        with folder.claim(patience=60), folder.reserve_disk_space():
-            return _lead(folder, options)
+        with folder.claim(patience=60):
+            _check_ticket(folder, options.queue)
+            with folder.reserve_disk_space():
+                return _lead(folder, options)
     except RunError as error:  # nothing of the other worker's is touched
         print(error, file=sys.stderr)  # noqa: T201 - into the log of whoever started this process
         return OCCUPIED
@@ -82,14 +84,11 @@ def _lead(folder: RunFolder, options: argparse.Namespace) -> int:
 
     signal.signal(signal.SIGTERM, stop)
     try:
-        if options.queue is not None:
-            folder.write_status("queued")
-            slot = options.queue.wait_for_slot()
-            if slot.gpus is not None:
-                os.environ["CUDA_VISIBLE_DEVICES"] = slot.gpus
         _stop_if_asked(folder)  # while this process was starting
-        folder.write_status("running")
         with _heartbeat(folder):
+            if options.queue is not None:
+                _wait_for_turn(folder, options.queue)
+            folder.write_status("running")
             status, message, code = _train(folder, options)
         if status == "finished":
             message = _take_place(folder)
@@ -100,6 +99,21 @@ def _lead(folder: RunFolder, options: argparse.Namespace) -> int:
     with suppress(StudyError):  # not even the reserve was enough; watchers see a dead worker
         folder.write_status(status, message)
     return code
+
+
+def _check_ticket(folder: RunFolder, queue: Queue | None) -> None:
+    """Raise `RunError` if the run has been launched again since this worker was started for it."""
+    if queue is not None and folder.is_launched_anew(queue.ticket):
+        raise RunError(f"the run in {folder.path} has been launched again, and waits for its turn")
+
+
+def _wait_for_turn(folder: RunFolder, queue: Queue) -> None:
+    """Take the slot that this worker has been started for."""
+    folder.write_status("queued")
+    slot = queue.wait_for_slot(str(folder.path))
+    if slot.gpus is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = slot.gpus
+    _stop_if_asked(folder)
 
 
 def _take_place(folder: RunFolder) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from gelora_viz.runs.spec import RunSpec
+if TYPE_CHECKING:
+    from gelora_viz.runs.spec import RunSpec
 
 
 class Handle(Protocol):

@@ -12,15 +12,16 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gelora_viz._checks import check_number, check_whole
 from gelora_viz.errors import InputError, RunError, StudyError, first_line
 from gelora_viz.runs.causes import OCCUPIED
 from gelora_viz.runs.executors.command import worker_command, worker_environment
 from gelora_viz.runs.folder import ENDED, RunFolder
 from gelora_viz.runs.liveness import identify
-from gelora_viz.runs.spec import RunSpec
+
+if TYPE_CHECKING:
+    from gelora_viz.runs.spec import RunSpec
 
 _NAMESPACE = "gelora_viz"
 _OWN = f"started_by_process_{os.getpid()}"
@@ -55,6 +56,8 @@ class RayExecutor:
     address: str | None = None
 
     def __post_init__(self) -> None:
+        from gelora_viz._checks import check_number, check_whole
+
         if importlib.util.find_spec("ray") is None:
             raise InputError("Ray is not installed; pip install 'gelora_viz[ray]'")
         check_whole(self.processes, "processes")
