@@ -53,4 +53,4 @@ def describe_exit(code: int) -> str:
         name = signal.Signals(-code).name
     except ValueError:
         name = f"signal {-code}"
-    return f"killed by {name}{', perhaps for want of memory' if name == 'SIGKILL' else ''}"
+    return f"killed by {name}{', perhaps because memory ran out' if name == 'SIGKILL' else ''}"

@@ -16,6 +16,7 @@ from gelora_viz._results import read_json
 from gelora_viz.errors import GeloraVizError, RunError, StudyError
 from gelora_viz.runs.executors import Handle
 from gelora_viz.runs.folder import ENDED, RESULT, RunFolder, last_of
+from gelora_viz.runs.machine import describe_wait
 from gelora_viz.runs.places import existing, replaced_by
 from gelora_viz.runs.result import RunResult
 from gelora_viz.runs.spec import RunSpec
@@ -50,8 +51,9 @@ class Run:
 
     @property
     def message(self) -> str:
-        """The cause of a failure in one line; empty otherwise."""
-        return self._state()[1]
+        """The cause of a failure, or what a queued run waits for, in one line; empty otherwise."""
+        status, message = self._state()
+        return message or (describe_wait(self._folder) if status == "queued" else "")
 
     def _state(self) -> tuple[str, str]:
         how = None if self._handle is None else self._handle.ended()
@@ -140,6 +142,7 @@ class Run:
                 if timeout is not None and time.monotonic() - started > timeout:
                     raise RunError(
                         f"run {self.name!r} is still {status} after {timeout:g} s; wait longer, or cancel it"
+                        + (f" ({message})" if (message := self.message) else "")
                     )
                 time.sleep(_LOOK)
             self._show(bar, status)
@@ -153,7 +156,8 @@ class Run:
     def _show(self, bar: tqdm[Any], status: str) -> None:
         rows = self._folder.read_rows()
         if not rows:
-            bar.set_description(f"{'starting' if status == 'running' else status} {self.name}")
+            bar.set_description(f"{'starting' if status == 'running' else status} {self.name}", refresh=False)
+            bar.set_postfix_str(describe_wait(self._folder) if status == "queued" else "")
             return
         step = int(rows[-1]["step"] or 0)
         if not bar.n:

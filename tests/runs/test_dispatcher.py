@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
 from quick_workers import processes_of
+from typer.testing import CliRunner
 from watching import wait_until, worker_of
 
-from gelora_viz import LocalExecutor, attach, launch, relaunch
+from gelora_viz import LocalExecutor, attach, launch, list_runs, relaunch
 from gelora_viz._locks import FileLock
+from gelora_viz.cli import app
+from gelora_viz.errors import RunError
 from gelora_viz.runs.queue import Slot, read_tickets
 
 DISPATCHER, WORKER = "gelora_viz.runs.dispatcher", "gelora_viz.training.worker"
@@ -71,7 +77,7 @@ def test_a_killed_worker_frees_its_slot_at_once_and_the_cause_is_told(crowd, qui
     assert "died without reporting why (killed by SIGSEGV)" in attach(first.path).message
     worker_of(second).send_signal(signal.SIGKILL)  # this one is the dispatcher's child
     wait_until(lambda: quick_workers.begun == ["first", "second", "third"], 5)
-    assert "killed by SIGKILL, perhaps for want of memory" in attach(second.path).message
+    assert "killed by SIGKILL, perhaps because memory ran out" in attach(second.path).message
 
 
 def test_a_run_that_waits_is_withdrawn_at_once_by_anybody(crowd, quick_workers, tmp_path):
@@ -105,6 +111,70 @@ def test_a_folder_that_was_removed_while_its_run_waited_does_not_come_back(crowd
     quick_workers.finish(first)
     wait_until(lambda: third.status == "running", 20)
     assert not second.path.exists()
+
+
+# What a run waits for
+
+
+def test_a_run_that_waits_says_behind_which_since_when_and_how_to_end_that_one(crowd, quick_workers, capsys):
+    first, second, third, _ = crowd
+    wait_until(lambda: "waits behind" in second.message, 5)
+    began = time.strftime("%H:%M")
+    assert re.fullmatch(
+        rf"waits behind {first.path}; first has trained since \d\d:\d\d, and ends with: "
+        rf"gelora-viz runs --cancel {first.path}",
+        second.message,
+    )
+    assert second.message.partition("since ")[2][:5] in (
+        began,
+        time.strftime("%H:%M", time.localtime(time.time() - 60)),
+    )
+    assert f"waits behind {first.path} and 1 launched before it; first has" in attach(third.path).message
+    with pytest.raises(RunError, match=r"'second' is still queued after 0 s; .* \(waits behind .*first"):
+        second.wait(timeout=0)
+    assert "queued second" in (bar := capsys.readouterr().err)
+    assert "waits behind" in bar
+    second.cancel()
+    assert f"waits behind {first.path}; first" in third.message
+    quick_workers.finish(first)
+    wait_until(lambda: third.status == "running", 20)
+    assert third.message == ""
+
+
+def test_all_runs_of_this_machine_are_listed_whatever_queue_they_are_in_and_whatever_started_them(
+    crowd, quick_workers, spec_of, tmp_path
+):
+    first, second, third, fourth = crowd
+    spec_of("by-hand").save(tmp_path / "elsewhere" / "by-hand" / "spec.json")
+    by_hand = subprocess.Popen([sys.executable, "-m", WORKER, "by-hand"], cwd=tmp_path / "elsewhere")
+    wait_until(lambda: "by-hand" in quick_workers.begun, 20)
+    second.cancel()
+    listed = list_runs()
+    here = listed[listed["run"].str.startswith(str(tmp_path))].set_index("run")
+    assert here["status"].to_dict() == {
+        str(first.path): "running", str(tmp_path / "elsewhere" / "by-hand"): "running",
+        str(third.path): "queued", str(fourth.path): "queued",
+    }  # fmt: skip
+    assert set(here["pid"].dropna()) == {worker_of(first).pid, by_hand.pid}
+    assert here.loc[str(third.path), "message"].startswith(f"waits behind {first.path};")
+    assert here["since"].notna().all()
+    by_hand.terminate()
+    by_hand.wait(20)
+    assert str(tmp_path / "elsewhere" / "by-hand") not in set(list_runs()["run"])
+
+
+def test_the_command_lists_and_ends_runs(crowd, tmp_path):
+    first, second, *_ = crowd
+    told = CliRunner().invoke(app, ["runs"])
+    assert told.exit_code == 0
+    assert "Runs on this machine" in told.output
+    ended = CliRunner().invoke(app, ["runs", "--cancel", str(first.path)])
+    assert f"{first.path}  cancelled" in ended.output.replace("\n", "")
+    wait_until(lambda: second.status == "running", 20)
+    told = CliRunner().invoke(app, ["runs", str(tmp_path / "runs")])
+    assert [word for word in ("cancelled", "running", "queued") if word in told.output] == [
+        "cancelled", "running", "queued",
+    ]  # fmt: skip
 
 
 # A dispatcher that is killed
