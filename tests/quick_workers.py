@@ -17,7 +17,7 @@ from gelora_viz import Run
 from gelora_viz.runs import dispatching
 
 STAND_INS = """
-import dataclasses, os, sys, time, types
+import ctypes, dataclasses, os, subprocess, sys, time, types
 from pathlib import Path
 
 if "gelora_viz.training.worker" in sys.orig_argv:
@@ -39,7 +39,19 @@ if "gelora_viz.training.worker" in sys.orig_argv:
     def train(spec, folder):
         with open(os.environ["QUICK_WORKERS_LOG"], "a") as log:
             log.write(f"{folder.path.name} {os.environ.get('CUDA_VISIBLE_DEVICES')} {spec.trust_remote_code}\\n")
+        mode = os.environ.get("QUICK_WORKERS_MODE")
+        if mode == "deaf":  # as in a wait for another process that is written in C
+            import gelora_viz.training.signals
+
+            gelora_viz.training.signals._ANSWER = 0.3
+            mutex = (ctypes.c_char * 64)()
+            ctypes.CDLL(None).pthread_mutex_lock(mutex)
+            ctypes.CDLL(None).pthread_mutex_lock(mutex)
+        if mode == "with a child":
+            subprocess.Popen(["sleep", "60"])
         folder.is_training = True
+        while mode == "in a long step":
+            time.sleep(0.02)
         while not (folder.path / "finish").exists():
             if folder.is_asked_to_stop:
                 return False

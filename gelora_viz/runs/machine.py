@@ -51,7 +51,8 @@ def find_runs_here() -> list[dict[str, Any]]:
     Found in this user's queue, in those of all living workers and dispatchers, and by the workers themselves,
     whatever has started them.
     """
-    queues, found = {find_queue()}, {}
+    queues = {find_queue()}
+    found: dict[str, float] = {}
     for process, words in _processes_of_ours():
         with suppress(psutil.Error, ValueError, KeyError, IndexError):
             if _DISPATCHER in words:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from gelora_viz.errors import InputError
 from gelora_viz.runs.causes import describe_exit
 from gelora_viz.runs.dispatching import Environment, call_dispatcher, waiting_for
-from gelora_viz.runs.executors.command import worker_command, worker_environment
+from gelora_viz.runs.executors.command import begin_log, worker_command, worker_environment
 from gelora_viz.runs.liveness import identify
 from gelora_viz.runs.queue import Job, Queue, Slot, lock_queue, own_queue, read_ticket
 
@@ -114,7 +114,7 @@ def start_worker(job: Job, place: Queue, *, trust_remote_code: bool) -> subproce
     """
     run_dir = Path(job.run)
     command = worker_command(run_dir, processes=job.processes, queue=place, trust_remote_code=trust_remote_code)
-    with (run_dir / "log.txt").open("wb") as log:
+    with begin_log(run_dir / "log.txt") as log:
         return subprocess.Popen(  # noqa: S603 - our own worker, no shell
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
             env=worker_environment(job.threads), cwd=job.directory if Path(job.directory).is_dir() else None,

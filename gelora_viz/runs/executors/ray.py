@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from gelora_viz.errors import InputError, RunError, StudyError, first_line
 from gelora_viz.runs.causes import OCCUPIED
-from gelora_viz.runs.executors.command import worker_command, worker_environment
+from gelora_viz.runs.executors.command import begin_log, worker_command, worker_environment
 from gelora_viz.runs.folder import ENDED, RunFolder
 from gelora_viz.runs.liveness import identify
 
@@ -119,7 +119,7 @@ class _Keeper:
         folder = RunFolder(run_dir)
         if not (folder.path / "spec.json").exists():
             raise StudyError(f"{run_dir} is not on {socket.gethostname()}; choose a folder that all nodes share")
-        with (folder.path / "log.txt").open("wb") as log:
+        with begin_log(folder.path / "log.txt") as log:
             worker = subprocess.Popen(  # noqa: S603 - our own worker, no shell
                 command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT,
                 env=worker_environment(threads), cwd=directory if Path(directory).is_dir() else None,
