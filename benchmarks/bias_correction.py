@@ -24,8 +24,8 @@ from machine import describe_machine
 
 from gelora_viz.dimension import ESTIMATORS, NeighborGraph, calibrate, correct_bias, fit_scales, neighbor_graph
 from gelora_viz.dimension._distance_laws import FAMILIES
+from gelora_viz.dimension._estimator import SCALE_NEIGHBORS
 from gelora_viz.dimension._intervals import interval, split_half_error
-from gelora_viz.dimension._scales import SCALE_NEIGHBORS
 
 NAMES = ("twonn", "twonn_ml", "gride", "mle", "mle_levina_bickel", "mom", "mada", "mind_ml")
 K = 20

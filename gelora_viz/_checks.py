@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import numbers
 import os
 from pathlib import Path
-
-import numpy as np
-import torch
+from typing import TYPE_CHECKING
 
 from gelora_viz.errors import InputError, first_line
+
+if TYPE_CHECKING:
+    import torch
 
 
 def resolve_device(name: str | None) -> torch.device:
@@ -18,6 +20,8 @@ def resolve_device(name: str | None) -> torch.device:
     Raises:
         InputError: if torch does not know the device, or this machine does not have it.
     """
+    import torch  # here, so that the command line can check arguments without it
+
     try:
         device = torch.device(name or "cpu")
         torch.empty(0, device=device)
@@ -47,7 +51,7 @@ def check_whole(number: object, name: str, *, at_least: int = 1, or_else: str = 
     Raises:
         InputError: for anything else or less, with its name.
     """
-    if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < at_least:
+    if isinstance(number, bool) or not isinstance(number, numbers.Integral) or number < at_least:
         word = f', or "{or_else}"' if or_else else ""
         raise InputError(f"{name} is {number!r}; give a whole number of at least {at_least}{word}")
     return int(number)
@@ -75,7 +79,7 @@ def check_number(
     Raises:
         InputError: for anything else, with its name and the range.
     """
-    is_real = isinstance(number, int | float | np.integer | np.floating) and not isinstance(number, bool)
+    is_real = isinstance(number, numbers.Real) and not isinstance(number, bool)
     if not (
         is_real
         and math.isfinite(value := float(number))  # type: ignore[arg-type]

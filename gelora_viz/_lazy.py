@@ -1,4 +1,4 @@
-"""Names of a package that are imported when they are first used (PEP 562), so that what is not used is not loaded."""
+"""Names and functions that are imported when they are first used, so that what is not used is not loaded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def import_on_use(package: str, place_of: Mapping[str, str]) -> Callable[[str], Any]:
-    """What a package's `__getattr__` does: import a name from its module, and keep it.
+    """What a package's `__getattr__` does (PEP 562): import a name from its module, and keep it.
 
     Args:
         package: full name of the package, which is being imported.
@@ -24,3 +24,24 @@ def import_on_use(package: str, place_of: Mapping[str, str]) -> Callable[[str], 
         return value
 
     return find
+
+
+class FunctionsOf:
+    """The functions of a module, which is imported when the first of them is called.
+
+    Args:
+        module: full name of the module.
+
+    Example:
+        >>> FunctionsOf("math").sqrt(9.0)
+        3.0
+    """
+
+    def __init__(self, module: str) -> None:
+        self._module = module
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - those of the function
+            return getattr(importlib.import_module(self._module), name)(*arguments, **options)
+
+        return call

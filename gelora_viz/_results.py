@@ -12,10 +12,12 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from gelora_viz._reading import check_records, naming_file, parse_json, read_bytes
+from gelora_viz._text import to_spreadsheet
 from gelora_viz._version import __version__
 from gelora_viz.errors import InputError, StudyError
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd  # imported where it is needed: a waiting worker writes JSON and stays small
 
 SCHEMA_VERSION = 1
+_Result = TypeVar("_Result")
 _UMASK = os.umask(0)  # it can only be read by setting it
 os.umask(_UMASK)
 
@@ -82,25 +85,37 @@ def read_json(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
     """Read what `write_json` wrote.
 
     Raises:
-        StudyError: if the file is missing, is not JSON, holds another kind of result, or has another schema version.
+        StudyError: if the file is missing, is not JSON or beyond all measure, holds another kind of result, or has
+            another schema version.
     """
     source = Path(path)
     try:
-        document = json.loads(source.read_text(encoding="utf-8"))
+        document = parse_json(read_bytes(source))
     except FileNotFoundError as error:
         raise StudyError(f"no {kind} at {source}; run the step that makes it first") from error
     except (OSError, ValueError) as error:
         raise StudyError(f"cannot read {source} as a {kind}: {error}; delete it and run its step again") from error
     if not isinstance(document, dict) or document.get("kind") != kind:
         found = document.get("kind") if isinstance(document, dict) else type(document).__name__
-        raise StudyError(f"{source} holds {found!r}, not a {kind}; give the path of a {kind}")
+        raise StudyError(f"{source} holds {found!r:.60}, not a {kind}; give the path of a {kind}")
     if document.get("schema_version") != SCHEMA_VERSION:
         raise StudyError(
-            f"{source} has schema version {document.get('schema_version')!r}, written by gelora_viz "
-            f"{document.get('gelora_viz')}; this gelora_viz {__version__} reads version {SCHEMA_VERSION}: start a "
-            "new folder or install that version"
+            f"{source} has schema version {document.get('schema_version')!r:.60}, written by gelora_viz "
+            f"{str(document.get('gelora_viz'))[:60]}; this gelora_viz {__version__} reads version {SCHEMA_VERSION}: "
+            "start a new folder or install that version"
         )
     return document
+
+
+def read_result(path: str | os.PathLike[str], kind: str, build: Callable[[dict[str, Any]], _Result]) -> _Result:
+    """Read what `write_json` wrote and build the result from it.
+
+    Raises:
+        StudyError: as `read_json` does, and with the file's name where the result cannot be built.
+    """
+    document = read_json(path, kind)
+    with naming_file(path, kind):
+        return build(document)
 
 
 def frame_to_records(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -108,11 +123,25 @@ def frame_to_records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [_plain(record) for record in frame.to_dict(orient="records")]
 
 
-def records_to_frame(records: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
-    """The inverse of `frame_to_records`, with the columns in a fixed order even when there are no rows."""
+def records_to_frame(records: object, columns: Sequence[str], texts: Collection[str] | None = None) -> pd.DataFrame:
+    """The inverse of `frame_to_records`, with the columns in a fixed order even when there are no rows.
+
+    Args:
+        records: the rows.
+        columns: names of the columns.
+        texts: names of those that hold texts, the others hold numbers or truth values; None leaves that open.
+
+    Raises:
+        StudyError: if these are no such rows.
+    """
     import pandas as pd
 
-    return pd.DataFrame.from_records(records, columns=columns)
+    return pd.DataFrame.from_records(check_records(records, columns, texts), columns=list(columns))
+
+
+def write_csv(path: str | os.PathLike[str], frame: pd.DataFrame) -> Path:
+    """Write a table as CSV, in which no text is a formula of the spreadsheet that opens it."""
+    return write_text(path, frame.map(to_spreadsheet).to_csv(index=False))
 
 
 def frame_html(frame: pd.DataFrame, *, caption: str, digits: int = 3, max_rows: int = 60) -> str:

@@ -29,12 +29,12 @@ _PROJECT = "gelora_viz"
 
 @dataclass(frozen=True)
 class Package:
-    """One requirement and what is there of it.
+    """One requirement and the version that is installed.
 
     Attributes:
         name: name of the distribution.
         needed: the versions that will do, such as ">=2.4"; empty where any will.
-        installed: the version that is there; None where there is none.
+        installed: the version that is installed; None if there is none.
     """
 
     name: str
@@ -43,12 +43,12 @@ class Package:
 
     @property
     def fits(self) -> bool:
-        """Whether a version is installed that will do."""
+        """Whether a suitable version is installed."""
         return self.installed is not None and SpecifierSet(self.needed).contains(self.installed, prereleases=True)
 
     @property
     def complaint(self) -> str:
-        """What is wrong, in a few words; empty where nothing is."""
+        """What is wrong, in a few words; empty if nothing is."""
         if self.installed is None:
             return f"missing {self.name}"
         return "" if self.fits else f"{self.name} is {self.installed}, needed {self.needed}"
@@ -68,12 +68,12 @@ class Extra:
 
     @property
     def complete(self) -> bool:
-        """Whether all of its packages are there."""
+        """Whether all of its packages are installed in a suitable version."""
         return all(package.fits for package in self.packages)
 
     @property
     def remedy(self) -> str:
-        """The command that completes it; empty where it is complete."""
+        """The command that installs what is missing; empty if nothing is."""
         return "" if self.complete else f"pip install '{_PROJECT}[{self.name}]'"
 
 
@@ -83,8 +83,8 @@ class Gpu:
 
     Attributes:
         name: name of the device, as torch reports it.
-        memory: bytes in all.
-        bfloat16: whether it multiplies in bfloat16 by itself, which runs then do by default.
+        memory: total memory in bytes.
+        bfloat16: whether it supports bfloat16 in hardware; runs then use it by default.
     """
 
     name: str
@@ -94,7 +94,7 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Devices:
-    """What torch sees.
+    """The devices that torch finds.
 
     Attributes:
         threads: CPU threads that torch computes with.
@@ -154,7 +154,7 @@ class Diagnosis:
 
     @property
     def problems(self) -> list[str]:
-        """What is in the way of an analysis or a run, one line each.
+        """What prevents an analysis or a run, one line each.
 
         Extras are not part of it, nor is the cache, which only fetched models and kept captures need.
         """
@@ -170,7 +170,7 @@ class Diagnosis:
         return not self.problems
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able content: all attributes, and what follows from them."""
+        """All attributes and the properties computed from them, as JSON-able content."""
         content = asdict(self)
         for shown, extra in zip(content["extras"], self.extras, strict=True):
             shown |= {"complete": extra.complete, "remedy": extra.remedy}
@@ -178,7 +178,7 @@ class Diagnosis:
 
 
 def diagnose() -> Diagnosis:
-    """Look at this Python, its packages, its devices and the toolkit's folders; nothing is changed or made.
+    """Examine this Python, its packages, its devices and the toolkit's folders; nothing is changed.
 
     Returns:
         A `Diagnosis`; `.ok` says whether the core works, `.problems` what is in its way.
@@ -203,7 +203,7 @@ def diagnose() -> Diagnosis:
 
 
 def _requirements(project: str, extra: str = "") -> list[Requirement]:
-    """What the project asks for on this machine: without an extra, or what this one adds."""
+    """The requirements of a project on this machine: those without an extra, or those that an extra adds."""
     listed = map(Requirement, importlib.metadata.requires(project) or ())
     return [
         each
@@ -214,14 +214,14 @@ def _requirements(project: str, extra: str = "") -> list[Requirement]:
 
 
 def _features() -> list[str]:
-    """Extras that a user may want: those that are part of "all", which a build may have written out."""
+    """The extras for users: those that are part of "all", whose packages a build may list one by one."""
     named = importlib.metadata.metadata(_PROJECT).get_all("Provides-Extra") or []
     everything = set(_packages_of(_PROJECT, "all"))
     return [name for name in named if name != "all" and everything.issuperset(_packages_of(_PROJECT, name))]
 
 
 def _packages_of(project: str, extra: str) -> Iterator[Package]:
-    """The packages that an extra adds, and those that the extras of these add, as in "ray[default]"."""
+    """The packages that an extra adds, and those that their own extras add, as in "ray[default]"."""
     for requirement in _requirements(project, extra):
         if canonicalize_name(requirement.name) == canonicalize_name(_PROJECT):
             for name in sorted(requirement.extras):
@@ -235,7 +235,7 @@ def _packages_of(project: str, extra: str) -> Iterator[Package]:
 
 
 def _only_wanting(packages: Iterable[Package]) -> Iterator[Package]:
-    """Of another project's requirements, those that are in the way; the others would only make the list long."""
+    """The unmet requirements of another project; listing the others would only make the list long."""
     return (package for package in packages if not package.fits)
 
 
@@ -268,14 +268,14 @@ def _describe_gpu(index: int) -> Gpu:
 
 
 def _look_at(find: Callable[[], Path], variable: str) -> Folder:
-    """The folder that is found so, or would be made; the variable of the environment chooses another one."""
+    """Describe the folder that `find` returns; the environment variable named `variable` chooses another one."""
     try:
         path = find()
     except GeloraVizError as error:
         return Folder("", problem=str(error))
     there = next((place for place in (path, *path.parents) if place.exists()), path)
     writable = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
-    advice = f"set {variable} to a folder that you can write to"
+    advice = f"set {variable} to a folder you can write to"
     return Folder(
         str(path),
         exists=path.is_dir(),

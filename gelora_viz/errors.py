@@ -4,9 +4,23 @@ The command line prints such a message and exits with status 2; anything else th
 traceback.
 """
 
+from __future__ import annotations
+
+from gelora_viz._text import to_one_line
+
 
 class GeloraVizError(Exception):
-    """Base of every error that gelora_viz raises on purpose."""
+    """Base of every error that gelora_viz raises on purpose.
+
+    Its message may quote a file or a data set, so it is shown on one line and without terminal escapes.
+    """
+
+    def __str__(self) -> str:
+        return to_one_line(super().__str__())
+
+
+class GeloraVizWarning(UserWarning):
+    """What a user should know, though nothing has failed; the command line prints it as one line."""
 
 
 class SourceError(GeloraVizError):

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING
 import pytest
 import tiny_models
 import torch
+import warm_processes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -39,6 +40,8 @@ torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 pytest_plugins = ("run_specs", "quick_workers")
 """Fixtures of fine-tunings, which several rooms' tests launch."""
+
+warm_processes.launch_warmly()
 
 LEFTOVERS = pytest.StashKey[subprocess.Popen[bytes]]()
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -68,6 +71,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(without_gpu)
         if item.get_closest_marker("browser") and find_chromium() is None and os.environ.get("CI") != "true":
             item.add_marker(without_browser)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Start processes from nothing where that is what a test is about, before its fixtures start any."""
+    warm_processes.WarmPopen.is_on = sys.platform == "linux" and item.get_closest_marker("cold") is None
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from warm_processes import WarmPopen
 from watching import wait_until
 
 from gelora_viz import Run
@@ -100,6 +101,7 @@ def quick_workers(tmp_path, monkeypatch):
     path = [str(folder), str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
     monkeypatch.setenv("QUICK_WORKERS_LOG", str(tmp_path / "begun"))
+    monkeypatch.setattr(WarmPopen, "is_on", False)  # they need none of the libraries that others are forked for
     # pytest changes it from a test's fixtures to the test, which are one environment to us.
     monkeypatch.setattr(dispatching, "_VOLATILE", (*dispatching._VOLATILE, "PYTEST_CURRENT_TEST"))
     yield QuickWorkers(tmp_path / "begun")

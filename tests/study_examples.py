@@ -11,7 +11,7 @@ import torch
 
 from gelora_viz import Run, RunSpec, Study
 from gelora_viz.runs import RunFolder
-from gelora_viz.study import study as study_module
+from gelora_viz.study import runs
 from gelora_viz.training import train
 
 
@@ -33,7 +33,7 @@ def finish(study: Study) -> None:
     """Profile a planned study, and add the plan "gelora" and three finished runs."""
     study.profile(poolings=["mean"], estimators=["twonn", "mle"], k=5, progress=False)
     study.allocate("gelora", budget_rank=2)
-    with mock.patch.object(study_module, "launch", train_here):
+    with mock.patch.object(runs, "launch", train_here):
         for name in ("frozen", "uniform", "gelora"):
             study.finetune(name, steps=3, batch_size=16, evaluations=1, threads=1, progress=False)
 

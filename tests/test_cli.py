@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import psutil
 import pytest
+from warm_processes import WarmPopen
 
 from gelora_viz import __version__
 from gelora_viz.ranks import STRATEGIES
@@ -289,6 +290,23 @@ def test_an_unusable_input_is_one_line_that_says_what_and_exits_2(bad, name):
     assert BAD[name] in lines[0]
 
 
+def test_what_needs_no_model_is_answered_before_torch_is_loaded(tmp_path):
+    nowhere = str(tmp_path / "nowhere")
+    calls = [
+        ["--help"], ["profile", "--help"], ["compare", "--bogus"], ["best"], ["estimators"], ["fetch", "gpt5"],
+        ["results", nowhere], ["dashboard", nowhere], ["profile", nowhere],
+        ["profile", nowhere, "--estimator", "guess"], ["allocate", nowhere, "--strategy", "best"],
+        ["demo", "--study", "--help"],
+    ]  # fmt: skip
+    loaded = "print({'torch', 'transformers', 'peft', 'pandas', 'numpy'} & set(sys.modules))"
+    answer = subprocess.run(
+        [sys.executable, "-c", MANY_CALLS + loaded, json.dumps(calls)], capture_output=True, text=True, check=True
+    )
+    *answers, modules = answer.stdout.split("\x1e")
+    assert answers[1::2] == ["0", "0", "2", "2", "0", *["2"] * 7]
+    assert modules == "set()\n"
+
+
 def test_the_installed_entry_point_answers_in_the_same_way(tmp_path):
     answer = subprocess.run([*PROGRAM, "results", str(tmp_path)], capture_output=True, text=True, check=False)
     assert answer.returncode == 2
@@ -303,18 +321,9 @@ def test_the_installed_entry_point_answers_in_the_same_way(tmp_path):
 
 def test_ctrl_c_cancels_the_worker_and_the_same_command_goes_on(good, folder):
     run_folder = folder / "study" / "runs" / "uniform"
-    command = [
-        *PROGRAM,
-        "finetune",
-        str(folder / "study"),
-        "--plan",
-        "uniform",
-        "--threads",
-        "1",
-        "--quiet",
-        "--steps",
-    ]
-    process = subprocess.Popen([*command, "20000"], stderr=subprocess.PIPE, text=True, start_new_session=True)
+    words = ("finetune", str(folder / "study"), "--plan", "uniform", "--threads", "1", "--quiet", "--steps")
+    command = [*PROGRAM, *words]
+    process = WarmPopen([*command, "20000"], stderr=subprocess.PIPE, text=True, start_new_session=True)
     deadline = time.monotonic() + 120
     while not (run_folder / "status.json").exists() or RunFolder(run_folder).worker_pid is None:
         assert process.poll() is None, process.stderr.read()
@@ -333,9 +342,10 @@ def test_ctrl_c_cancels_the_worker_and_the_same_command_goes_on(good, folder):
     assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
     assert attach(run_folder).status == "cancelled"
 
-    again = subprocess.run([*command, "3"], capture_output=True, text=True, check=False)
-    assert again.returncode == 0, again.stderr
-    assert "RunResult('uniform': accuracy" in again.stdout
+    again = WarmPopen([*command, "3"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    out, err = again.communicate()
+    assert again.returncode == 0, err
+    assert "RunResult('uniform': accuracy" in out
     compared = run_calls({"results": ["results", folder / "study"]})["results"]
     assert compared.code == 0, compared.err
     assert "uniform" in compared.out

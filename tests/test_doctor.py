@@ -127,7 +127,7 @@ def test_a_cache_that_cannot_be_written_is_told_with_the_variable_to_set(monkeyp
     (tmp_path / "file").touch()
     monkeypatch.setenv("GELORA_VIZ_CACHE", str(tmp_path / "file" / "cache"))
     found = diagnose()
-    assert found.cache.problem.endswith("cannot be written; set GELORA_VIZ_CACHE to a folder that you can write to")
+    assert found.cache.problem.endswith("cannot be written; set GELORA_VIZ_CACHE to a folder you can write to")
     assert found.ok  # an analysis needs no cache
     monkeypatch.setenv("GELORA_VIZ_QUEUE", str(tmp_path / "file" / "queue"))
     assert "GELORA_VIZ_QUEUE" in diagnose().problems[0]

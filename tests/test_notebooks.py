@@ -13,9 +13,14 @@ from nbclient import NotebookClient
 
 SHORTER = {
     "01_quickstart": {"steps=40": "steps=5", "max_texts=1500": "max_texts=600", "max_points=3000": "max_points=1000"},
+    "02_dimension": {
+        "max_texts=1500": "max_texts=600",
+        '"tokens": 3000': '"tokens": 1000',
+        "texts[:300]": "texts[:60]",
+    },
     "03_rank_budget": {"steps=40": "steps=5"},
     "04_genlora": {"steps=40": "steps=5"},
-    "05_compare_methods": {"learning_rates=(2e-3, 8e-3)": "sweep_rates=False"},
+    "05_compare_methods": {"learning_rates=(2e-3, 8e-3)": "sweep_rates=False", '"steps": 12': '"steps": 4'},
     "06_paper_figures": {"steps=12, evaluations=2": "steps=4, evaluations=1"},
 }
 """What of a notebook's code is replaced by what, so that the tests do not train for minutes."""

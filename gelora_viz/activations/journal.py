@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from gelora_viz._locks import FileLock
-from gelora_viz._results import read_json, write_json
+from gelora_viz._reading import Fields
+from gelora_viz._results import read_json, read_result, write_json
 from gelora_viz.activations.result import DOCUMENT, KIND
 from gelora_viz.activations.storage import (
     LayerFile,
@@ -102,10 +103,11 @@ class Journal:
         if document is None:
             return {}
         check_identity(self._folder, document["identity"], self._identity)
-        self.n_done = int(document["n_done"])
-        widths = {layer: int(width) for layer, width in document["n_features"].items()}
+        self.n_done = document["n_done"]
+        widths: dict[str, int] = document["n_features"]
         complete = all(
             (self._folder / name).is_file()
+            and not (self._folder / name).is_symlink()
             and (self._folder / name).stat().st_size == self._file(layer, widths.get(layer, 0)).size
             for layer, name in self.files.items()
         )
@@ -151,11 +153,17 @@ def read_journal(folder: Path) -> dict[str, Any] | None:
     path = folder / _JOURNAL
     if not path.exists():
         return None
-    document = read_json(path, _KIND)
-    lacking = {"identity", "n_done", "n_features"} - document.keys()
-    if lacking:
-        raise StudyError(f"{path} lacks {', '.join(sorted(lacking))}; delete {folder} and capture again")
-    return document
+    return read_result(path, _KIND, _read_entries)
+
+
+def _read_entries(content: Mapping[str, Any]) -> dict[str, Any]:
+    fields = Fields(content, _KIND)
+    widths = Fields(fields.mapping("n_features"), "numbers of features")
+    return {
+        "identity": fields.mapping("identity"),
+        "n_done": fields.whole("n_done"),
+        "n_features": {layer: widths.whole(layer, at_least=1) for layer in content["n_features"]},
+    }
 
 
 def finished_identity(folder: Path) -> dict[str, Any] | None:
@@ -165,7 +173,8 @@ def finished_identity(folder: Path) -> dict[str, Any] | None:
         StudyError: if the folder holds other files and no capture.
     """
     if (folder / DOCUMENT).exists():
-        return dict(read_json(folder / DOCUMENT, KIND).get("identity") or {})
+        document = read_json(folder / DOCUMENT, KIND)
+        return Fields(document, KIND).mapping("identity") if document.get("identity") else {}
     # A process killed in its very first entry leaves that entry's temporary file, ".capture.json.…".
     own = (_LOCK, f".{_JOURNAL}.")
     others = [each.name for each in folder.iterdir() if not each.name.startswith(own)] if folder.is_dir() else []

@@ -12,8 +12,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gelora_viz._results import frame_html, frame_to_records, read_json, records_to_frame, write_json
-from gelora_viz.activations.storage import LayerFile, StoredPoints, file_name
+from gelora_viz._reading import Fields
+from gelora_viz._results import (
+    frame_html,
+    frame_to_records,
+    read_json,
+    read_result,
+    records_to_frame,
+    write_json,
+)
+from gelora_viz.activations.storage import LayerFile, StoredPoints, file_name, is_layer_file
 from gelora_viz.errors import InputError, StudyError
 
 KIND = "activations"
@@ -176,16 +184,24 @@ class Activations:
             StudyError: if it is missing, incomplete, damaged or from another version.
         """
         folder = Path(path)
-        document = read_json(folder / DOCUMENT, KIND)
-        layers = records_to_frame(document["layers"], _LAYER_COLUMNS)
-        provenance = pd.DataFrame(document["provenance"], columns=_PROVENANCE_COLUMNS)
-        provenance["token"] = provenance["token"].astype(object).where(provenance["token"].notna(), None)
+        return read_result(folder / DOCUMENT, KIND, lambda content: cls._from_dict(folder, content))
+
+    @classmethod
+    def _from_dict(cls, folder: Path, content: Mapping[str, Any]) -> Activations:
+        fields = Fields(content, KIND)
+        layers = records_to_frame(fields.rows("layers"), _LAYER_COLUMNS, texts=("layer", "stack"))
+        given = Fields(fields.mapping("provenance"), "provenance")
+        provenance = pd.DataFrame({name: given.wholes(name) for name in ("text", "position")})
+        provenance.insert(1, "token", pd.Series(given.texts_or_none("token"), dtype=object))
+        points = StoredPoints(folder, fields.mapping("files"))
+        if set(layers["layer"]) != set(points) or any(points.shape(each)[0] != len(provenance) for each in points):
+            raise StudyError(f"the files in {folder} are not of these layers and points; capture again")
         return cls(
-            points=StoredPoints(folder, document["files"]),
+            points=points,
             layer_frame=layers,
             provenance=provenance,
-            pooling=document["pooling"],
-            settings=document["settings"],
+            pooling=fields.text("pooling"),
+            settings=fields.mapping("settings"),
         )
 
     def __repr__(self) -> str:
@@ -198,10 +214,11 @@ class Activations:
 
 
 def _files_of(folder: Path) -> list[str]:
-    """Files of the activations saved in a folder, to be replaced; nobody else's."""
+    """Files of the activations saved in a folder, to be replaced; nobody else's, whatever activations.json says."""
     if not (folder / DOCUMENT).exists():
         return []
     try:
-        return list(read_json(folder / DOCUMENT, KIND).get("files", {}).values())
+        named = Fields(read_json(folder / DOCUMENT, KIND), KIND).mapping("files").values()
     except StudyError:
         return []
+    return [name for name in named if is_layer_file(name)]

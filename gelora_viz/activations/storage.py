@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
+from gelora_viz._reading import inside
 from gelora_viz.errors import InputError, StudyError
 
 _TENSOR = "points"
@@ -24,6 +25,7 @@ _NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _LARGEST_HALF = 65504
 _LONGEST_NAME = 100
+_LAYER_FILE = re.compile(r"[0-9]{3,}-[A-Za-z0-9_.-]*\.safetensors")
 
 
 def check_dtype(dtype: object) -> torch.dtype:
@@ -63,6 +65,11 @@ def check_width(layer: str, n_features: int, expected: int) -> None:
 def file_name(number: int, layer: str) -> str:
     """A file name for a layer of any name, such as "003-encoder.layer.2.safetensors"."""
     return f"{number:03d}-{re.sub(r'[^A-Za-z0-9_.-]', '_', layer)[:_LONGEST_NAME]}.safetensors"
+
+
+def is_layer_file(name: object) -> bool:
+    """Whether it is a name that `file_name` gives, and so no path to anything else."""
+    return isinstance(name, str) and _LAYER_FILE.fullmatch(name) is not None
 
 
 class LayerFile:
@@ -105,7 +112,9 @@ class LayerFile:
         data = points.contiguous().view(torch.uint8).numpy()
         runs = np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows) != 1) + 1)
         with explain_write_errors(self.path):
-            descriptor = os.open(self.path, os.O_WRONLY | getattr(os, "O_BINARY", 0))
+            # Where somebody has put a link in the file's place, what it leads to stays as it is.
+            flags = os.O_WRONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+            descriptor = os.open(self.path, flags)
             try:
                 for run in runs:
                     place = len(self._header) + int(rows[run[0]]) * self._row_bytes
@@ -175,7 +184,7 @@ class StoredPoints(Mapping[str, torch.Tensor]):
 
     def __init__(self, folder: Path, files: Mapping[str, str]) -> None:
         self.folder = folder
-        self._paths = {layer: folder / name for layer, name in files.items()}
+        self._paths = {layer: _path_of(folder, name) for layer, name in files.items()}
         self._shapes = {layer: self._read_shape(layer) for layer in self._paths}
         self._stamps = {layer: _stamp(path) for layer, path in self._paths.items()}
 
@@ -210,6 +219,15 @@ class StoredPoints(Mapping[str, torch.Tensor]):
         except (OSError, SafetensorError, ValueError) as error:
             raise _unreadable(path, error) from error
         return int(n_points), int(n_features)
+
+
+def _path_of(folder: Path, name: object) -> Path:
+    """The file of a layer; raises `StudyError` for a name that leads elsewhere."""
+    if not isinstance(name, str) or not is_layer_file(name):
+        raise StudyError(
+            f"{folder} names {str(name)[:60]!r} as the file of a layer, which it cannot be; capture again"
+        )
+    return inside(folder, name)
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:

@@ -66,9 +66,14 @@ def config_from_dict(content: Mapping[str, Any]) -> PeftConfig:
         InputError: if PEFT knows no such method, as where it was saved by a newer version.
     """
     method = content.get("peft_type")
-    if method not in PEFT_TYPE_TO_CONFIG_MAPPING:
-        raise InputError(f"PEFT knows no method {method!r}; install the version of PEFT that saved it")
-    config: PeftConfig = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(method)].from_peft_type(**content)  # type: ignore[no-untyped-call]
+    if not isinstance(method, str) or method not in PEFT_TYPE_TO_CONFIG_MAPPING:
+        raise InputError(f"PEFT knows no method {str(method)[:60]!r}; install the version of PEFT that saved it")
+    try:
+        config: PeftConfig = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(method)].from_peft_type(**content)  # type: ignore[no-untyped-call]
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise InputError(
+            f"PEFT makes no {method} of this configuration ({str(error)[:200]}); give one that PEFT has saved"
+        ) from error
     return config
 
 

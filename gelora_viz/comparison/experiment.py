@@ -25,6 +25,8 @@ from gelora_viz.runs import Executor, Run, RunResult, RunSpec, choose_executor
 _SHARED = ("task", "model", "data", "text_column", "label_column", "max_texts", "data_seed")
 """What must be the same for all methods to be tested on the same texts and tokens."""
 
+_MOST_SEEDS = 1000
+
 
 def compare(
     specs: Sequence[RunSpec],
@@ -117,6 +119,8 @@ def _check_settings(
     seeds: Sequence[int], learning_rates: Sequence[float] | None, confidence: float, *, sweep_rates: bool
 ) -> list[int]:
     """Check the settings; returns the seeds as a list."""
+    if len(seeds) > _MOST_SEEDS:
+        raise InputError(f"{len(seeds):,} seeds are given; give {_MOST_SEEDS:,} at most")
     listed = [check_seed(seed) for seed in seeds]
     if not listed or len(set(listed)) < len(listed):
         raise InputError(f"seeds are {listed}; give at least one, and none twice")

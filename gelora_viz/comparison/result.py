@@ -12,12 +12,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gelora_viz._results import frame_html, frame_to_records, read_json, records_to_frame, write_json
+from gelora_viz._reading import Fields
+from gelora_viz._results import frame_html, frame_to_records, read_result, records_to_frame, write_json
 
 BASELINE, BETTER, WORSE, NOISE = (
     "baseline", "better than the baseline", "worse than the baseline", "inside the noise",
 )  # fmt: skip
 _KIND = "comparison"
+_TEXTS = ("run", "method", "seeds", "verdict", "status", "message", "folder", "task", "device", "precision")
+"""Columns of both tables that hold texts."""
 _FEW_SEEDS = 3
 _SAME_SIZE = 0.05
 """Adapters whose sizes differ by at most this share count as having the same budget."""
@@ -64,12 +67,20 @@ class Comparison:
     def load(cls, path: str | os.PathLike[str]) -> Comparison:
         """Read what `save` wrote, or a folder that `compare` wrote; raises `StudyError` for another version."""
         source = Path(path)
-        document = read_json(source / "comparison.json" if source.is_dir() else source, _KIND)
-        return cls(
-            records_to_frame(document["methods"], document["columns"]),
-            records_to_frame(document["runs"], document["run_columns"]),
-            document["settings"],
+        return read_result(source / "comparison.json" if source.is_dir() else source, _KIND, cls._from_dict)
+
+    @classmethod
+    def _from_dict(cls, content: Mapping[str, Any]) -> Comparison:
+        fields = Fields(content, _KIND)
+        found = cls(
+            records_to_frame(fields.rows("methods"), fields.texts("columns"), _TEXTS),
+            records_to_frame(fields.rows("runs"), fields.texts("run_columns"), _TEXTS),
+            fields.mapping("settings"),
         )
+        Fields(found.settings, "settings").text("baseline")
+        # Whatever a table and its notes read is there, or an error says here what is not.
+        _ = found.caption, found.notes, shorten_comparison(found.frame)
+        return found
 
     def __repr__(self) -> str:
         n_seeds = len(self.settings["seeds"])

@@ -8,15 +8,10 @@ same neighbors; tests/dimension/test_estimators.py shows it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import pandas as pd
-
+from gelora_viz._lazy import FunctionsOf
 from gelora_viz._names import did_you_mean
-from gelora_viz.dimension import _covariance as covariance
-from gelora_viz.dimension import _external as external
-from gelora_viz.dimension import _neighborhoods as neighborhoods
-from gelora_viz.dimension import _pairs as pairs
-from gelora_viz.dimension import _ratios as ratios
 from gelora_viz.dimension._estimator import (
     COVARIANCE,
     DISTANCES,
@@ -25,10 +20,18 @@ from gelora_viz.dimension._estimator import (
     NEIGHBORHOODS,
     PAIRS,
     PAIRS_WITHIN,
+    SCALE_NEIGHBORS,
     Estimator,
 )
-from gelora_viz.dimension._scales import SCALE_NEIGHBORS, calibrated_dimension, interval_of_fit
 from gelora_viz.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+covariance, external, neighborhoods, pairs, ratios, scales = (
+    FunctionsOf(f"gelora_viz.dimension.{module}")
+    for module in ("_covariance", "_external", "_neighborhoods", "_pairs", "_ratios", "_scales")
+)
 
 ESTIMATORS: dict[str, Estimator] = {
     estimator.name: estimator
@@ -50,8 +53,8 @@ ESTIMATORS: dict[str, Estimator] = {
             "mada", "MADA", DISTANCES, None, ratios.mada, "n", "Farahmand et al. 2007", local=ratios.local_mada
         ),
         Estimator(
-            "calibrated", "All scales, calibrated", DISTANCES, SCALE_NEIGHBORS, calibrated_dimension, "n k",
-            "ours, after GeoMLE (Gomtsyan et al. 2019)", own_interval=interval_of_fit,
+            "calibrated", "All scales, calibrated", DISTANCES, SCALE_NEIGHBORS, scales.calibrated_dimension, "n k",
+            "ours, after GeoMLE (Gomtsyan et al. 2019)", own_interval=scales.interval_of_fit,
         ),
         Estimator("knn", "kNN graph length", LINKS, 20, ratios.knn, "n k", "Costa & Hero 2004"),
         Estimator(
@@ -110,11 +113,18 @@ def list_estimators() -> pd.DataFrame:
         the n^2 D of the neighbor graph), needs (which neighbors it reads), paper, default (whether it is used where
         no names are given). The name "all" stands for all but the kind "external".
     """
+    import pandas as pd  # here, since it takes half a second
+
+    return pd.DataFrame(describe_estimators())
+
+
+def describe_estimators() -> list[dict[str, str | bool]]:
+    """The rows of `list_estimators`."""
     columns = ("name", "title", "kind", "cost", "needs", "paper")
-    return pd.DataFrame(
+    return [
         {column: getattr(each, column) for column in columns} | {"default": each.name in DEFAULT_ESTIMATORS}
         for each in ESTIMATORS.values()
-    )
+    ]
 
 
 def choose_estimators(names: Sequence[str] | str | None) -> list[Estimator]:

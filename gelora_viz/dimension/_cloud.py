@@ -12,9 +12,10 @@ import numpy as np
 import torch
 
 from gelora_viz._checks import check_whole
-from gelora_viz.dimension._covariance import affordable_splits, eigenvalues, moments
+from gelora_viz.dimension._covariance import eigenvalues, moments
 from gelora_viz.dimension._graph import GraphTooSmallError, NeighborGraph, as_array, build_graph
 from gelora_viz.dimension._search import one_blas_thread
+from gelora_viz.dimension._splits import affordable_splits
 from gelora_viz.errors import InputError
 
 SAMPLE_SIZE = 2000

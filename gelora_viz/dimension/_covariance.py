@@ -12,15 +12,7 @@ RATIO_VARIANCE = 0.95
 _FAN_SIGNAL, _FAN_GAP, _FAN_VARIANCE = 0.95, 10.0, 0.8
 """Constants of Fan et al. 2010: share of variance that is signal, a large gap, share of variance to explain."""
 
-N_SPLITS_EXPENSIVE = 6
-"""Splits where each one costs as much as a search: coordinates are read, or a covariance of over 1,024 features."""
-_WIDE = 1024
 _ROWS = 8192
-
-
-def affordable_splits(n_splits: int, n_features: int) -> int:
-    """Count the splits for which eigenvalues of both halves are affordable."""
-    return n_splits if n_features <= _WIDE else min(n_splits, N_SPLITS_EXPENSIVE)
 
 
 def moments(points: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

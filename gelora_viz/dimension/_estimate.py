@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from gelora_viz._checks import check_confidence, check_seed, resolve_device
+from gelora_viz._checks import check_confidence, check_seed, check_whole, resolve_device
 from gelora_viz.activations import Activations
 from gelora_viz.dimension._calibration import correct_bias
 from gelora_viz.dimension._catalog import choose_estimators
@@ -76,15 +76,14 @@ def estimate_dimension(
     """
     chosen = choose_estimators(estimators)
     check_confidence(confidence)
-    if correct and plateau:
-        raise InputError("a plateau mixes numbers of points, and a correction is for one; choose correct or plateau")
+    check_rules(activations.provenance["text"].nunique(), chosen, k, correct=correct, plateau=plateau)
     check_points(activations, chosen, k)
     resolve_device(device)
     check_seed(seed)
     texts = activations.provenance["text"].to_numpy()
     sides = split_texts(texts, seed)
     orders = text_orders(texts, seed)
-    n_levels = _levels_of_plateau(texts, chosen, k) if plateau else 0
+    n_levels = count_levels(len(np.unique(texts)), SMALLEST_PART) if plateau else 0
     rows: list[dict[str, Any]] = []
     half_gaps: dict[tuple[str, str], np.ndarray] = {}
     layers = activations.layer_frame.itertuples(index=False)
@@ -163,19 +162,21 @@ def _corrected(each: Estimator, row: Mapping[str, Any], k: int, n_features: int)
     return dict(zip(CORRECTED_COLUMNS, corrected, strict=True))
 
 
-def _levels_of_plateau(texts: np.ndarray, chosen: Sequence[Estimator], k: int) -> int:
-    """Count the halvings for the plateau rule; each half needs two sizes to choose from."""
+def check_rules(n_texts: int, chosen: Sequence[Estimator], k: int, *, correct: bool, plateau: bool) -> None:
+    """Raise `InputError` if the correction or the plateau rule cannot be had with these texts and estimators."""
+    if correct and plateau:
+        raise InputError("a plateau mixes numbers of points, and a correction is for one; choose correct or plateau")
+    if not plateau:
+        return
+    check_whole(k, "k", at_least=3)
     own = [each.name for each in chosen if each.own_interval is not None]
     if own:
         raise InputError(f"{', '.join(own)} chooses its scale itself; leave it out, or plateau=False")
     refuse_slow(chosen)
     if most_neighbors(chosen, k) + 2 > SMALLEST_PART:
         raise InputError(f"k is {k}; the plateau rule goes down to {SMALLEST_PART} texts, so choose a smaller k")
-    n_texts = len(np.unique(texts))
-    n_levels = count_levels(n_texts, SMALLEST_PART)
-    if n_levels < 2:
+    if count_levels(n_texts, SMALLEST_PART) < 2:  # each half needs two sizes to choose from
         raise InputError(
             f"{n_texts} texts cannot be halved twice with {SMALLEST_PART} left, as the plateau rule needs; give "
             f"at least {4 * SMALLEST_PART} texts"
         )
-    return n_levels

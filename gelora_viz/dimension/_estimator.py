@@ -1,19 +1,26 @@
-"""Estimators as functions of a cloud, and what each kind of them reads."""
+"""Estimators as functions of a cloud, and what each kind of them reads.
+
+This file and `_catalog` load neither numpy nor torch, so that the command line can list the estimators at once.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
-from gelora_viz.dimension._cloud import Cloud, Half
-from gelora_viz.dimension._covariance import N_SPLITS_EXPENSIVE, affordable_splits
-from gelora_viz.dimension._graph import NeighborGraph
+from gelora_viz.dimension._splits import N_SPLITS_EXPENSIVE, N_SPLITS_EXTERNAL, affordable_splits
 from gelora_viz.errors import InputError
 
-N_SPLITS_EXTERNAL = 3
+if TYPE_CHECKING:
+    import numpy as np
+
+    from gelora_viz.dimension._cloud import Cloud, Half
+    from gelora_viz.dimension._graph import NeighborGraph
+
+SCALE_NEIGHBORS = 33
+"""Neighbors for `calibrated_dimension`: five shells, from the nearest neighbor to the 33rd. What other numbers do
+is measured in benchmarks/results/bias_correction.txt."""
 
 
 @dataclass(frozen=True)

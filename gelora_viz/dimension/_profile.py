@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gelora_viz._results import frame_to_records, read_json, records_to_frame, write_json
+from gelora_viz._reading import Fields
+from gelora_viz._results import frame_to_records, read_result, records_to_frame, write_json
 from gelora_viz.dimension._intervals import interval, split_half_error
 from gelora_viz.dimension._tidy import TidyEstimates
 from gelora_viz.errors import InputError
@@ -131,16 +132,19 @@ class DimensionProfile(TidyEstimates):
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> DimensionProfile:
-        """Rebuild a profile from what `to_dict` returned."""
+        """Rebuild a profile from what `to_dict` returned; raises `StudyError` for anything else."""
+        fields = Fields(content, _KIND)
+        records = fields.rows("estimates")
+        gaps = [Fields(each, "gaps between halves") for each in fields.rows("half_gaps")]
         return cls(
-            frame=records_to_frame(content["estimates"], _columns_of(content["estimates"])),
+            frame=records_to_frame(records, _columns_of(records), texts=("layer", "stack", "estimator")),
             half_gaps={
-                (each["layer"], each["estimator"]): np.asarray(each["gaps"], dtype=np.float64)
-                for each in content["half_gaps"]
+                (each.text("layer"), each.text("estimator")): np.asarray(each.numbers("gaps"), dtype=np.float64)
+                for each in gaps
             },
-            pooling=content["pooling"],
-            confidence=content["confidence"],
-            settings=content["settings"],
+            pooling=fields.text("pooling"),
+            confidence=fields.number("confidence"),
+            settings=fields.mapping("settings"),
         )
 
     def save(self, path: str | os.PathLike[str]) -> Path:
@@ -150,7 +154,7 @@ class DimensionProfile(TidyEstimates):
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> DimensionProfile:
         """Read what `save` wrote; raises `StudyError` if it is missing or from another version."""
-        return cls.from_dict(read_json(path, _KIND))
+        return read_result(path, _KIND, cls.from_dict)
 
 
 def _columns_of(records: Sequence[Mapping[str, Any]]) -> list[str]:

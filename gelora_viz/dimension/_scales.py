@@ -15,10 +15,6 @@ from gelora_viz.dimension._distance_laws import FAMILIES, Family
 from gelora_viz.dimension._graph import NeighborGraph
 from gelora_viz.errors import InputError
 
-SCALE_NEIGHBORS = 33
-"""Neighbors for `calibrated_dimension`: five shells, from the nearest neighbor to the 33rd. What other numbers do
-is measured in benchmarks/results/bias_correction.txt."""
-
 # What `calibrated_dimension` assumes before it sees the data. Not blind: that the dimension is extrapolated to scale
 # 0, the number of neighbors and the odds of a slope were settled with scikit-dimension's BenchmarkManifolds in view
 # (some thirty settings were tried; with even odds their cubes of 17 to 24 dimensions passed for curved, at a mean
@@ -74,16 +70,9 @@ class ScaleFit:
 def calibrated_dimension(graph: NeighborGraph, n_features: int | None = None, *, seed: int = 0) -> float:
     """Estimate the dimension at scale 0, from the distances at all scales, corrected for the number of points.
 
-    See `fit_scales`. As a function of a graph it gives split-half intervals as any estimator does: each half is
-    calibrated for its own number of points. `ScaleFit.interval` needs no halves, and also covers the unknown shape.
-
-    Args:
-        graph: neighbor graph, read with all its neighbors; `SCALE_NEIGHBORS` of them are best.
-        n_features: number of features of the points, an upper limit.
-        seed: seed of the simulation.
-
-    Raises:
-        InputError: if there are fewer than 3 neighbors, or every point's neighbors are equally far away.
+    Arguments and errors are those of `fit_scales`. As a function of a graph it gives split-half intervals as any
+    estimator does: each half is calibrated for its own number of points. `ScaleFit.interval` needs no halves, and
+    also covers the unknown shape.
     """
     return fit_scales(graph, n_features, seed=seed).dimension
 

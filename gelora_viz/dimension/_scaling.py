@@ -13,7 +13,8 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from gelora_viz._checks import check_confidence, check_seed, check_whole, resolve_device
-from gelora_viz._results import frame_to_records, read_json, records_to_frame, write_json
+from gelora_viz._reading import Fields
+from gelora_viz._results import frame_to_records, read_result, records_to_frame, write_json
 from gelora_viz.activations import Activations
 from gelora_viz.dimension._catalog import choose_estimators
 from gelora_viz.dimension._cloud import Cloud
@@ -75,12 +76,16 @@ class DimensionScaling(TidyEstimates):
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> DimensionScaling:
         """Read what `save` wrote; raises `StudyError` if it is missing or from another version."""
-        document = read_json(path, _KIND)
+        return read_result(path, _KIND, cls._from_dict)
+
+    @classmethod
+    def _from_dict(cls, content: Mapping[str, Any]) -> DimensionScaling:
+        fields = Fields(content, _KIND)
         return cls(
-            records_to_frame(document["steps"], COLUMNS),
-            document["pooling"],
-            document["confidence"],
-            document["settings"],
+            records_to_frame(fields.rows("steps"), COLUMNS, texts=("layer", "stack", "estimator", "axis")),
+            fields.text("pooling"),
+            fields.number("confidence"),
+            fields.mapping("settings"),
         )
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from gelora_viz._reading import Fields, naming_file, parse_json
 from gelora_viz._results import write_bytes
 from gelora_viz._version import __version__
 from gelora_viz.errors import StudyError
@@ -69,12 +70,15 @@ class Projection:
     def load(cls, path: str | os.PathLike[str]) -> Projection:
         """Read what `save` wrote; raises `StudyError` if it is missing, damaged or from another version."""
         arrays, about = read_arrays(path)
-        tokens = about["tokens"] or [None] * len(arrays["point"])
-        return cls(
-            make_frame(arrays["coordinates"], arrays["point"], arrays["text"], tokens),
-            layer=about["layer"],
-            settings=about["settings"],
-        )
+        with naming_file(path, _KIND):
+            fields = Fields(about, _KIND)
+            tokens = [None] * len(arrays["point"]) if about.get("tokens") is None else fields.texts("tokens")
+            _check_arrays(arrays, len(tokens))
+            return cls(
+                make_frame(arrays["coordinates"], arrays["point"], arrays["text"], tokens),
+                layer=fields.text("layer"),
+                settings=fields.mapping("settings"),
+            )
 
     def __repr__(self) -> str:
         return f"Projection({self.layer!r}: {len(self.frame):,} points, {self.n_components} components)"
@@ -107,10 +111,12 @@ def read_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], di
         raise StudyError(f"no projection at {source}; compute it with gelora_viz.project and save it first")
     try:
         with safe_open(source, framework="numpy") as file:
-            document = json.loads((file.metadata() or {})[_KIND])
+            document = parse_json((file.metadata() or {})[_KIND])
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise StudyError(f"cannot read {source} as a projection: {error}; delete it and project again") from error
+    if not isinstance(document, dict):
+        raise StudyError(f"{source} describes no projection, but {str(document)[:60]!r}; delete it and project again")
     if document.get("schema_version") != _SCHEMA_VERSION:
         raise StudyError(
             f"{source} has schema version {document.get('schema_version')!r}, written by gelora_viz "
@@ -118,3 +124,12 @@ def read_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], di
             "again, or install that version"
         )
     return arrays, document
+
+
+def _check_arrays(arrays: Mapping[str, np.ndarray], n_points: int) -> None:
+    """Raise `StudyError` unless these are the places of so many points and what they stand for."""
+    shapes = {name: arrays[name].shape for name in ("coordinates", "point", "text")}
+    if shapes["coordinates"] not in ((n_points, 2), (n_points, 3)) or {shapes["point"], shapes["text"]} != {
+        (n_points,)
+    }:
+        raise StudyError(f"its arrays have the shapes {shapes}, not those of {n_points} points; project again")

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
+from gelora_viz._text import to_one_line
 from gelora_viz.errors import InputError
 from gelora_viz.plots.frames import require_columns
 
@@ -29,7 +30,7 @@ _UNKNOWN = "--"
 
 def escape_latex(text: str) -> str:
     """The text as LaTeX source, in which nothing is a command, a comment or mathematics."""
-    return "".join(_ESCAPES.get(character, character) for character in text)
+    return "".join(_ESCAPES.get(character, character) for character in to_one_line(text))
 
 
 def latex_table(
@@ -145,4 +146,6 @@ def _cell(value: object, decimals: int) -> str:
             digits = f"{abs(float(value)):,.{decimals}f}".replace(",", r"\,")
             return f"$-${digits}" if value < 0 and float(digits.replace(r"\,", "")) else digits
         case _:
-            return escape_latex(str(value))
+            text = escape_latex(str(value))
+            # After the end of a row, TeX would take these for an option of that end.
+            return f"{{}}{text}" if text.startswith(("[", "*")) else text

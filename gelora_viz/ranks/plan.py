@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
-from gelora_viz._results import frame_html, frame_to_records, read_json, records_to_frame, write_json
-from gelora_viz.errors import InputError
+from gelora_viz._reading import Fields
+from gelora_viz._results import frame_html, frame_to_records, read_result, records_to_frame, write_json
+from gelora_viz.errors import InputError, StudyError
 from gelora_viz.ranks.editing import MeasuredRanks, rebalanced_ranks, refined_ranks, resolve_edits, respent_ranks
 from gelora_viz.ranks.peft_config import lora_config, lora_config_code
 from gelora_viz.ranks.strategies import find_strategy
@@ -228,11 +230,14 @@ class RankPlan:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> RankPlan:
-        """The inverse of `to_dict`."""
-        frame = records_to_frame(list(content["ranks"]), PLAN_COLUMNS)
+        """The inverse of `to_dict`; raises `StudyError` for anything else."""
+        fields = Fields(content, _KIND)
+        frame = records_to_frame(fields.rows("ranks"), PLAN_COLUMNS, texts=("module", "layer", "stack"))
+        _check_ranks(frame)
         numbers = ["weight", "lower_bound", "difference", "ci_low", "ci_high"]
         frame[numbers] = frame[numbers].astype(float)
-        return cls(frame, content["strategy"], content["budget"], content["settings"])
+        budget = None if content.get("budget") is None else fields.whole("budget")
+        return cls(frame, fields.text("strategy"), budget, fields.mapping("settings"))
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write as JSON."""
@@ -241,7 +246,7 @@ class RankPlan:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> RankPlan:
         """Read what `save` wrote; raises `StudyError` if it is missing or from another version."""
-        return cls.from_dict(read_json(path, _KIND))
+        return read_result(path, _KIND, cls.from_dict)
 
     def __repr__(self) -> str:
         ranks = self.frame["rank"]
@@ -253,3 +258,15 @@ class RankPlan:
 
     def _repr_html_(self) -> str:
         return frame_html(self.frame, caption=repr(self))
+
+
+def _check_ranks(frame: pd.DataFrame) -> None:
+    """Raise `StudyError` for a table of a plan in which no module has a rank, or one has what is no rank."""
+    if frame.empty:
+        raise StudyError("the rank plan has no modules; allocate ranks again")
+    for name in ("in_features", "out_features", "rank", "n_parameters"):
+        for module, value in zip(frame["module"], frame[name], strict=True):
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
+                raise StudyError(
+                    f"{name} of {module} is {value!r}, not a whole number from 0 on; allocate ranks again"
+                )

@@ -13,7 +13,7 @@ from typing import Any
 
 from gelora_viz._results import read_json, write_json
 from gelora_viz.errors import StudyError
-from gelora_viz.runs.liveness import identify, is_alive
+from gelora_viz.runs.liveness import check_process, identify, is_alive
 from gelora_viz.runs.queue import Queue
 
 _DISPATCHER = "dispatcher"
@@ -62,9 +62,10 @@ def call_dispatcher(queue: Path, environment: Environment) -> Mapping[str, Any]:
     file = dispatcher_file(queue, environment.digest)
     try:
         known = read_json(file, _DISPATCHER)
+        check_process(known)
         if is_alive(known, file):
             return {name: known[name] for name in ("host", "boot", "pid", "started")}
-    except (StudyError, KeyError):
+    except StudyError:
         pass
     command = [sys.executable, "-m", "gelora_viz.runs.dispatcher", str(queue), environment.digest]
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -29,9 +29,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gelora_viz._locks import FileLock
+from gelora_viz._reading import Fields, is_number, naming_file, parse_json, remove
 from gelora_viz._results import read_json, write_json
 from gelora_viz.errors import RunError, StudyError
-from gelora_viz.runs.liveness import began_before_boot, identify, is_alive, is_here, send_signal
+from gelora_viz.runs.liveness import began_before_boot, check_process, identify, is_alive, is_here, send_signal
 
 if TYPE_CHECKING:
     import pandas as pd  # imported where it is needed: a waiting worker looks after its folder without it
@@ -51,11 +52,6 @@ _WRITTEN_BY_WORKER = (
 )  # fmt: skip
 _REPLACEMENT = "replaces-another"
 _RESERVE_BYTES = 1 << 16
-_SHAPE: dict[str, type | tuple[type, ...]] = {
-    "status": str, "message": str, "host": str, "boot": (str, type(None)), "pid": (int, type(None)),
-    "started": (int, float), "is_worker": bool,
-}  # fmt: skip
-"""What a status says, and of what types; it may come from anybody."""
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -99,7 +95,7 @@ class RunFolder:
         """Remove what an earlier run left, its result first, and nothing else."""
         self._rows, self._read_up_to = [], 0
         for name in (*_WRITTEN_BY_WORKER, _REPLACEMENT):
-            _remove(self.path / name)
+            remove(self.path / name)
 
     # Replacing a finished run
 
@@ -218,9 +214,12 @@ class RunFolder:
         if not file.exists():
             return None
         document = read_json(file, _STATUS)
-        for name, types in _SHAPE.items():
-            if not isinstance(document.get(name), types):
-                raise StudyError(f"{file} has {document.get(name)!r} as {name}; delete it and launch the run again")
+        with naming_file(file, _STATUS):
+            check_process(document)
+            fields = Fields(document, _STATUS)
+            fields.text("status")
+            fields.text("message")
+            fields.truth("is_worker")
         return document
 
     def _is_over(self, document: Mapping[str, Any]) -> bool:
@@ -265,9 +264,10 @@ class RunFolder:
     # Asking the worker to stop
 
     def ask_to_stop(self) -> None:
-        """Ask the worker to stop after its current step, by a file and, on this machine, by a signal."""
+        """Ask the worker to stop after its current step, through a file and, on this machine, a signal."""
         with suppress(OSError):  # a full disk; the signal tells it too
-            (self.path / "cancel").touch()
+            # Where somebody has put a link in the file's place, nothing is made where it leads.
+            os.close(os.open(self.path / "cancel", os.O_CREAT | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0), 0o666))
         self._signal_worker("SIGTERM")
         self._signal_worker("SIGCONT", to_children=True)  # a process that somebody has halted would never answer
 
@@ -311,11 +311,11 @@ class RunFolder:
     def write_whole(self, name: str) -> Iterator[Path]:
         """A folder to write into, which gets its name once it is complete, so that no partial one is ever seen."""
         target, unfinished = self.path / name, self.path / f".{name}.unfinished"
-        _remove(unfinished)
+        remove(unfinished)
         unfinished.mkdir()
         try:
             yield unfinished
-            _remove(target)
+            remove(target)
             unfinished.rename(target)
         except BaseException:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -343,7 +343,9 @@ class RunFolder:
         self._read_up_to += len(complete)
         for line in complete.splitlines():
             with suppress(ValueError):
-                self._rows.append(json.loads(line))
+                row = parse_json(line)
+                if _is_row(row):
+                    self._rows.append(row)
         return self._rows
 
     def read_metrics(self) -> pd.DataFrame:
@@ -373,12 +375,13 @@ class RunFolder:
         write_json(self.path / "result.json", RESULT, {"numbers": dict(numbers), "data": data})
 
 
-def _remove(path: Path) -> None:
-    """Remove a file, a folder, or a symbolic link, but not what that points to."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+def _is_row(row: object) -> bool:
+    """Whether a line of metrics.jsonl holds the numbers of a step, as `append_metrics` writes them."""
+    return (
+        isinstance(row, dict)
+        and is_number(row.get("step"))
+        and all(value is None or is_number(value) for value in row.values())
+    )
 
 
 def is_full(error: BaseException | None) -> bool:

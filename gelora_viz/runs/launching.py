@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gelora_viz._checks import check_folder
-from gelora_viz.errors import RunError, StudyError
+from gelora_viz.errors import GeloraVizWarning, RunError, StudyError
 from gelora_viz.runs.executors import Executor, choose_executor
 from gelora_viz.runs.folder import RunFolder
 from gelora_viz.runs.places import add_number, free_place, is_finished, replacement_of
@@ -61,6 +61,7 @@ def launch(
             warnings.warn(
                 f"{asked} holds a finished run, which is kept; this one is {path} (replace=True puts it in the place "
                 "of the other)",
+                GeloraVizWarning,
                 stacklevel=2,
             )
         return _submit(spec, path, asked if path == replacement_of(asked) else None, chosen)

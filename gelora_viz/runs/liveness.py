@@ -19,6 +19,9 @@ from typing import Any
 
 import psutil
 
+from gelora_viz._reading import Fields
+from gelora_viz.errors import StudyError
+
 SILENCE = 120.0
 """Seconds without a heartbeat after which a process on another machine counts as dead."""
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -37,6 +40,19 @@ def identify(pid: int | None = None) -> dict[str, Any]:
     if state is None:
         raise psutil.NoSuchProcess(number)
     return {"host": socket.gethostname(), "boot": _boot(), "pid": number, "started": started}
+
+
+def check_process(who: Mapping[str, Any]) -> None:
+    """Raise `StudyError` unless this says who a process is, as `identify` does, or that there is none yet."""
+    fields = Fields(who, "process")
+    fields.text("host")
+    fields.number("started")
+    if who.get("boot") is not None:
+        fields.text("boot")
+    if who.get("pid") is not None:
+        fields.whole("pid", at_least=1)
+    if not {"boot", "pid"} <= set(who):
+        raise StudyError("the process lacks its boot or its number; delete the file")
 
 
 def is_here(who: Mapping[str, Any]) -> bool:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import os
 import tempfile
 import time
@@ -26,9 +27,12 @@ from typing import Any
 from urllib.parse import quote
 
 from gelora_viz._locks import FileLock
+from gelora_viz._reading import Fields, naming_file
 from gelora_viz._results import read_json, write_json
 from gelora_viz.errors import InputError, StudyError
-from gelora_viz.runs.liveness import identify, is_alive, is_of_this_boot
+from gelora_viz.runs.liveness import check_process, identify, is_alive, is_of_this_boot
+
+logger = logging.getLogger("gelora_viz")
 
 _TICKET = "queue ticket"
 _HOLDER = "holder of a slot"
@@ -57,7 +61,7 @@ class Slot:
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Slot:
         """The inverse of `to_dict`."""
-        return cls(tuple(map(str, content["locks"])), content["gpus"])
+        return cls(tuple(Fields(content, "slot").texts("locks")), content["gpus"])
 
 
 @dataclass(frozen=True)
@@ -260,11 +264,27 @@ def _parse(file: Path, _time: int, _inode: int) -> Ticket | None:
     """Read once as long as it is the same file, since those who wait look often."""
     try:
         content = read_json(file, _TICKET)
-        place = Queue(file.parents[1], tuple(map(Slot.from_dict, content["slots"])), file.stem)
-        job = Job(**content["job"]) if content["job"] else None
-        return Ticket(place, _who(content), float(content["since"]), str(content["run"]), job)
-    except (StudyError, KeyError, TypeError, ValueError, AttributeError):
+        with naming_file(file, _TICKET):
+            check_process(content)
+            fields = Fields(content, _TICKET)
+            place = Queue(file.parents[1], tuple(map(Slot.from_dict, fields.rows("slots"))), file.stem)
+            job = _read_job(fields.mapping("job")) if content["job"] is not None else None
+            return Ticket(place, _who(content), fields.number("since"), fields.text("run"), job)
+    except StudyError as error:
+        if file.exists():
+            logger.warning("a file in the queue of runs is passed over: %s", error)
         return None
+
+
+def _read_job(content: Mapping[str, Any]) -> Job:
+    fields = Fields(content, "job")
+    return Job(
+        run=fields.text("run"),
+        directory=fields.text("directory"),
+        environment=fields.text("environment"),
+        processes=fields.whole("processes", at_least=1),
+        threads=None if content["threads"] is None else fields.whole("threads", at_least=1),
+    )
 
 
 def read_holders(folder: Path) -> list[Holder]:
@@ -273,8 +293,13 @@ def read_holders(folder: Path) -> list[Holder]:
     for file in sorted((folder / "slots").glob("*.json")):
         try:
             content = read_json(file, _HOLDER)
-            holder = Holder(tuple(content["locks"]), _who(content), float(content["since"]), str(content["run"]))
-        except (StudyError, KeyError, TypeError, ValueError):
+            with naming_file(file, _HOLDER):
+                check_process(content)
+                fields = Fields(content, _HOLDER)
+                holder = Holder(
+                    tuple(fields.texts("locks")), _who(content), fields.number("since"), fields.text("run")
+                )
+        except StudyError:
             continue
         if is_alive(holder.who, file):
             found.append(holder)

@@ -10,7 +10,9 @@ from typing import Any
 
 import pandas as pd
 
+from gelora_viz._reading import Fields, is_number, naming_file
 from gelora_viz._results import frame_html, read_json
+from gelora_viz.errors import StudyError
 from gelora_viz.runs.folder import PREDICTIONS, RESULT
 from gelora_viz.runs.spec import RunSpec
 from gelora_viz.spectra import UpdateSpectrum
@@ -53,12 +55,18 @@ class RunResult:
         document = read_json(folder / "result.json", RESULT)
         predictions = read_json(folder / "predictions.json", PREDICTIONS)
         spectrum = folder / "spectrum.json"
+        with naming_file(folder / "result.json", RESULT):
+            numbers = Fields(document, RESULT).mapping("numbers")
+            _check_numbers(numbers)
+        with naming_file(folder / "predictions.json", PREDICTIONS):
+            columns = {name: values for name, values in predictions.items() if isinstance(values, list)}
+            frame, digest = pd.DataFrame(columns), Fields(predictions, PREDICTIONS).text("texts")
         return cls(
             RunSpec.load(folder / "spec.json"),
-            document["numbers"],
-            pd.DataFrame({name: values for name, values in predictions.items() if isinstance(values, list)}),
+            numbers,
+            frame,
             UpdateSpectrum.load(spectrum) if spectrum.exists() else None,
-            predictions["texts"],
+            digest,
         )
 
     def __repr__(self) -> str:
@@ -71,3 +79,13 @@ class RunResult:
 
     def _repr_html_(self) -> str:
         return frame_html(self.frame.drop(columns=["versions"], errors="ignore"), caption=repr(self))
+
+
+def _check_numbers(numbers: Mapping[str, Any]) -> None:
+    """Raise `StudyError` unless a run was scored, and everything but the names of things is a number."""
+    Fields(numbers, "run result").whole("n_test")
+    Fields(numbers, "run result").number("accuracy" if "accuracy" in numbers else "perplexity")
+    for name, value in numbers.items():
+        kind = dict if name == "versions" else str if name in ("device", "precision") else None
+        if value is not None and not (is_number(value) if kind is None else isinstance(value, kind)):
+            raise StudyError(f"{name} is {str(value)[:60]!r}, not a number, a name or versions; train the run again")

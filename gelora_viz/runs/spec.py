@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,9 @@ from typing import Any, cast
 from peft import AdaLoraConfig, LoraConfig, PeftConfig
 
 from gelora_viz._checks import check_number, check_seed, check_whole
-from gelora_viz._results import file_digest, read_json, write_json
+from gelora_viz._names import check_file_name
+from gelora_viz._reading import Fields
+from gelora_viz._results import file_digest, read_result, write_json
 from gelora_viz.adapters import config_from_dict
 from gelora_viz.errors import InputError, StudyError
 from gelora_viz.ranks import RankPlan
@@ -182,6 +183,11 @@ class RunSpec:
                 values["adapter"] = RankPlan.from_dict(plan)
             case {"peft": config}:
                 values["adapter"] = config_from_dict(config)
+        lacking = sorted({"name", "adapter"} - values.keys())
+        if lacking:
+            raise StudyError(f"the run specification lacks {', '.join(lacking)}; give one that gelora_viz has saved")
+        for name in {"model", "data"} & values.keys():
+            Fields(values, _KIND).text(name)
         return cls(**values)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
@@ -191,7 +197,7 @@ class RunSpec:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> RunSpec:
         """Read what `save` wrote; raises `StudyError` if it is missing or from another version."""
-        return cls.from_dict(read_json(path, _KIND))
+        return read_result(path, _KIND, cls.from_dict)
 
 
 def _variants(config: Any) -> str:  # noqa: ANN401 - a LoraConfig
@@ -203,10 +209,7 @@ def _variants(config: Any) -> str:  # noqa: ANN401 - a LoraConfig
 
 def _check(spec: RunSpec) -> None:
     """Raise `InputError` for a specification that no run could follow."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", str(spec.name)):
-        raise InputError(
-            f"run name {spec.name!r} must be letters, digits, dots, dashes and underscores (100 at most)"
-        )
+    check_file_name(spec.name, "run name")
     for option, value, known in (
         ("task", spec.task, tuple(_TASK_TYPES)),
         ("schedule", spec.schedule, _SCHEDULES),
@@ -225,7 +228,8 @@ def _check(spec: RunSpec) -> None:
 def _check_numbers(spec: RunSpec) -> None:
     for name in _WHOLE:
         if getattr(spec, name) is not None or name not in _OPTIONAL:
-            check_whole(getattr(spec, name), name)
+            # A text of one token has no words, only the mark of its beginning.
+            check_whole(getattr(spec, name), name, at_least=2 if name == "max_length" else 1)
     for name in ("learning_rate", "head_learning_rate"):
         check_number(getattr(spec, name), name, above=0, below=1)
     check_number(spec.warmup, "warmup", at_least=0, below=1)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from gelora_viz._reading import Fields
 from gelora_viz._results import read_json
 from gelora_viz.errors import GeloraVizError, StudyError, first_line
 from gelora_viz.runs.folder import RESULT, RunFolder, last_of
@@ -93,7 +94,8 @@ def read_run(folder: RunFolder, spec: RunSpec | None = None, *, with_result: boo
         status, message = folder.read_status()
         spec = spec or RunSpec.load(folder.path / "spec.json")
         finished = with_result and status == "finished"
-        numbers = read_json(folder.path / "result.json", RESULT)["numbers"] if finished else {}
+        file = folder.path / "result.json"
+        numbers = Fields(read_json(file, RESULT), RESULT).mapping("numbers") if finished else {}
         return RunReading(status, message, spec, folder.read_rows(), numbers)
     except (GeloraVizError, OSError, KeyError, TypeError, ValueError) as error:
         if message:  # a failed run says more about itself than that its files are from another version

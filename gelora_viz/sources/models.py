@@ -65,6 +65,9 @@ MODEL_NAMES: dict[str, Callable[[], Path]] = {"minilm": _minilm_folder, "smollm2
 matrices of the blocks to 4 bits and the embeddings to 8, so label what you measure on it.
 """
 
+HUB_IDS = {"minilm": "sentence-transformers/all-MiniLM-L6-v2", "smollm2": "HuggingFaceTB/SmolLM2-135M-Instruct"}
+"""Where the models with names of ours come from, for what is given to others."""
+
 
 def load_model(
     source: str | os.PathLike[str] = "minilm",

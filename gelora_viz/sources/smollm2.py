@@ -24,16 +24,18 @@ import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from safetensors import SafetensorError
-from tokenizers import pre_tokenizers
 from tqdm.auto import tqdm
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from gelora_viz._cache import ORIGIN_FILE, fetched_model, is_fetched
 from gelora_viz._version import __version__
 from gelora_viz.errors import SourceError, first_line
+
+if TYPE_CHECKING:
+    from tokenizers import pre_tokenizers
+    from transformers import PreTrainedModel
 
 logger = logging.getLogger("gelora_viz")
 
@@ -66,6 +68,12 @@ def smollm2_folder() -> Path:
     if not is_fetched(folder):
         raise SourceError(f"the model {_NAME!r} is not in {folder}; run: gelora-viz fetch {_NAME} (93 MB, once)")
     return folder
+
+
+def check_fetchable(name: str) -> None:
+    """Raise `SourceError` unless there is a model of this name to fetch."""
+    if name != _NAME:
+        raise SourceError(f"there is nothing to fetch for {name!r}; names: {_NAME}")
 
 
 def fetch_model(
@@ -106,8 +114,7 @@ def fetch_model(
         >>> load_model("smollm2").model.config.num_hidden_layers  # doctest: +SKIP
         30
     """
-    if name != _NAME:
-        raise SourceError(f"there is nothing to fetch for {name!r}; names: {_NAME}")
+    check_fetchable(name)
     folder = fetched_model(_NAME)
     if is_fetched(folder) and not force:
         return folder
@@ -229,6 +236,9 @@ def _sha256(file: Path) -> str:
 
 def _convert(gguf: Path, folder: Path) -> Path:
     """Write the GGUF file's model and tokenizer as a folder that `from_pretrained` reads."""
+    import torch  # here, so that an unknown name or a missing file is said at once
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     place = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": str(gguf)}
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # transformers' own bars cannot be switched off
@@ -251,6 +261,9 @@ def _convert(gguf: Path, folder: Path) -> Path:
 
 def _without_quantizer(read: PreTrainedModel) -> PreTrainedModel:
     """The same weights in a model of its own: one that was read from GGUF refuses to be saved."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
     config = copy.deepcopy(read.config)
     vars(config).pop("quantization_config", None)
     with torch.device("meta"):
@@ -265,6 +278,8 @@ def _digits_apart() -> pre_tokenizers.PreTokenizer:
 
     The two differ where several blanks precede a digit, as in tables.
     """
+    from tokenizers import pre_tokenizers
+
     digits = pre_tokenizers.Digits(individual_digits=True)
     return pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
 

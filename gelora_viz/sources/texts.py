@@ -265,7 +265,8 @@ def _read_file(path: Path) -> pd.DataFrame:
         )
     try:
         return reader(path)
-    except (ValueError, OSError, ImportError) as error:  # pandas' parser errors are ValueErrors
+    except (ValueError, TypeError, AttributeError, RecursionError, OSError, ImportError) as error:
+        # pandas' parser errors are ValueErrors, and JSON of another shape is any of the first four.
         raise SourceError(f"cannot read {path}: {first_line(error)}; check that it is valid {path.suffix}") from error
 
 

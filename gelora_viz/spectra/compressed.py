@@ -17,7 +17,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
-from gelora_viz._results import frame_html, frame_to_records, read_json, records_to_frame, write_bytes, write_json
+from gelora_viz._reading import Fields, naming_file
+from gelora_viz._results import (
+    frame_html,
+    frame_to_records,
+    read_result,
+    records_to_frame,
+    write_bytes,
+    write_json,
+)
 from gelora_viz.errors import InputError, StudyError, first_line
 
 _KIND = "compression"
@@ -108,18 +116,15 @@ class Compression:
     def load(cls, path: str | os.PathLike[str]) -> Compression:
         """Read what `save` wrote; raises `StudyError` if it is missing or from another version."""
         folder = Path(path)
-        document = read_json(folder / _DOCUMENT, _KIND)
-        frame = records_to_frame(document["updates"], COMPRESSION_COLUMNS)
-        floats = ["rank", "energy_kept", "relative_error"]
-        frame[floats] = frame[floats].astype(float)
+        frame, figures = read_result(folder / _DOCUMENT, _KIND, _read_document)
         try:
             weights = load_file(folder / SAFETENSORS_WEIGHTS_NAME)
-            config = LoraConfig.from_pretrained(str(folder))
-        except (OSError, SafetensorError, ValueError) as error:
+            with naming_file(folder / CONFIG_NAME, "PEFT configuration"):
+                config = LoraConfig.from_pretrained(str(folder))
+        except (OSError, SafetensorError) as error:
             missing = f"{SAFETENSORS_WEIGHTS_NAME} and {CONFIG_NAME}"
             raise StudyError(f"cannot read {missing} in {folder}: {error}; compress again") from error
-        figures = (document[name] for name in ("n_parameters_before", "output_change", "adapter_effect", "settings"))
-        return cls(frame, config, weights, *figures)
+        return cls(frame, config, weights, **figures)
 
     def __repr__(self) -> str:
         ranks = self.frame.loc[self.frame["compressed_rank"] > 0, "compressed_rank"]
@@ -131,3 +136,17 @@ class Compression:
 
     def _repr_html_(self) -> str:
         return frame_html(self.frame, caption=repr(self))
+
+
+def _read_document(content: dict[str, Any]) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The table of a compression, and its other fields."""
+    fields = Fields(content, _KIND)
+    frame = records_to_frame(fields.rows("updates"), COMPRESSION_COLUMNS, texts=("module",))
+    floats = ["rank", "energy_kept", "relative_error"]
+    frame[floats] = frame[floats].astype(float)
+    return frame, {
+        "n_parameters_before": fields.whole("n_parameters_before"),
+        "output_change": fields.number("output_change"),
+        "adapter_effect": fields.number("adapter_effect"),
+        "settings": fields.mapping("settings"),
+    }

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pandas as pd
 
-from gelora_viz._results import frame_html, read_json, write_json
+from gelora_viz._reading import Fields
+from gelora_viz._results import frame_html, read_result, write_json
 from gelora_viz.dimension import PROFILE_COLUMNS, DimensionProfile
 from gelora_viz.errors import InputError
 from gelora_viz.spectra.spectrum import SPECTRUM_COLUMNS, UpdateSpectrum
@@ -60,8 +61,9 @@ class SpectrumHistory:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> SpectrumHistory:
         """Read what `save` wrote; raises `StudyError` if it is missing or from another version."""
-        records = read_json(path, _SPECTRA)["records"]
-        return cls({int(each["step"]): UpdateSpectrum.from_dict(each) for each in records})
+        return cls(
+            read_result(path, _SPECTRA, lambda content: _steps_of(content, _SPECTRA, UpdateSpectrum.from_dict))
+        )
 
     def __repr__(self) -> str:
         return f"SpectrumHistory({_describe(self.steps)})"
@@ -146,8 +148,9 @@ class DimensionHistory:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> DimensionHistory:
         """Read what `save` wrote; raises `StudyError` if it is missing or from another version."""
-        records = read_json(path, _PROFILES)["records"]
-        return cls({int(each["step"]): DimensionProfile.from_dict(each) for each in records})
+        return cls(
+            read_result(path, _PROFILES, lambda content: _steps_of(content, _PROFILES, DimensionProfile.from_dict))
+        )
 
     def __repr__(self) -> str:
         return f"DimensionHistory({_describe(self.steps)})"
@@ -173,6 +176,13 @@ def _at(results: Mapping[int, _Result], step: int) -> _Result:
 
 def _records(results: Mapping[int, _Result]) -> list[dict[str, Any]]:
     return [{"step": step, **result.to_dict()} for step, result in results.items()]
+
+
+def _steps_of(
+    content: Mapping[str, Any], kind: str, build: Callable[[Mapping[str, Any]], _Result]
+) -> dict[int, _Result]:
+    """The inverse of `_records`."""
+    return {Fields(each, "record").whole("step"): build(each) for each in Fields(content, kind).rows("records")}
 
 
 def _describe(steps: list[int]) -> str:

@@ -14,7 +14,8 @@ from peft import PeftModel
 from tqdm.auto import tqdm
 
 from gelora_viz._checks import resolve_device
-from gelora_viz._results import frame_html, frame_to_records, read_json, records_to_frame, write_json
+from gelora_viz._reading import Fields
+from gelora_viz._results import frame_html, frame_to_records, read_result, records_to_frame, write_json
 from gelora_viz.errors import InputError
 from gelora_viz.spectra.decomposition import decompose_values, in_batches
 from gelora_viz.spectra.measures import entropy_rank, numerical_rank, participation_ratio, stable_rank
@@ -59,14 +60,17 @@ class UpdateSpectrum:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> UpdateSpectrum:
-        """The inverse of `to_dict`."""
-        records = list(content["updates"])
+        """The inverse of `to_dict`; raises `StudyError` for anything else."""
+        fields, values = Fields(content, _KIND), Fields(content.get("singular_values"), "singular values")
+        records = fields.rows("updates")
         further = [name for name in WEIGHT_COLUMNS if records and name in records[0]]
-        frame = records_to_frame(records, [*SPECTRUM_COLUMNS, *further])
+        frame = records_to_frame(records, [*SPECTRUM_COLUMNS, *further], texts=("module",))
         floats = [name for name in frame if name not in ("module", "numerical_rank", "n_intruders")]
         frame[floats] = frame[floats].astype(float)  # a column of nulls alone would be one of objects
-        values = {module: np.asarray(each, dtype=np.float64) for module, each in content["singular_values"].items()}
-        return cls(frame, values, content["method"], content["settings"])
+        singular_values = {
+            module: np.asarray(values.numbers(module), dtype=np.float64) for module in content["singular_values"]
+        }
+        return cls(frame, singular_values, fields.text("method"), fields.mapping("settings"))
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write as JSON."""
@@ -75,7 +79,7 @@ class UpdateSpectrum:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> UpdateSpectrum:
         """Read what `save` wrote; raises `StudyError` if it is missing or from another version."""
-        return cls.from_dict(read_json(path, _KIND))
+        return read_result(path, _KIND, cls.from_dict)
 
     def __repr__(self) -> str:
         mean = self.frame["entropy_rank"].mean()

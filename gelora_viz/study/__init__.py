@@ -1,6 +1,27 @@
-"""A folder of results whose steps resume: texts, dimensions, plans, runs, tables, figures and one report."""
+"""A folder of results whose steps resume: texts, dimensions, plans, runs, tables, figures and one report.
 
-from gelora_viz.study.demo import run_demo
-from gelora_viz.study.study import POOLINGS, Study
+Names are imported when they are first used, so that the command line can look for a study without torch.
+"""
 
-__all__ = ["POOLINGS", "Study", "run_demo"]
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gelora_viz._lazy import import_on_use
+
+if TYPE_CHECKING:
+    from gelora_viz.study.demo import run_demo as run_demo
+    from gelora_viz.study.profiles import POOLINGS as POOLINGS
+    from gelora_viz.study.record import open_record as open_record
+    from gelora_viz.study.study import Study as Study
+
+_FILE_OF = {"POOLINGS": "profiles", "Study": "study", "open_record": "record", "run_demo": "demo"}
+
+__all__ = list(_FILE_OF)
+
+
+__getattr__ = import_on_use(__name__, _FILE_OF)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

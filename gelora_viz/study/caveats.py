@@ -16,7 +16,7 @@ _FEW = 500
 
 
 def caveats(found: Findings) -> Iterator[str]:
-    """What a careful reader would want to be told, as far as the numbers themselves show it."""
+    """List the caveats that follow from the numbers themselves."""
     n_texts = len(found.data.texts("train"))
     if n_texts < _FEW:
         yield f"Only {n_texts} training texts: intervals are wide, and runs on so few say little about accuracy."
@@ -26,8 +26,8 @@ def caveats(found: Findings) -> Iterator[str]:
         if len(few):
             said = ", ".join(f"{layer} ({count:,})" for layer, count in few.items())
             yield (
-                f"Pooling {pooling}: few points were left to estimate from in {said}; high dimensions are read much "
-                "too low from so few."
+                f"Pooling {pooling}: few points were left to estimate from in {said}; high dimensions are "
+                "underestimated by much with so few."
             )
         dropped = profile.frame.drop_duplicates("layer").set_index("layer")["n_dropped"]
         for layer, count in dropped[dropped > 0].items():
@@ -37,7 +37,7 @@ def caveats(found: Findings) -> Iterator[str]:
         if ratio > 2:
             yield (
                 f"Pooling {pooling}: estimators disagree by a factor of up to {ratio:.1f} on the same layer. They "
-                "look at different scales, and the linear ones are no manifold dimension at all."
+                "look at different scales, and the linear ones do not measure a manifold dimension at all."
             )
     for name, plan in found.plans.items():
         if plan.strategy != "gelora":

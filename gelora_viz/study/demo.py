@@ -1,4 +1,4 @@
-"""The main job, end to end, on the embedded model and data: a page of glue around the public steps."""
+"""The whole analysis on the embedded model and data, by the public steps of a study."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ the report shows the bound for both poolings.
 
 
 class DemoSize(NamedTuple):
-    """How much the demo does: training texts (None for all), token points, optimizer steps, evaluations."""
+    """The size of the demo: training texts (None for all), token points, optimizer steps, evaluations."""
 
     max_texts: int | None
     max_points: int | None
@@ -53,9 +53,11 @@ def run_demo(
     size = _QUICK_SIZE if quick else _FULL_SIZE
     study = Study.create(path, model="minilm", data="icd10cm", max_texts=size.max_texts, seed=seed)
     study.profile(max_points=size.max_points, seed=seed, progress=progress)
-    study.allocate("uniform", strategy="uniform", pooling=PLAN_POOLING, budget_rank=BUDGET_RANK)
-    study.allocate("gelora", strategy="gelora", pooling=PLAN_POOLING, budget_rank=BUDGET_RANK)
+    study.allocate("uniform", strategy="uniform", pooling=PLAN_POOLING, budget_rank=BUDGET_RANK, replace=True)
+    study.allocate("gelora", strategy="gelora", pooling=PLAN_POOLING, budget_rank=BUDGET_RANK, replace=True)
     for name in (FROZEN, "uniform", "gelora"):
-        study.finetune(name, steps=size.steps, evaluations=size.evaluations, seed=seed, progress=progress)
+        study.finetune(
+            name, steps=size.steps, evaluations=size.evaluations, seed=seed, replace=True, progress=progress
+        )
     study.report()
     return study.tabulate_results()

@@ -10,15 +10,20 @@ import pandas as pd
 
 from gelora_viz.comparison import Comparison
 from gelora_viz.dimension import DimensionProfile
+from gelora_viz.errors import InputError
 from gelora_viz.ranks import RankPlan
 from gelora_viz.runs import RunResult
 from gelora_viz.sources import TextData
 from gelora_viz.spectra import SpectrumHistory
+from gelora_viz.study.plans import StudyPlans
+from gelora_viz.study.profiles import StudyProfiles
+from gelora_viz.study.runs import StudyRuns
+from gelora_viz.study.source import StudySource
 
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """What the steps of a study have left behind.
+    """The results of a study's steps.
 
     Attributes:
         title: model and data in a few words.
@@ -31,7 +36,7 @@ class Findings:
         histories: run -> its updates' spectra while it trained, where they were recorded.
         comparison: the table of runs; None before the first has finished.
         comparisons: those over seeds, by name.
-        stale_plans: names of plans whose profile has been estimated anew since.
+        stale_plans: names of plans whose profile has been estimated again since they were made.
     """
 
     title: str
@@ -48,11 +53,11 @@ class Findings:
 
     @property
     def origin(self) -> str:
-        """Which study, with which seed: what a picture's file says about where it comes from."""
+        """Which study, with which seed: the origin that is written into a figure's file."""
         return f"{self.title}, seed {self.settings['seed']}"
 
     def outdated(self) -> list[str]:
-        """Names of runs that were trained with another plan than the one that now bears their name."""
+        """Names of runs that were trained with an earlier plan of the same name."""
         return [
             result.spec.name
             for result in self.results
@@ -82,3 +87,27 @@ class Findings:
             "predictions": [result.predictions.assign(run=result.spec.name) for result in self.results],
         }
         return {name: pd.concat(parts, ignore_index=True) for name, parts in frames.items() if parts}
+
+
+def read_findings(source: StudySource, profiles: StudyProfiles, plans: StudyPlans, runs: StudyRuns) -> Findings:
+    """What `Study.findings` does."""
+    estimated = profiles.load_all()
+    if not estimated:
+        raise InputError(
+            f"{source.path} has no dimension profile yet, so there is no report; run the step profile first"
+        )
+    results = runs.load_results()
+    names = [each.spec.name for each in results]
+    return Findings(
+        title=source.title,
+        settings=source.settings,
+        data=source.data,
+        profiles=estimated,
+        plans=plans.load_all(),
+        results=results,
+        metrics=runs.metrics(names),
+        histories=runs.histories(names),
+        comparison=runs.tabulate() if results else None,
+        comparisons=runs.load_comparisons(),
+        stale_plans=plans.find_stale(),
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +11,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, select_autoescape
 from markupsafe import Markup
 
-from gelora_viz._results import format_cell, frame_to_records, write_json, write_text
+from gelora_viz._results import format_cell, frame_to_records, write_csv, write_json, write_text
 from gelora_viz._version import __version__
 from gelora_viz.comparison import difference_in_words, metric_of, shorten_comparison
 from gelora_viz.dimension import ESTIMATORS, DimensionProfile
@@ -23,10 +24,10 @@ _VENUE = "icml2026"
 
 
 def write_report(found: Findings, folder: Path) -> Path:
-    """Write tables/, figures/ and report.html into a study's folder; nothing is computed anew."""
+    """Write tables/, figures/ and report.html into a study's folder; nothing is computed again."""
     tables = found.tables()
     for name, table in tables.items():
-        write_text(folder / "tables" / f"{name}.csv", table.to_csv(index=False))
+        write_csv(folder / "tables" / f"{name}.csv", table)
         write_json(folder / "tables" / f"{name}.json", _KIND, {"name": name, "rows": frame_to_records(table)})
     drawn, about = list(pictures(found)), found.origin
     for picture in drawn:
@@ -88,14 +89,19 @@ def _interactive(picture: Picture, *, first: bool) -> Markup:
     # plotly escapes nothing itself; `to_plotly` has escaped every text that may come from data.
     return Markup(  # noqa: S704
         figure.to_html(
-            full_html=False, include_plotlyjs=first, div_id=f"figure-{picture.name}",
+            full_html=False, include_plotlyjs=first, div_id=_element_id(picture.name),
             config={"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["sendDataToCloud"]},
         )
     )  # fmt: skip
 
 
+def _element_id(name: str) -> str:
+    """A figure's name as the id of its element, which plotly puts into the page and into its script as it is."""
+    return "figure-" + re.sub(r"[^A-Za-z0-9_.-]", "_", name)
+
+
 def _summary(comparison: pd.DataFrame | None) -> str:
-    """What the comparison says, in one or two sentences that do not flatter."""
+    """Sum up the comparison soberly, in one or two sentences."""
     if comparison is None:
         return "Nothing has been fine-tuned yet; the page shows dimensions and plans."
     metric = metric_of(comparison)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from peft import AdaLoraConfig, LoraConfig, PeftModel, initialize_lora_eva_weights
 from peft.tuners.lora import LoraLayer
+from peft.utils import CONFIG_NAME
 from torch import nn
 from transformers import PreTrainedModel
 
 from gelora_viz._names import goes_by
+from gelora_viz._results import write_text
 from gelora_viz.adapters import add_adapter
 from gelora_viz.errors import InputError, first_line
 from gelora_viz.ranks import ModelInputs, RankPlan, find_directions
@@ -116,3 +120,17 @@ def _checkpoint(model: PreTrainedModel) -> None:
         raise InputError(
             f"{type(model).__name__} cannot recompute its hidden states; leave gradient_checkpointing off"
         ) from error
+
+
+def name_base_model(folder: Path, name: str) -> None:
+    """Put a model's name into a saved adapter where PEFT has written the folder that it lies in on this machine.
+
+    After the adapter is saved, since PEFT would look the name up on the Hub while it saves.
+    """
+    file = folder / CONFIG_NAME
+    config = json.loads(file.read_text(encoding="utf-8"))
+    here = str(config.get("base_model_name_or_path"))
+    write_text(file, json.dumps({**config, "base_model_name_or_path": name}, indent=2, sort_keys=True))
+    card = folder / "README.md"
+    if card.exists():
+        write_text(card, card.read_text(encoding="utf-8").replace(here, name))

@@ -17,9 +17,9 @@ from transformers import EvalPrediction, set_seed
 from gelora_viz.activations import TokenizedText, collate, tokenize
 from gelora_viz.ranks import ModelInputs
 from gelora_viz.runs import FULL, RunFolder, RunSpec
-from gelora_viz.sources import SPLITS, TextData, load_model
+from gelora_viz.sources import HUB_IDS, SPLITS, TextData, load_model
 from gelora_viz.training.adalora import is_adalora, orthogonality
-from gelora_viz.training.adapting import adapt
+from gelora_viz.training.adapting import adapt, name_base_model
 
 IGNORED = -100
 """The label of a token that does not count, as in torch's cross-entropy."""
@@ -132,6 +132,8 @@ class Task(ABC):
         if isinstance(self.backbone, PeftModel) or self.spec.adapter == FULL:
             trained: Any = self.backbone
             trained.save_pretrained(str(target), safe_serialization=True)
+        if isinstance(self.backbone, PeftModel) and self.spec.model in HUB_IDS:
+            name_base_model(target, HUB_IDS[self.spec.model])
 
     def _tokenize(self, split: str) -> Texts:
         texts, limit = self.data.texts(split), self.spec.max_length

@@ -15,7 +15,6 @@ from peft import PeftConfig
 
 from gelora_viz.errors import InputError
 from gelora_viz.plots import Drawing, style_number, training
-from gelora_viz.ranks import RankPlan
 from gelora_viz.runs import CAUSAL_LM, CLASSIFICATION, ENDED, FROZEN, FULL, RunFolder, attach, usual_learning_rate
 from gelora_viz.widgets.panel import Panel, read_module, read_style
 from gelora_viz.widgets.run_watching import RunLookout, SeenRun, Watcher
@@ -171,9 +170,8 @@ class FineTuning(Panel):
         started = []
         for name, seed in zip(names, seeds, strict=True):
             adapter = self._methods.get(self.plan)
-            run = self.study.start(
-                self.plan, run=name, adapter=adapter, steps=self.steps, seed=seed, **rate, **self._options
-            )
+            options: dict[str, Any] = {"steps": self.steps, "seed": seed, **rate, **self._options}
+            run = self.study.start(self.plan, run=name, adapter=adapter, **options)
             self._started[name] = run
             started.append(run)
         self.name = ""
@@ -302,7 +300,7 @@ class FineTuning(Panel):
         if stamp == self._plans_stamp:
             return None
         self._plans_stamp = stamp
-        plans = [[file.stem, f"{RankPlan.load(file).n_parameters:,} parameters"] for file in files]
+        plans = [[name, f"{plan.n_parameters:,} parameters"] for name, plan in self.study.plans().items()]
         probe = "the linear head alone" if self._task == CLASSIFICATION else "nothing is trained"
         methods = [[name, str(config.peft_type).rpartition(".")[2]] for name, config in self._methods.items()]
         return [*plans, *methods, [FROZEN, probe], [FULL, "all weights"]]

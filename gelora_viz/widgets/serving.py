@@ -15,6 +15,7 @@ from gelora_viz.errors import InputError
 from gelora_viz.study import Study
 
 _ADDRESS = "127.0.0.1"
+_LAST_PORT = 65535
 _PAGES = ("index.html.j2", "page.html", "voila/templates/base/page.html")
 
 
@@ -30,7 +31,7 @@ def serve_dashboard(study: Path, *, port: int = 8866, open_browser: bool = False
         open_browser: also open the page in the browser.
 
     Raises:
-        InputError: if Voila is not installed.
+        InputError: if Voila is not installed, or for a port that cannot be.
         StudyError: if the folder holds no study.
     """
     Study.open(study)
@@ -41,6 +42,8 @@ def serve_dashboard(study: Path, *, port: int = 8866, open_browser: bool = False
             f"the dashboard needs {error.name}, which is not installed; install gelora_viz[widgets]"
         ) from error
 
+    if not isinstance(port, int) or not 1 <= port <= _LAST_PORT:
+        raise InputError(f"port is {port!r}; give a whole number from 1 to {_LAST_PORT}")
     token = secrets.token_hex(24)
 
     class Server(Voila):  # type: ignore[misc] # it ships no types

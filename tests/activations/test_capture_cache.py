@@ -1,12 +1,13 @@
 """The second capture of the same model, data and options is read from the cache; any other is not."""
 
-import time
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from gelora_viz.activations import capture
+from gelora_viz.activations import capture, identity
 from gelora_viz.activations.identity import describe_capture
 from gelora_viz.errors import InputError
 
@@ -28,9 +29,7 @@ def test_the_second_call_does_not_run_the_model(bert, texts, tmp_path, monkeypat
     model, tokenizer = bert
     first = capture(model, tokenizer, texts[:30], pooling="tokens", cache=tmp_path, progress=False)
     monkeypatch.setattr(type(model), "forward", fails)
-    began = time.perf_counter()
     second = capture(model, tokenizer, texts[:30], pooling="tokens", cache=tmp_path, batch_size=3, progress=False)
-    assert time.perf_counter() - began < 2
     assert second.provenance.equals(first.provenance)
     assert all(torch.equal(second[layer], first[layer]) for layer in first)
 
@@ -173,13 +172,17 @@ def test_a_model_with_hooks_of_its_user_is_not_cached(bert, texts, tmp_path):
         capture(model, tokenizer, texts[:5], cache=tmp_path, progress=False)
 
 
-def test_a_key_is_found_at_the_speed_of_memory():
-    from gelora_viz.activations.identity import _digest_weights
+def test_every_weight_is_digested_once_where_it_lies_in_memory(monkeypatch):
+    model, pieces = torch.nn.Linear(50, 20), []
 
-    model = torch.nn.Linear(5000, 5000)  # 100 MB
-    seconds = []
-    for _ in range(3):
-        began = time.perf_counter()
-        _digest_weights(model)
-        seconds.append(time.perf_counter() - began)
-    assert min(seconds) < 0.5  # 0.12 s on a quiet machine
+    class RecordingDigest:
+        def update(self, piece):
+            if isinstance(piece, memoryview):
+                pieces.append((np.frombuffer(piece, np.uint8).ctypes.data, piece.nbytes))
+
+        def hexdigest(self):
+            return ""
+
+    monkeypatch.setattr(identity, "hashlib", SimpleNamespace(blake2b=lambda **_: RecordingDigest()))
+    identity._digest_weights(model)
+    assert pieces == [(weight.data_ptr(), weight.nbytes) for weight in (model.weight, model.bias)]

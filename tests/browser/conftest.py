@@ -86,8 +86,9 @@ def browser_page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[P
 def jupyter_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterLab]:
     """One JupyterLab for all tests of this process; tests ask for `jupyter_lab`."""
     from jupyter_lab import JupyterLab
+    from warm_processes import WarmPopen
 
-    server = JupyterLab(tmp_path_factory.mktemp("jupyter"))
+    server = JupyterLab(tmp_path_factory.mktemp("jupyter"), start=WarmPopen)
     yield server
     server.stop()
 

@@ -40,9 +40,13 @@ class JupyterLab:
 
     Attributes:
         folder: where notebooks are; kernels start there.
+
+    Args:
+        place: a folder for its settings, notebooks and log.
+        start: what starts the server's process.
     """
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, start: type[subprocess.Popen[bytes]] = subprocess.Popen) -> None:
         self.folder = place / "notebooks"
         self.folder.mkdir(parents=True)
         self._token = secrets.token_hex(16)
@@ -69,7 +73,7 @@ class JupyterLab:
             "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]),
         }
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
+            self._process = start(
                 command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
             )
         self._wait_until_it_answers()

@@ -14,6 +14,7 @@ import urllib.request
 import pytest
 from jupyter_lab import free_port
 from study_examples import finish, make_planned_study
+from warm_processes import WarmPopen
 
 pytestmark = pytest.mark.browser
 
@@ -99,7 +100,7 @@ def test_in_a_notebook_a_plan_is_kept_a_report_saved_and_a_reload_changes_nothin
 def test_the_command_serves_it_to_this_machine_and_to_those_with_the_token(browser_page, study, tmp_path):
     command = [sys.executable, "-m", "gelora_viz.cli", "dashboard", str(study.path), "--port", str(free_port())]
     log = (tmp_path / "log.txt").open("wb")
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, start_new_session=True)
+    server = WarmPopen(command, stdout=subprocess.PIPE, stderr=log, start_new_session=True)
     try:
         url = re.search(r"http://127\.0\.0\.1:\d+/\?token=\w+", server.stdout.readline().decode()).group()
         page = browser_page

@@ -7,7 +7,8 @@ from scipy import stats
 from gelora_viz.dimension import ESTIMATORS, NeighborGraph, calibrate, correct_bias, fit_scales, neighbor_graph
 from gelora_viz.dimension import _distance_laws as distance_laws
 from gelora_viz.dimension._distance_laws import FAMILIES
-from gelora_viz.dimension._scales import SCALE_NEIGHBORS, calibrated_dimension
+from gelora_viz.dimension._estimator import SCALE_NEIGHBORS
+from gelora_viz.dimension._scales import calibrated_dimension
 from gelora_viz.errors import InputError
 
 TWONN, MLE = ESTIMATORS["twonn"], ESTIMATORS["mle"]

@@ -81,7 +81,7 @@ def test_a_killed_worker_frees_its_slot_at_once_and_the_cause_is_told(crowd, qui
 
 
 def test_a_run_that_waits_is_withdrawn_at_once_by_anybody(crowd, quick_workers, tmp_path):
-    first, second, third, fourth = crowd
+    first, second, third, _ = crowd
     second.cancel()
     attach(third.path).cancel()
     assert [run.status for run in crowd] == ["running", "cancelled", "cancelled", "queued"]
@@ -221,7 +221,7 @@ def test_after_a_restart_of_the_machine_nothing_comes_back_by_itself(
         document = json.loads(file.read_text())
         file.write_text(json.dumps({**document, "boot": "the one before"}))
     assert second.message == "the machine was restarted before the run began; launch it again"
-    fifth = start("fifth")
+    start("fifth")
     wait_until(lambda: quick_workers.begun == ["first", "fifth"], 20)
     assert second.status == "failed"
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import time
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -88,8 +89,9 @@ CRAFTED = {
 @pytest.mark.parametrize("changes", CRAFTED.values(), ids=CRAFTED)
 def test_a_crafted_status_ends_no_innocent_process(folder, process, changes):
     folder.write_status("running", who={**identify(process.pid), "is_worker": True, **changes})
-    attach(folder.path).cancel(grace=0)
-    folder.kill_worker()
+    with suppress(StudyError):  # where that can be the number of no process
+        attach(folder.path).cancel(grace=0)
+        folder.kill_worker()
     time.sleep(0.1)
     assert process.poll() is None
 
@@ -119,7 +121,9 @@ def test_a_status_of_another_shape_is_refused_with_the_file_s_name(folder, chang
     folder.write_status("running")
     rewrite(folder.path / "status.json", **changes)
     (name,) = changes
-    with pytest.raises(StudyError, match=rf"status\.json has .* as {name}; delete it and launch the run again"):
+    with pytest.raises(
+        StudyError, match=rf"cannot use the run status in .*status\.json: {name} of the .* is .*, not a"
+    ):
         folder.read_status()
 
 

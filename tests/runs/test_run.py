@@ -24,6 +24,8 @@ from gelora_viz.errors import InputError, RunError, StudyError
 from gelora_viz.runs import RunFolder
 from gelora_viz.training import trainer
 
+pytestmark = pytest.mark.cold  # here a run is started as for users
+
 
 @pytest.fixture(scope="module")
 def ended(spec_of, tmp_path_factory):

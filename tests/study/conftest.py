@@ -11,7 +11,17 @@ import pytest
 from small_study import PROFILING, QUICK, launch_here, write_csv
 
 from gelora_viz import Study
-from gelora_viz.study import study as study_module
+from gelora_viz.study import plans, profiles, runs, source
+
+STEPS = {
+    "load_model": source,
+    "load_texts": source,
+    "capture": profiles,
+    "estimate_dimension": profiles,
+    "allocate_ranks": plans,
+    "launch": runs,
+}
+"""Function that takes a step -> the module of the study that calls it."""
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +34,7 @@ def csv_file(labelled_texts, tmp_path_factory) -> Path:
 @pytest.fixture
 def train_in_process(monkeypatch) -> None:
     """Studies train in this process for the length of a test."""
-    monkeypatch.setattr(study_module, "launch", launch_here)
+    monkeypatch.setattr(runs, "launch", launch_here)
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +45,7 @@ def finished_study(tiny_folder, csv_file, tmp_path_factory) -> Path:
     study.allocate("uniform", strategy="uniform", budget_rank=2)
     study.allocate("gelora", pooling="tokens", budget_rank=2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(study_module, "launch", launch_here)
+        patch.setattr(runs, "launch", launch_here)
         for name in ("frozen", "uniform", "gelora"):
             study.finetune(name, **QUICK)
     return study.path
@@ -57,6 +67,6 @@ def forbid(monkeypatch) -> Callable[..., None]:
             def refuse(*_args: Any, _name: str = name, **_options: Any) -> None:
                 raise AssertionError(f"{_name} was called")
 
-            monkeypatch.setattr(study_module, name, refuse)
+            monkeypatch.setattr(STEPS[name], name, refuse)
 
     return make

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import torch
 
-from gelora_viz import Run, RunSpec
-from gelora_viz.runs import RunFolder
+from gelora_viz import Run, RunSpec, launch
+from gelora_viz.runs import RunFolder, take_place
+from gelora_viz.runs.liveness import identify
 from gelora_viz.training import train
 
 PROFILING = {
@@ -30,14 +31,38 @@ def write_csv(path: Path, texts: Sequence[str], labels: Sequence[object]) -> Pat
     return path
 
 
-def launch_here(spec: RunSpec, *, run_dir: Path) -> Run:
-    """As `launch`, but trained in this process: what a worker does, without the seconds that it takes to start."""
-    folder = RunFolder(run_dir)
-    spec.save(folder.path / "spec.json")
-    n_threads = torch.get_num_threads()
-    try:
-        finished = train(spec, folder)
-    finally:
-        torch.set_num_threads(n_threads)
-    folder.write_status("finished" if finished else "cancelled")
-    return Run(run_dir)
+class Here:
+    """An executor that trains in this process: what a worker does, without the seconds that it takes to start."""
+
+    def __init__(self) -> None:
+        self.who = {**identify(), "is_worker": False}
+        self.is_finished = False
+
+    def prepare(self) -> None:
+        pass
+
+    def submit(self, run_dir: Path, spec: RunSpec) -> Here:
+        n_threads = torch.get_num_threads()
+        try:
+            self.is_finished = train(spec, RunFolder(run_dir))
+        finally:
+            torch.set_num_threads(n_threads)
+        return self
+
+    def ended(self) -> str | None:
+        return None
+
+    def kill(self) -> None:
+        pass
+
+    def reap(self) -> None:
+        pass
+
+
+def launch_here(spec: RunSpec, *, run_dir: Path, replace: bool = False) -> Run:
+    """As `launch`, but trained in this process."""
+    here = Here()
+    path = launch(spec, run_dir=run_dir, replace=replace, executor=here).path
+    path = take_place(path) if here.is_finished else path
+    RunFolder(path).write_status("finished" if here.is_finished else "cancelled")
+    return Run(path)

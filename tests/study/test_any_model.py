@@ -7,7 +7,7 @@ from small_study import PROFILING, QUICK, launch_here
 from tiny_models import ARCHITECTURES, N_BLOCKS
 
 from gelora_viz import Study, uniform_budget
-from gelora_viz.study import study as study_module
+from gelora_viz.study import runs
 
 IN_WORKERS = ("gpt2", "t5")
 """Trained in processes of their own, as a user's runs are; the others here, for speed."""
@@ -16,7 +16,7 @@ IN_WORKERS = ("gpt2", "t5")
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_from_a_csv_file_to_the_report(tiny_folder, csv_file, tmp_path, monkeypatch, architecture):
     if architecture not in IN_WORKERS:
-        monkeypatch.setattr(study_module, "launch", launch_here)
+        monkeypatch.setattr(runs, "launch", launch_here)
     study = Study.create(tmp_path / "study", model=str(tiny_folder(architecture)), data=csv_file)
 
     profiles = study.profile(**PROFILING)

@@ -110,4 +110,4 @@ def test_texts_without_labels_can_still_train_a_language_model(tmp_path, tiny_fo
     study = Study.create(tmp_path / "study", model=str(tiny_folder("llama")), data=texts[:60])
     with pytest.raises(InputError, match='name its label column to train a classifier, or give task="causal-lm"'):
         study.compare(["frozen"])
-    assert study._spec("frozen", "frozen", {"task": "causal-lm"}).task == "causal-lm"
+    assert study._runs.spec("frozen", "frozen", {"task": "causal-lm"}).task == "causal-lm"

@@ -14,7 +14,7 @@ from small_study import PROFILING, QUICK, launch_here, write_csv
 from gelora_viz import DimensionProfile, Study
 from gelora_viz.errors import InputError
 from gelora_viz.spectra import SpectrumHistory, UpdateSpectrum
-from gelora_viz.study import study as study_module
+from gelora_viz.study import runs
 from gelora_viz.study.caveats import caveats
 
 SCRIPT = "<script>alert(1)</script>"
@@ -71,7 +71,7 @@ def hostile(tiny_folder, labelled_texts, tmp_path_factory):
     study.profile(**{**PROFILING, "poolings": ["mean"]})
     study.allocate("uniform", strategy="uniform", budget_rank=1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(study_module, "launch", launch_here)
+        patch.setattr(runs, "launch", launch_here)
         study.finetune("uniform", **QUICK)
     return study, study.report().read_text(encoding="utf-8")
 

@@ -10,8 +10,9 @@ import pytest
 from small_study import PROFILING, QUICK, WORK
 
 from gelora_viz import Activations, Run, Study, capture, list_runs
-from gelora_viz.errors import InputError, RunError, SourceError, StudyError
-from gelora_viz.study import study as study_module
+from gelora_viz.errors import GeloraVizWarning, InputError, RunError, SourceError, StudyError
+from gelora_viz.runs import RunFolder
+from gelora_viz.study import profiles, runs
 
 
 def modified(folder):
@@ -64,13 +65,64 @@ def test_a_new_profile_makes_the_plans_that_read_it_anew(copied_study, forbid):
         study.allocate("gelora", pooling="tokens", budget_rank=2)
 
 
+def test_a_plan_of_other_settings_gets_a_number_and_none_is_lost(copied_study):
+    study = Study.open(copied_study)
+    before = study.plan("gelora").to_dict()
+    with pytest.warns(GeloraVizWarning, match="has a plan 'gelora' of other settings, which is kept; .* 'gelora-2'"):
+        second = study.allocate("gelora", estimator="mle", progress=False)
+    assert (study.plan("gelora").to_dict(), study.name_of(second)) == (before, "gelora-2")
+    again = study.allocate("gelora", estimator="mle", progress=False)
+    assert again.to_dict() == second.to_dict()
+    assert set(study.plans()) == {"uniform", "gelora", "gelora-2"}
+    replaced = study.allocate("gelora", estimator="mle", max_rank=3, replace=True, progress=False)
+    assert study.name_of(replaced) == "gelora"
+    with pytest.raises(StudyError, match="has no such plan"):
+        study.name_of(study.plan("gelora").with_budget(10**6))
+
+
+def test_a_run_of_other_settings_gets_a_number_or_takes_the_place_of_the_first(copied_study, train_in_process):
+    study = Study.open(copied_study)
+    first = study.finetune("frozen", **QUICK).result()
+    with pytest.warns(GeloraVizWarning, match="holds a finished run, which is kept"):
+        second = study.finetune("frozen", **QUICK | {"steps": 2})
+    assert (second.name, study.finetune("frozen", **QUICK | {"steps": 2}).name) == ("frozen-2", "frozen-2")
+    assert study.finetune("frozen", **QUICK).result().numbers == first.numbers
+    assert [result.spec.name for result in study.results()] == ["frozen", "uniform", "frozen-2", "gelora"]
+    third = study.finetune("frozen", replace=True, **QUICK | {"steps": 4})
+    assert (third.name, third.result().spec.steps) == ("frozen", 4)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"max_length": 100_000}, "more than the model's longest input"),
+        ({"max_length": 1}, "max_length is 1"),
+        ({"k": 2}, "k is 2"),
+        ({"k": 200}, "too few for 200 neighbors"),
+        ({"correct": True, "plateau": True}, "choose correct or plateau"),
+        ({"plateau": True}, "cannot be halved twice"),
+        ({"max_points": 0}, "max_points is 0"),
+        ({"seed": -1}, "seed is -1"),
+        ({"device": "cudaa"}, "cudaa"),
+        ({"poolings": ["mean", "max"]}, "max"),
+        ({"estimators": ["twonn", "guess"]}, "guess"),
+    ],
+)
+def test_a_profile_that_cannot_be_made_takes_nothing_away(copied_study, forbid, asked, message):
+    before = modified(copied_study)
+    forbid("estimate_dimension")
+    with pytest.raises(InputError, match=message):
+        Study.open(copied_study).profile(**PROFILING | asked)
+    assert modified(copied_study) == before
+
+
 def test_a_run_is_repeated_for_other_steps_another_seed_or_another_plan(copied_study, forbid):
     forbid("launch")
     study = Study.open(copied_study)
     for options in ({"steps": 4}, {"seed": 1}, {"learning_rate": 1e-3}):
         with pytest.raises(AssertionError, match="launch was called"):
             study.finetune("uniform", **QUICK | options)
-    study.allocate("uniform", strategy="uniform", budget_rank=3)
+    study.allocate("uniform", strategy="uniform", budget_rank=3, replace=True)
     with pytest.raises(AssertionError, match="launch was called"):
         study.finetune("uniform", **QUICK)
 
@@ -111,7 +163,7 @@ def test_an_interrupted_capture_leaves_a_study_that_goes_on(tiny_folder, csv_fil
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(study_module, "capture", interrupt)
+        patch.setattr(profiles, "capture", interrupt)
         with pytest.raises(KeyboardInterrupt):
             study.profile(**PROFILING)
     assert study.profiles() == {}
@@ -160,7 +212,7 @@ def test_after_an_interrupted_first_capture_a_study_can_begin_with_other_data(
 
     study = Study.create(tmp_path / "study", model=str(tiny_folder("bert")), data=csv_file)
     with monkeypatch.context() as patch:
-        patch.setattr(study_module, "capture", interrupt)
+        patch.setattr(profiles, "capture", interrupt)
         with pytest.raises(KeyboardInterrupt):
             study.profile(**PROFILING)
     other = Study.create(tmp_path / "study", model=str(tiny_folder("bert")), data=labelled_texts[0])
@@ -193,7 +245,7 @@ def test_an_interrupted_estimation_does_not_capture_again(tiny_folder, csv_file,
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(study_module, "estimate_dimension", interrupt)
+        patch.setattr(profiles, "estimate_dimension", interrupt)
         with pytest.raises(KeyboardInterrupt):
             study.profile(**options)
     forbid("capture", "load_model")
@@ -223,14 +275,14 @@ def test_an_interrupted_run_is_cancelled_and_started_again_by_the_next_call(copi
 def test_a_failed_run_raises_its_cause_and_is_tried_again(copied_study, train_in_process, monkeypatch):
     study = Study.open(copied_study)
 
-    def launch_failing(spec, *, run_dir):
-        folder = Run(run_dir)._folder
+    def launch_failing(spec, *, run_dir, replace):
+        assert not replace
         (run_dir / "result.json").unlink()
-        folder.write_status("failed", "out of memory (so it was); lower batch_size or max_length")
+        RunFolder(run_dir).write_status("failed", "out of memory (so it was); lower batch_size or max_length")
         return Run(run_dir)
 
     with monkeypatch.context() as patch:
-        patch.setattr(study_module, "launch", launch_failing)
+        patch.setattr(runs, "launch", launch_failing)
         with pytest.raises(RunError, match=r"run 'gelora' failed: out of memory .*; the log is .*log\.txt"):
             study.finetune("gelora", **QUICK | {"batch_size": 8})
     assert study.finetune("gelora", **QUICK | {"batch_size": 8}).result().spec.batch_size == 8
@@ -303,7 +355,7 @@ def test_unusable_options_are_refused_by_name(copied_study):
     study = Study.open(copied_study)
     with pytest.raises(InputError, match="budget 10 and budget_rank 2 both name a budget"):
         study.allocate("both", budget=10, budget_rank=2)
-    with pytest.raises(InputError, match=r"run name '\.\./escape'"):
+    with pytest.raises(InputError, match=r"plan name '\.\./escape'"):
         study.allocate("../escape", strategy="uniform", budget_rank=2)
     with pytest.raises(InputError, match=r"'stepz'.*; options are the fields of RunSpec"):
         study.finetune("uniform", stepz=3)

@@ -284,7 +284,7 @@ def test_the_worker_s_environment_has_the_threads(spec_of, tmp_path, monkeypatch
             started.update(options["env"])
             super().__init__([sys.executable, "-c", "pass"], **options)
 
-    monkeypatch.setattr(subprocess, "Popen", Recorded)
+    monkeypatch.setattr(local.subprocess, "Popen", Recorded)
     monkeypatch.setattr(local, "_threads_each", lambda n_processes: 10 // n_processes)
     executor = LocalExecutor(at_once=2, queue=tmp_path / "queue")
     launch(spec_of(threads=None), run_dir=tmp_path / "run", executor=executor)

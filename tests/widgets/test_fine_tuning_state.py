@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import json
 import math
@@ -205,25 +204,35 @@ def test_a_closed_panel_ends_its_thread_and_is_let_go(study):
     assert alive() is None
 
 
-def test_watching_leaves_the_kernel_its_time(panel, study):
-    for number in range(20):
-        pretend(study, f"ended{number}", n_rows=50)
-    folder = pretend(study, "going-on", status="running", n_rows=100)
+def test_the_folder_is_watched_in_a_thread_of_its_own(panel, study, monkeypatch):
+    pretend(study, "going-on", status="running")
     panel.refresh()
+    look, threads = RunLookout.look, []
 
-    async def measure():
-        lags = []
-        end = time.perf_counter() + 4
-        while (begun := time.perf_counter()) < end:
-            await asyncio.sleep(0.005)
-            lags.append(time.perf_counter() - begun - 0.005)
-            if len(lags) % 10 == 0:
-                folder.append_metrics({"step": 100 + len(lags), "seconds": 1.0, "loss": 0.5})
-        return lags
+    def recorded(self):
+        threads.append(threading.current_thread().name)
+        return look(self)
 
-    lags = asyncio.run(measure())
-    assert rows(panel)["going-on"]["step"] > 100
-    assert np.quantile(lags, 0.99) < 0.010
+    monkeypatch.setattr(RunLookout, "look", recorded)
+    wait_until(lambda: len(threads) > 1)
+    assert set(threads) == {"gelora_viz run watcher"}
+
+
+def test_of_a_run_that_goes_on_only_new_lines_are_read(study, monkeypatch):
+    folder = pretend(study, "going-on", status="running", n_rows=100)
+    lookout = RunLookout(study.path / "runs")
+    lookout.look()
+    folder.append_metrics({"step": 101, "seconds": 10.1, "loss": 0.5})
+    loads, parsed = json.loads, []
+
+    def recorded(text, **options):
+        parsed.append(loads(text, **options))
+        return parsed[-1]
+
+    monkeypatch.setattr(json, "loads", recorded)
+    (run,) = lookout.look()
+    assert run.step == 101
+    assert [row["step"] for row in parsed if "loss" in row] == [101]
 
 
 def test_of_ended_runs_nothing_is_read_again(study, monkeypatch):
