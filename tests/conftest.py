@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
-pytest_plugins = ("run_specs",)
+pytest_plugins = ("run_specs", "quick_workers")
 """Fixtures of fine-tunings, which several rooms' tests launch."""
 
 warm_processes.launch_warmly()

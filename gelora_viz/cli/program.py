@@ -15,7 +15,7 @@ from gelora_viz._version import __version__
 from gelora_viz.cli.analysis import allocate, estimators, profile
 from gelora_viz.cli.installation import demo, doctor, fetch
 from gelora_viz.cli.showing import dashboard, figures, report
-from gelora_viz.cli.training import compare, finetune, results
+from gelora_viz.cli.training import compare, finetune, results, runs
 from gelora_viz.errors import GeloraVizError, GeloraVizWarning
 
 INTERRUPTED = 130
@@ -50,7 +50,7 @@ def _root(
 
 
 for command in (
-    demo, fetch, doctor, profile, estimators, allocate, finetune, results, compare, report, figures, dashboard,
+    demo, fetch, doctor, profile, estimators, allocate, finetune, results, runs, compare, report, figures, dashboard,
 ):  # fmt: skip
     app.command()(command)
 

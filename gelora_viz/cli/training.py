@@ -1,14 +1,15 @@
-"""Commands that train, and show what was trained: finetune, results, compare."""
+"""Commands that train, and show what was trained: finetune, results, runs, compare."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from gelora_viz._text import to_one_line
 from gelora_viz.cli.opening import Quiet, Replace, Seed, StudyFolder, TrustRemoteCode, open_study
-from gelora_viz.cli.printing import print_comparison, print_results
+from gelora_viz.cli.printing import print_comparison, print_results, print_table
 
 
 def finetune(
@@ -61,6 +62,42 @@ def results(
     Example: gelora-viz results my-study --baseline frozen
     """
     print_results(open_study(study).tabulate_results(baseline=baseline))
+
+
+def runs(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Folder of a study, or of runs.  [dim]default: all that train or wait on this machine[/dim]",
+            show_default=False,
+        ),
+    ] = None,
+    cancel: Annotated[
+        Path | None, typer.Option(help="Folder of a run to end after its current step.", show_default=False)
+    ] = None,
+) -> None:
+    """List runs: those of a folder, or all that train or wait on this machine, whatever their study.
+
+    Example: gelora-viz runs
+    """
+    from gelora_viz.runs import attach, list_runs
+
+    if cancel is not None:
+        run = attach(cancel)
+        run.cancel()
+        print(f"{run.path}  {run.status}")
+        return
+    found = list_runs(folder)
+    if found.empty:
+        print("no run trains or waits on this machine" if folder is None else f"no runs in {folder}")
+        return
+    time = "since" if folder is None else "started"
+    found[time] = [f"{moment:%Y-%m-%d %H:%M}" if moment == moment else "" for moment in found[time]]
+    if folder is None:
+        print_table(found.astype({"pid": "string"}).fillna({"pid": ""}), "Runs on this machine")
+    else:
+        shown = ["run", "status", "message", "method", "seed", "step", "steps", "started"]
+        print_table(found[shown], f"Runs in {folder}")
 
 
 def compare(

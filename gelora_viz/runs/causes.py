@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 from gelora_viz.errors import GeloraVizError, first_line
@@ -42,3 +43,14 @@ def is_out_of_memory(error: BaseException) -> bool:
 def is_lost_connection(error: BaseException) -> bool:
     """Whether another process of the run has gone away."""
     return isinstance(error, RuntimeError) and any(phrase in str(error).lower() for phrase in _LOST)
+
+
+def describe_exit(code: int) -> str:
+    """How a process ended, in a few words, from its exit status as `subprocess` has it."""
+    if code >= 0:
+        return f"exit status {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"killed by {name}{', perhaps because memory ran out' if name == 'SIGKILL' else ''}"

@@ -22,7 +22,6 @@ import json
 import math
 import os
 import shutil
-import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -33,7 +32,7 @@ from gelora_viz._locks import FileLock
 from gelora_viz._reading import Fields, is_number, naming_file, parse_json, remove
 from gelora_viz._results import read_json, write_json
 from gelora_viz.errors import RunError, StudyError
-from gelora_viz.runs.liveness import began_before_boot, check_process, identify, is_alive, is_here
+from gelora_viz.runs.liveness import began_before_boot, check_process, identify, is_alive, is_here, send_signal
 
 if TYPE_CHECKING:
     import pandas as pd  # imported where it is needed: a waiting worker looks after its folder without it
@@ -118,8 +117,15 @@ class RunFolder:
         """Record a status, and the process whose death would end the run: by default the worker, this process.
 
         On a full disk the reserved space is freed, so that the cause can still be recorded.
+
+        Raises:
+            StudyError: if it cannot be written, or the folder has been removed, which then stays so.
         """
         content = {"status": status, "message": message, **(who or {**identify(), "is_worker": True})}
+        try:
+            content["folder"] = self.path.stat().st_ino
+        except FileNotFoundError as error:
+            raise StudyError(f"{self.path} has been removed; launch the run again") from error
         try:
             write_json(self.path / "status.json", _STATUS, content)
         except StudyError as error:
@@ -133,7 +139,7 @@ class RunFolder:
         """(status, message). A worker that died without a report has failed; a run with a result has finished."""
         document = self._status_document()
         if document is None:
-            return "queued", ""
+            return ("failed", "its folder has been removed") if self.is_removed else ("queued", "")
         if not self._is_over(document):
             return document["status"], document["message"]
         document = self._status_document() or document  # it may have ended between the two looks
@@ -174,6 +180,29 @@ class RunFolder:
         document = self._status_document()
         return document is not None and bool(document["is_worker"])
 
+    def is_waiting(self, ticket: str) -> bool:
+        """Whether the run waits for its turn with this ticket, no later one, and has not been withdrawn."""
+        try:
+            document = self._status_document()
+        except StudyError:
+            return False
+        if document is None or self.is_asked_to_stop:
+            return False
+        return document["status"] == "queued" and document.get("ticket") == ticket
+
+    def is_launched_anew(self, ticket: str) -> bool:
+        """Whether the run has been launched again since a worker was started for it with this ticket."""
+        document = self._status_document()
+        return document is not None and document.get("ticket", ticket) != ticket
+
+    @property
+    def queue(self) -> tuple[Path, str] | None:
+        """Folder of the queue that the run waits in, and its ticket; None for a run that waits in none."""
+        document = self._status_document()
+        if document is None or document["status"] != "queued" or not isinstance(document.get("queue"), str):
+            return None
+        return Path(document["queue"]), str(document.get("ticket"))
+
     @property
     def host(self) -> str | None:
         """The machine that the run is waiting or training on, if known."""
@@ -181,9 +210,9 @@ class RunFolder:
         return None if document is None else document["host"]
 
     def _status_document(self) -> dict[str, Any] | None:
-        if not (self.path / "status.json").exists():
-            return None
         file = self.path / "status.json"
+        if not file.exists():
+            return None
         document = read_json(file, _STATUS)
         with naming_file(file, _STATUS):
             check_process(document)
@@ -197,25 +226,35 @@ class RunFolder:
         if document["status"] in ENDED:
             return True
         # A cluster that has not found a place for the worker yet names no process.
-        return document["pid"] is not None and not is_alive(document, self._last_heartbeat())
+        return document["pid"] is not None and not is_alive(document, self.path / "status.json")
 
-    def _last_heartbeat(self) -> float:
-        try:
-            return (self.path / "status.json").stat().st_mtime
-        except OSError:
-            return 0.0
+    def record_death(self, how: str, pid: int | None = None) -> None:
+        """Keep how the worker died, in a few words, unless it has said itself what became of the run.
 
-    def _cause_of_death(self, document: Mapping[str, Any]) -> str:
+        Args:
+            how: such as "killed by SIGSEGV".
+            pid: number of the worker that did; None for whichever the status names.
+        """
+        document = self._status_document()
+        if document is None or document["status"] in ENDED or pid not in (None, document["pid"]):
+            return
+        if (self.path / "result.json").exists() or (self.path / "cancel").exists():
+            return  # `read_status` says finished or cancelled
+        self.write_status("failed", self._cause_of_death(document, how))
+
+    def _cause_of_death(self, document: Mapping[str, Any], how: str = "killed, or out of memory?") -> str:
         log = self.path / "log.txt"
         if document["status"] == "queued":
             if began_before_boot(document):
                 return "the machine was restarted before the run began; launch it again"
-            return f"the worker was killed, or could not start, before the run began; see {log}, or launch it again"
+            if "queue" in document:
+                return "the process that starts runs when their turn comes was killed; launch it again"
+            return f"the worker died before the run began ({how}); see {log}, or launch it again"
         if not is_here(document):
             return f"the worker on {document['host']} has stopped sending heartbeats; see {log}"
         if began_before_boot(document):
             return f"the machine was restarted during training; see {log}, or launch it again"
-        return f"the worker died without reporting why (killed, or out of memory?); see {log}"
+        return f"the worker died without reporting why ({how}); see {log}"
 
     def send_heartbeat(self) -> None:
         """Tell watchers on other machines that this process, which wrote the status, is alive."""
@@ -229,22 +268,31 @@ class RunFolder:
         with suppress(OSError):  # a full disk; the signal tells it too
             # Where somebody has put a link in the file's place, nothing is made where it leads.
             os.close(os.open(self.path / "cancel", os.O_CREAT | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0), 0o666))
-        self._send("SIGTERM")
+        self._signal_worker("SIGTERM")
+        self._signal_worker("SIGCONT", to_children=True)  # a process that somebody has halted would never answer
 
     @property
     def is_asked_to_stop(self) -> bool:
-        """Whether a stop was requested."""
-        return self.is_signaled or (self.path / "cancel").exists()
+        """Whether somebody asked, or has removed the folder."""
+        return self.is_signaled or (self.path / "cancel").exists() or self.is_removed
+
+    @property
+    def is_removed(self) -> bool:
+        """Whether the folder is no longer there."""
+        return not self.path.is_dir()
 
     def kill_worker(self) -> None:
-        """End the worker at once, if it is on this machine."""
-        self._send("SIGKILL")
+        """End the worker at once, with all of its processes, if it is on this machine."""
+        self._signal_worker("SIGKILL", to_children=True)
 
-    def _send(self, name: str) -> None:
-        pid = self.worker_pid
-        if pid is not None and hasattr(signal, name):
-            with suppress(ProcessLookupError):
-                os.kill(pid, getattr(signal, name))
+    def _signal_worker(self, name: str, *, to_children: bool = False) -> None:
+        """Send it a signal. A status that was copied here from another folder speaks of that folder's worker."""
+        document = self._status_document()
+        if document is None or document["status"] in ENDED or not document["is_worker"]:
+            return
+        with suppress(OSError):
+            if document.get("folder") == self.path.stat().st_ino:
+                send_signal(document, name, to_children=to_children)
 
     # What the worker leaves
 

@@ -1,19 +1,26 @@
 """Runs of one user on one machine take turns: slots for those that train, and tickets for those that wait.
 
-There is no scheduler that could die. Every worker starts at once and waits by itself, without torch and so with
-little memory, until it holds the locks of a slot; a lock vanishes with its process, so a killed worker frees its
-slot. Tickets keep the order of launching: who came earlier and wants the same slot goes first, as long as it lives.
+A slot is held by locks that vanish with the process that holds them, so a killed worker frees its slot at once. A
+ticket is a file that says which slots a run would take; whoever came earlier and wants the same slot goes first, as
+long as the process that waits on its behalf lives. That is the worker itself for the moment between its start and
+its slot, and before that a dispatcher (see dispatcher.py), so that a run which waits has no process of its own.
+
+tickets/NUMBER-ID.json     a run that waits, in the order of launching
+slots/NAME, NAME.json      the lock of a slot, and who has trained in it since when
+dispatchers/               which processes start runs when their turn comes
+lock                       held while something is added, so that two launches see each other
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
 import tempfile
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +30,13 @@ from gelora_viz._locks import FileLock
 from gelora_viz._reading import Fields, naming_file
 from gelora_viz._results import read_json, write_json
 from gelora_viz.errors import InputError, StudyError
-from gelora_viz.runs.liveness import check_process, identify, is_alive
+from gelora_viz.runs.liveness import check_process, identify, is_alive, is_of_this_boot
 
 logger = logging.getLogger("gelora_viz")
 
 _TICKET = "queue ticket"
-_PAUSE = 0.25
+_HOLDER = "holder of a slot"
+PAUSE = 0.25
 """Seconds between two checks by the next in line; those behind check less often."""
 _held: list[FileLock] = []
 """Locks of this process's slot, released when it ends; a lock that nothing refers to would be released earlier."""
@@ -53,16 +61,81 @@ class Slot:
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Slot:
         """The inverse of `to_dict`."""
-        return cls(tuple(content["locks"]), content["gpus"])
+        return cls(tuple(Fields(content, "slot").texts("locks")), content["gpus"])
+
+
+@dataclass(frozen=True)
+class Job:
+    """How the worker of a run is to be started when its turn comes.
+
+    Attributes:
+        run: the run's folder.
+        directory: working folder of whoever launched it.
+        environment: digest of the environment it was launched in (see dispatching.py).
+        processes: that train it together.
+        threads: of each process; None leaves it to what is set already.
+    """
+
+    run: str
+    directory: str
+    environment: str
+    processes: int = 1
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """A run that waits.
+
+    Attributes:
+        place: its place in the queue.
+        who: the process that waits on its behalf (see `identify`).
+        since: when it was launched, in seconds since 1970.
+        run: its folder.
+        job: how to start it; None for a worker that has been started.
+    """
+
+    place: Queue
+    who: Mapping[str, Any]
+    since: float
+    run: str
+    job: Job | None
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether the process lives that is to see to it."""
+        return is_alive(self.who, self.place.file)
+
+    @property
+    def wanted(self) -> set[str]:
+        """Names of the locks that it might take."""
+        return {name for slot in self.place.slots for name in slot.locks}
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A run that trains in a slot.
+
+    Attributes:
+        locks: of the slot.
+        who: its worker (see `identify`).
+        since: when it took the slot, in seconds since 1970.
+        run: its folder.
+    """
+
+    locks: tuple[str, ...]
+    who: Mapping[str, Any]
+    since: float
+    run: str
 
 
 @dataclass(frozen=True)
 class Queue:
-    """One worker's place in the queue: which slots would do, and since when it has waited.
+    """One run's place in the queue: which slots would do, and its turn.
 
     Attributes:
         folder: the folder of slots and tickets; everybody who uses the same folder waits for each other.
-        slots: any of which would do, the best first.
+        slots: any of which would do, in order of preference.
         ticket: name of its ticket; earlier ones sort before later ones.
     """
 
@@ -72,8 +145,9 @@ class Queue:
 
     @classmethod
     def join(cls, folder: Path, slots: Sequence[Slot]) -> Queue:
-        """A place at the end of the queue, from this moment on."""
-        return cls(folder, tuple(slots), f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}")
+        """A place at the end of the queue, behind all tickets there are, whatever the clock says."""
+        last = max((int(number) for file in _files(folder) if (number := file.name[:20]).isdecimal()), default=0)
+        return cls(folder, tuple(slots), f"{max(time.time_ns(), last + 1):020d}-{uuid.uuid4().hex[:8]}")
 
     def to_json(self) -> str:
         """One line, which `from_json` reads; it goes onto the worker's command line."""
@@ -87,40 +161,60 @@ class Queue:
         return cls(Path(content["folder"]), tuple(map(Slot.from_dict, content["slots"])), content["ticket"])
 
     @property
-    def _file(self) -> Path:
+    def file(self) -> Path:
+        """The file of its ticket."""
         return self.folder / "tickets" / f"{self.ticket}.json"
 
-    def draw(self, pid: int | None = None) -> None:
-        """Write the ticket for the process that will wait, by default this one; a second call changes nothing."""
-        if not self._file.exists():
-            wanted = sorted({name for slot in self.slots for name in slot.locks})
-            write_json(self._file, _TICKET, {**identify(pid), "wanted": wanted})
+    def draw(self, who: Mapping[str, Any] | None = None, *, run: str = "", job: Job | None = None) -> None:
+        """Put down the ticket, or renew it, for the process that waits, by default this one."""
+        slots = [slot.to_dict() for slot in self.slots]
+        known = read_ticket(self.file)
+        content = {"run": job.run if job else run, "since": known.since if known else time.time(), "slots": slots}
+        write_json(self.file, _TICKET, {**(who or identify()), **content, "job": job and asdict(job)})
 
     def leave(self) -> None:
-        """Remove the ticket."""
-        self._file.unlink(missing_ok=True)
+        """Give the ticket back."""
+        self.file.unlink(missing_ok=True)
 
-    def wait_for_slot(self) -> Slot:
-        """Wait for a slot, which this process keeps until it ends, and remove the ticket."""
-        self.draw()
+    def wait_for_slot(self, run: str = "") -> Slot:
+        """Wait for a slot; it is this process's until it ends, and the ticket is given back."""
+        if not self.file.exists():
+            self.draw(run=run)
         try:
             while (taken := self._take()) is None:
-                time.sleep(2 * _PAUSE if self._tickets_before() else _PAUSE)
+                time.sleep(PAUSE)
+            content = {"locks": taken.locks, "since": time.time(), "run": run}
+            write_json(_slots(self.folder) / f"{_name(taken.locks[0])}.json", _HOLDER, {**identify(), **content})
         finally:
             self.leave()
         return taken
+
+    def find_free(self, environment: str) -> Slot | None:
+        """A slot that this place may have at once.
+
+        Args:
+            environment: whose dispatcher will be called if none lives; tickets that wait for it count all the same.
+        """
+        spoken_for = self._wanted_by_earlier(environment)
+        return next((slot for slot in self.slots if spoken_for.isdisjoint(slot.locks) and self.is_free(slot)), None)
+
+    def is_free(self, slot: Slot) -> bool:
+        """Whether nobody holds any of a slot's locks."""
+        locks = [FileLock(_slots(self.folder) / _name(name)) for name in slot.locks]
+        taken = [lock for lock in locks if lock.acquire()]
+        for lock in taken:
+            lock.release()
+        return len(taken) == len(locks)
 
     def _take(self) -> Slot | None:
         spoken_for = self._wanted_by_earlier()
         return next((slot for slot in self.slots if spoken_for.isdisjoint(slot.locks) and self._acquire(slot)), None)
 
     def _acquire(self, slot: Slot) -> bool:
-        """Take all of its locks, or none."""
-        folder = self.folder / "slots"
-        folder.mkdir(parents=True, exist_ok=True)
+        """All of its locks, or none."""
         held: list[FileLock] = []
         for name in slot.locks:
-            lock = FileLock(folder / quote(name, safe=""))
+            lock = FileLock(_slots(self.folder) / _name(name))
             if not lock.acquire():
                 for each in held:
                     each.release()
@@ -129,45 +223,110 @@ class Queue:
         _held.extend(held)
         return True
 
-    def _wanted_by_earlier(self) -> set[str]:
-        """What live processes that came earlier are waiting for; tickets of dead ones are deleted."""
-        mine = {name for slot in self.slots for name in slot.locks}
+    def _wanted_by_earlier(self, environment: str = "") -> set[str]:
+        """What those who came earlier wait for; tickets of dead processes are discarded."""
         wanted: set[str] = set()
-        for file in self._tickets_before():
-            if wanted >= mine:  # none of the others can change anything
+        for ticket in read_tickets(self.folder):
+            if ticket.place.ticket >= self.ticket:
                 break
-            names = _read_ticket(file)
-            if names:
-                wanted |= names
-            elif names is not None:
-                file.unlink(missing_ok=True)
+            if ticket.is_waited_for:
+                wanted |= ticket.wanted
+            elif ticket.job is None or not is_of_this_boot(ticket.who):
+                ticket.place.leave()
+            elif ticket.job.environment == environment:  # the others wait until somebody calls their dispatcher
+                wanted |= ticket.wanted
         return wanted
 
-    def _tickets_before(self) -> list[Path]:
-        try:
-            names = sorted(name for name in os.listdir(self._file.parent) if name.endswith(".json"))  # noqa: PTH208
-        except FileNotFoundError:
-            return []
-        return [self._file.parent / name for name in names if not name.startswith(".") and name < self._file.name]
+
+def lock_queue(folder: Path) -> FileLock:
+    """The lock to hold while a run joins the queue, or a dispatcher leaves it."""
+    return FileLock(folder / "lock")
 
 
-def _read_ticket(file: Path) -> set[str] | None:
-    """What a ticket's living process waits for; nothing for one that is dead; None for no ticket.
+def read_tickets(folder: Path) -> Iterator[Ticket]:
+    """All tickets in order."""
+    return filter(None, map(read_ticket, _files(folder)))
 
-    A ticket may be gone between two looks, and a file that is none, or of another version, keeps nobody waiting.
-    """
+
+def read_ticket(file: Path) -> Ticket | None:
+    """What a ticket says; None if it has been given back, is somebody else's, or says nothing that makes sense."""
     try:
-        ticket = read_json(file, _TICKET)
-        with naming_file(file, _TICKET):
-            check_process(ticket)
-            names = set(Fields(ticket, _TICKET).texts("wanted"))
-            return names if ticket["pid"] is not None and is_alive(ticket, file.stat().st_mtime) else set()
+        status = file.stat()
     except OSError:
         return None
+    if hasattr(os, "getuid") and status.st_uid != os.getuid():
+        return None
+    return _parse(file, status.st_mtime_ns, status.st_ino)
+
+
+@functools.lru_cache(maxsize=1024)
+def _parse(file: Path, _time: int, _inode: int) -> Ticket | None:
+    """Read once as long as it is the same file, since those who wait look often."""
+    try:
+        content = read_json(file, _TICKET)
+        with naming_file(file, _TICKET):
+            check_process(content)
+            fields = Fields(content, _TICKET)
+            place = Queue(file.parents[1], tuple(map(Slot.from_dict, fields.rows("slots"))), file.stem)
+            job = _read_job(fields.mapping("job")) if content["job"] is not None else None
+            return Ticket(place, _who(content), fields.number("since"), fields.text("run"), job)
     except StudyError as error:
         if file.exists():
             logger.warning("a file in the queue of runs is passed over: %s", error)
         return None
+
+
+def _read_job(content: Mapping[str, Any]) -> Job:
+    fields = Fields(content, "job")
+    return Job(
+        run=fields.text("run"),
+        directory=fields.text("directory"),
+        environment=fields.text("environment"),
+        processes=fields.whole("processes", at_least=1),
+        threads=None if content["threads"] is None else fields.whole("threads", at_least=1),
+    )
+
+
+def read_holders(folder: Path) -> list[Holder]:
+    """The runs that train in a slot, those that began earlier first."""
+    found = []
+    for file in sorted((folder / "slots").glob("*.json")):
+        try:
+            content = read_json(file, _HOLDER)
+            with naming_file(file, _HOLDER):
+                check_process(content)
+                fields = Fields(content, _HOLDER)
+                holder = Holder(
+                    tuple(fields.texts("locks")), _who(content), fields.number("since"), fields.text("run")
+                )
+        except StudyError:
+            continue
+        if is_alive(holder.who, file):
+            found.append(holder)
+    return sorted(found, key=lambda holder: holder.since)
+
+
+def _who(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: content[name] for name in ("host", "boot", "pid", "started")}
+
+
+def _files(folder: Path) -> list[Path]:
+    tickets = folder / "tickets"
+    try:
+        names = sorted(os.listdir(tickets))  # noqa: PTH208 - looked at often
+    except FileNotFoundError:
+        return []
+    return [tickets / name for name in names if name.endswith(".json") and not name.startswith(".")]
+
+
+def _slots(folder: Path) -> Path:
+    path = folder / "slots"
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _name(lock: str) -> str:
+    return quote(lock, safe="")
 
 
 def own_queue() -> Path:

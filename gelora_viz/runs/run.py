@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from gelora_viz._results import read_json
 from gelora_viz.errors import GeloraVizError, RunError, StudyError
 from gelora_viz.runs.executors import Handle
 from gelora_viz.runs.folder import ENDED, RESULT, RunFolder, last_of
+from gelora_viz.runs.machine import describe_wait
 from gelora_viz.runs.places import existing, replaced_by
 from gelora_viz.runs.result import RunResult
 from gelora_viz.runs.spec import RunSpec
@@ -49,20 +51,21 @@ class Run:
 
     @property
     def message(self) -> str:
-        """The cause of a failure in one line; empty otherwise."""
-        return self._state()[1]
+        """The cause of a failure, or what a queued run waits for, in one line; empty otherwise."""
+        status, message = self._state()
+        return message or (describe_wait(self._folder) if status == "queued" else "")
 
     def _state(self) -> tuple[str, str]:
+        how = None if self._handle is None else self._handle.ended()
         state = self._folder.read_status()
         if self._has_moved():
-            state = self._folder.read_status()
-        if state[0] in ENDED or self._handle is None or (how := self._handle.ended()) is None:
+            return self._folder.read_status()
+        if self._handle is None or how is None:
             return state
-        state = self._folder.read_status()
-        if state[0] not in ENDED:  # the executor knows more than the folder, so that learns it
-            state = ("failed", f"the worker ended without reporting why ({how}); see {self.path / 'log.txt'}")
-            self._folder.write_status(*state)
-        return state
+        with suppress(StudyError):  # a full disk, or a folder that has been removed
+            # The executor knows more than the folder, so the folder is told.
+            self._folder.record_death(how, self._handle.who["pid"] if self._handle.who["is_worker"] else None)
+        return self._folder.read_status()
 
     def _has_moved(self) -> bool:
         """Follow a run that has taken the place of another since the last look."""
@@ -108,16 +111,16 @@ class Run:
         self._reap()
 
     def _kill(self, message: str) -> None:
-        if self._handle is not None:
-            self._handle.kill()
-            self._reap()
-        elif self._folder.worker_pid is not None:
-            self._folder.kill_worker()
-        elif self._folder.has_worker:
+        is_out_of_reach = self._folder.has_worker and self._folder.worker_pid is None
+        if self._handle is None and is_out_of_reach and self.status not in ENDED:
             raise RunError(
                 f"run {self.name!r} is on {self._folder.host} and does not answer; it will stop once it does, or "
                 "kill it there"
             )
+        self._folder.kill_worker()
+        if self._handle is not None:
+            self._handle.kill()
+            self._reap()
         if self._folder.read_status()[0] not in ("finished", "failed"):  # it may have ended by itself in the meantime
             self._folder.write_status("cancelled", message)
 
@@ -139,6 +142,7 @@ class Run:
                 if timeout is not None and time.monotonic() - started > timeout:
                     raise RunError(
                         f"run {self.name!r} is still {status} after {timeout:g} s; wait longer, or cancel it"
+                        + (f" ({message})" if (message := self.message) else "")
                     )
                 time.sleep(_LOOK)
             self._show(bar, status)
@@ -152,7 +156,8 @@ class Run:
     def _show(self, bar: tqdm[Any], status: str) -> None:
         rows = self._folder.read_rows()
         if not rows:
-            bar.set_description(f"{'starting' if status == 'running' else status} {self.name}")
+            bar.set_description(f"{'starting' if status == 'running' else status} {self.name}", refresh=False)
+            bar.set_postfix_str(describe_wait(self._folder) if status == "queued" else "")
             return
         step = int(rows[-1]["step"] or 0)
         if not bar.n:

@@ -15,32 +15,40 @@ from gelora_viz._reading import Fields
 from gelora_viz._results import read_json
 from gelora_viz.errors import GeloraVizError, StudyError, first_line
 from gelora_viz.runs.folder import RESULT, RunFolder, last_of
+from gelora_viz.runs.machine import find_runs_here
 from gelora_viz.runs.spec import RunSpec
 
 _COLUMNS = (
     "run", "status", "message", "method", "seed", "step", "steps", "loss", "accuracy", "perplexity", "seconds",
     "started",
 )  # fmt: skip
+_COLUMNS_HERE = ("run", "status", "message", "since", "pid")
 
 
-def list_runs(folder: str | os.PathLike[str]) -> pd.DataFrame:
-    """The runs in a folder, as a table.
+def list_runs(folder: str | os.PathLike[str] | None = None) -> pd.DataFrame:
+    """The runs in a folder, or those that train and wait on this machine, as a table.
 
     Args:
-        folder: a folder of runs, or of a study, whose runs/ is meant then; folders of runs may lie within it.
+        folder: a folder of runs, or of a study, whose runs/ is meant then; folders of runs may lie within it. None
+            means all that train or wait on this machine for this user, whatever study they belong to.
 
     Returns:
         One row per run, by name: run (its folder, as seen from the one given), status, message, method, seed, step
         (the last one logged), steps, loss (the last one logged), accuracy and perplexity (on the test texts, of a
         finished run), seconds (since training began), started. A run that cannot be read has the status
-        "unreadable", and the message says why.
+        "unreadable", and the message says why. Without a folder: run (its whole path), status, message (what it waits
+        for), since (when it began to train, or to wait), pid (of its worker); those that train first.
 
     Raises:
         StudyError: if there is no such folder.
 
     Example:
         >>> list_runs("studies/demo")[["run", "status", "accuracy"]]  # doctest: +SKIP
+        >>> list_runs()  # doctest: +SKIP
     """
+    if folder is None:
+        here = pd.DataFrame(find_runs_here(), columns=_COLUMNS_HERE)
+        return here.astype({"pid": "Int64"})
     top = Path(folder)
     if not top.is_dir():
         raise StudyError(f"no folder {top}; give the folder of a study, or of its runs")

@@ -13,18 +13,27 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
 from types import TracebackType
 
 import psutil
 import torch
 from torch import distributed
 
-from gelora_viz.errors import RunError
+from gelora_viz.errors import RunError, StudyError, first_line
 from gelora_viz.runs import OUT_OF_MEMORY, RunFolder, is_lost_connection
 
 _HOST = "127.0.0.1"
 _PATIENCE = 15.0
 """Seconds within which the first process should notice that another one has died."""
+_LAST_WORDS = 5.0
+"""Seconds that a process may take to end once it should."""
+JOINING = 120.0
+"""Seconds in which all processes of a run must be there. They import torch and transformers first: 10 s on two cores,
+and a minute for many at once from the shared disk of a cluster."""
+_AGENT_STORE, _RESTARTS = "TORCHELASTIC_USE_AGENT_STORE", "TORCHELASTIC_RESTART_COUNT"
 
 
 class Companions:
@@ -46,14 +55,9 @@ class Companions:
 
     def __enter__(self) -> None:
         if self._n == 1:
+            join(self._find_death)  # where torchrun or Slurm has started the others
             return
-        # Bound here, since a store that binds its own port listens on every interface, without a password. The first
-        # process joins the store like every other.
-        listener = socket.create_server((_HOST, 0))
-        port = listener.getsockname()[1]
-        self._store = distributed.TCPStore(  # type: ignore[attr-defined]
-            _HOST, port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach()
-        )
+        self._store, port = _open_store(_HOST, 0)
         loopback = _loopback_interface()
         common = {
             "MASTER_ADDR": _HOST,
@@ -62,8 +66,8 @@ class Companions:
             "NCCL_SOCKET_IFNAME": loopback,
             "WORLD_SIZE": str(self._n),
             "LOCAL_WORLD_SIZE": str(self._n),
-            "TORCHELASTIC_USE_AGENT_STORE": "True",
-            "TORCHELASTIC_RESTART_COUNT": "0",
+            _AGENT_STORE: "True",
+            _RESTARTS: "0",
         }
         os.environ |= {**common, "RANK": "0", "LOCAL_RANK": "0"}
         command = [sys.executable, "-m", "gelora_viz.training.worker", str(self._folder.path), *self._options]
@@ -71,6 +75,11 @@ class Companions:
             environment = {**os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank)}
             other = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment)  # noqa: S603 - our own worker
             self._others.append(other)
+        try:
+            join(self._find_death)
+        except BaseException:
+            self._end_others(at_once=True)
+            raise
         threading.Thread(target=self._watch, daemon=True).start()
 
     def __exit__(
@@ -85,9 +94,18 @@ class Companions:
                 _wait(other, deadline)
         elif is_lost_connection(error):
             self._death = self._find_death(patience=2.0)
+        self._end_others()
+
+    def _end_others(self, *, at_once: bool = False) -> None:
+        """End what is left of them: by their standard input, and by force those that do not answer, or are halted."""
+        deadline = time.monotonic() + (0.0 if at_once else _LAST_WORDS)
         for other in self._others:
             if other.stdin is not None:
-                other.stdin.close()  # which ends it
+                other.stdin.close()
+        for other in self._others:
+            _wait(other, deadline)
+            if other.poll() is None:
+                other.kill()
 
     def cause(self) -> str | None:
         """Why the process that this one lost contact with ended; None if no contact was lost."""
@@ -112,9 +130,74 @@ class Companions:
         while not self._is_over.wait(0.5):
             if (death := self._find_death()) is not None:
                 if not self._is_over.wait(_PATIENCE):
-                    self._folder.write_status("failed", death)
+                    with suppress(StudyError):
+                        self._folder.write_status("failed", death)
+                    self._end_others(at_once=True)
                     os._exit(1)
                 return
+
+
+def join(find_death: Callable[[], str | None] = lambda: None) -> None:
+    """Wait until all processes of the run are there; at once, where there is only one.
+
+    torch itself waits for half an hour, deaf to signals, and does not say for whom.
+
+    Args:
+        find_death: what has become of one that has died, if the caller has started the others.
+
+    Raises:
+        RunError: after `JOINING` seconds, or when one has died; it says who is missing.
+    """
+    n, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    if n == 1:
+        return
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    if os.environ.get(_AGENT_STORE) != "True":  # nobody has opened the store that all meet at
+        if rank == 0:
+            _kept.append(_open_store(host, port)[0])
+        os.environ |= {_AGENT_STORE: "True", _RESTARTS: os.environ.get(_RESTARTS, "0")}
+    try:
+        store = distributed.TCPStore(host, port, timeout=timedelta(seconds=JOINING))  # type: ignore[attr-defined]
+    except RuntimeError as error:
+        raise RunError(
+            f"process {rank + 1} of {n} reaches nobody at {host}:{port} ({first_line(error)}); see whether the first "
+            "process runs, and what MASTER_ADDR and MASTER_PORT name"
+        ) from error
+    attempt = f"gelora_viz/{os.environ[_RESTARTS]}"
+    store.set(f"{attempt}/{rank}", "here")
+    if rank > 0:
+        store.wait([f"{attempt}/all"], timedelta(seconds=JOINING))
+        return
+    deadline = time.monotonic() + JOINING
+    while missing := [each for each in range(n) if not store.check([f"{attempt}/{each}"])]:
+        if (death := find_death()) is not None:
+            raise RunError(death)
+        if time.monotonic() > deadline:
+            who = ", ".join(str(each + 1) for each in missing)
+            raise RunError(
+                f"process {who} of {n} did not join within {JOINING:g} s; see what the log says of it, or ask for "
+                "fewer processes"
+            )
+        time.sleep(0.05)
+    store.set(f"{attempt}/all", "here")
+
+
+_kept: list[distributed.TCPStore] = []  # type: ignore[name-defined]
+"""Stores of this process, which close when nothing refers to them."""
+
+
+def _open_store(host: str, port: int) -> tuple[distributed.TCPStore, int]:  # type: ignore[name-defined]
+    """A store that listens to one address alone, and its port; 0 takes a free one.
+
+    A store that binds its own port listens on every interface, without a password. The first process joins the store
+    like every other.
+    """
+    listener = socket.create_server((host, port))
+    port = listener.getsockname()[1]
+    store = distributed.TCPStore(  # type: ignore[attr-defined]
+        host, port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach()
+    )
+    return store, port
 
 
 def agree(opinion: bool, device: torch.device) -> bool:

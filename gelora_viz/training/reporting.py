@@ -81,6 +81,8 @@ class FolderCallback(TrainerCallback):
         """Trainer's hook: stop if the run was asked to."""
         if agree(self._folder.is_asked_to_stop, args.device):
             control.should_training_stop = True
+        if self._folder.is_removed:  # and what comes next, such as the record of spectra, would make it anew
+            raise CancelledError
 
     def on_prediction_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401, ARG002
         """Trainer's hook: stop during an evaluation too, which may be long."""

@@ -10,18 +10,17 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-import select
 import signal
 import sys
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from gelora_viz.errors import GeloraVizError, RunError, StudyError
 from gelora_viz.runs import OCCUPIED, UNUSABLE, Queue, RunFolder, explain
+from gelora_viz.training.signals import StoppedEarly, end_at_once, listen_to_signals
 
 if TYPE_CHECKING:
     from gelora_viz.runs import RunSpec
@@ -32,10 +31,6 @@ _HEARTBEAT = 10.0
 """Seconds between two heartbeats for watchers on other machines."""
 
 
-class _StoppedEarly(BaseException):
-    """The worker was asked to stop before there was anything to save."""
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train one run; returns the process's exit status."""
     parser = _parser()
@@ -43,17 +38,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = RunFolder(options.run_dir)
     if not (folder.path / "spec.json").exists():
         parser.error(f"no spec.json in {folder.path}; give the folder of a run")  # with exit status 2
-    is_leader = int(os.environ.get("RANK", "0")) == 0
+    is_leader = _read_role(parser) == 0
     if options.with_parent:
         threading.Thread(target=_end_with_parent, args=(folder if is_leader else None,), daemon=True).start()
     if not is_leader:
         return _train_along(folder, options)
     try:
-        with folder.claim(patience=60), folder.reserve_disk_space():
-            return _lead(folder, options)
+        with folder.claim(patience=60):
+            _check_ticket(folder, options.queue)
+            with folder.reserve_disk_space():
+                return _lead(folder, options)
     except RunError as error:  # nothing of the other worker's is touched
         print(error, file=sys.stderr)  # noqa: T201 - into the log of whoever started this process
         return OCCUPIED
+
+
+def _read_role(parser: argparse.ArgumentParser) -> int:
+    """The number of this process among those that train the run together, 0 for the first, as torchrun gives it."""
+    rank, size = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
+    fits = rank.isdecimal() and size.isdecimal() and int(rank) < int(size)
+    if not fits or (int(size) > 1 and not {"MASTER_ADDR", "MASTER_PORT"} <= set(os.environ)):
+        parser.error(
+            f"RANK is {rank} and WORLD_SIZE is {size}, which say nothing without each other and MASTER_ADDR and "
+            "MASTER_PORT; start the worker by torchrun, or unset them all"
+        )
+    return int(rank)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -70,36 +79,42 @@ def _parser() -> argparse.ArgumentParser:
 
 def _lead(folder: RunFolder, options: argparse.Namespace) -> int:
     """Wait for a turn, train, and record in the folder how it ended."""
-
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        if options.with_parent and _has_lost_its_parent():
-            return  # whoever clears up after the parent, as Ray does; nobody has cancelled the run
-        folder.is_signaled = True
-        with suppress(OSError):
-            (folder.path / "cancel").touch()  # for all processes of the run
-        if not folder.is_training:
-            raise _StoppedEarly
-
-    signal.signal(signal.SIGTERM, stop)
-    try:
-        if options.queue is not None:
-            folder.write_status("queued")
-            slot = options.queue.wait_for_slot()
-            if slot.gpus is not None:
-                os.environ["CUDA_VISIBLE_DEVICES"] = slot.gpus
-        _stop_if_asked(folder)  # while this process was starting
-        folder.write_status("running")
-        with _heartbeat(folder):
-            status, message, code = _train(folder, options)
-        if status == "finished":
-            message = _take_place(folder)
-    except _StoppedEarly:
-        status, message, code = "cancelled", "", 0
-    except GeloraVizError as error:
-        status, message, code = "failed", str(error), UNUSABLE
-    with suppress(StudyError):  # not even the reserve was enough; watchers see a dead worker
-        folder.write_status(status, message)
+    with listen_to_signals(folder, has_parent=options.with_parent) as heard:
+        try:
+            _stop_if_asked(folder)  # while this process was starting
+            with _heartbeat(folder):
+                if options.queue is not None:
+                    _wait_for_turn(folder, options.queue)
+                folder.write_status("running")
+                status, message, code = _train(folder, options)
+            if status == "finished":
+                message = _take_place(folder)
+        except StoppedEarly:
+            status, message, code = "cancelled", "", 0
+        except GeloraVizError as error:
+            status, message, code = "failed", str(error), UNUSABLE
+        if status == "cancelled" and signal.SIGINT in heard:
+            message = "stopped by Ctrl-C (SIGINT)"
+        with suppress(
+            StudyError
+        ):  # not even the reserve was enough, or the folder is gone; watchers see a dead worker
+            folder.write_status(status, message)
     return code
+
+
+def _check_ticket(folder: RunFolder, queue: Queue | None) -> None:
+    """Raise `RunError` if the run has been launched again since this worker was started for it."""
+    if queue is not None and folder.is_launched_anew(queue.ticket):
+        raise RunError(f"the run in {folder.path} has been launched again, and waits for its turn")
+
+
+def _wait_for_turn(folder: RunFolder, queue: Queue) -> None:
+    """Take the slot that this worker has been started for."""
+    folder.write_status("queued")
+    slot = queue.wait_for_slot(str(folder.path))
+    if slot.gpus is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = slot.gpus
+    _stop_if_asked(folder)
 
 
 def _take_place(folder: RunFolder) -> str:
@@ -123,7 +138,7 @@ def _load_spec(folder: RunFolder, options: argparse.Namespace) -> RunSpec:
 
 def _stop_if_asked(folder: RunFolder) -> None:
     if folder.is_asked_to_stop:
-        raise _StoppedEarly
+        raise StoppedEarly
 
 
 def _train(folder: RunFolder, options: argparse.Namespace) -> tuple[str, str, int]:
@@ -146,10 +161,16 @@ def _train(folder: RunFolder, options: argparse.Namespace) -> tuple[str, str, in
 
 def _train_along(folder: RunFolder, options: argparse.Namespace) -> int:
     """Train as one of several processes of a run, but not the first, which alone writes into the folder."""
+    from gelora_viz.training.processes import join
     from gelora_viz.training.trainer import train
 
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the first process decides when to stop, and all stop together
+    if options.with_parent:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the first process too
     try:
+        join()
+        # From here on the first process decides when to stop, and all stop together.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         train(_load_spec(folder, options), folder)
     except Exception as error:  # noqa: BLE001 - it ends up in the log of all processes
         with suppress(OSError):
@@ -174,15 +195,6 @@ def _heartbeat(folder: RunFolder) -> Iterator[None]:
         ended.set()
 
 
-def _has_lost_its_parent() -> bool:
-    """Whether the other end of standard input is closed, or is closed at this moment."""
-    if not hasattr(select, "poll"):
-        return False  # on Windows, where nobody sends this signal either
-    standard_input = select.poll()
-    standard_input.register(sys.stdin, 0)  # its end is told without being asked for
-    return bool(standard_input.poll(100))  # in ms: the signal may come as soon as the parent's files are closed
-
-
 def _end_with_parent(folder: RunFolder | None) -> None:
     """End this process when its standard input ends, which a live parent keeps open."""
     sys.stdin.buffer.read()
@@ -190,7 +202,7 @@ def _end_with_parent(folder: RunFolder | None) -> None:
         status = "cancelled" if folder.is_asked_to_stop else "failed"
         with suppress(StudyError):
             folder.write_status(status, "the process that started the worker was killed")
-    os._exit(1)
+    end_at_once(1)
 
 
 if __name__ == "__main__":
@@ -198,4 +210,4 @@ if __name__ == "__main__":
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):
             stream.flush()
-    os._exit(status)  # everything is written; Python would take seconds to take torch apart
+    end_at_once(status)  # everything is written; Python would take seconds to take torch apart

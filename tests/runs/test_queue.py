@@ -12,6 +12,7 @@ import time
 import pytest
 
 from gelora_viz.errors import InputError
+from gelora_viz.runs.liveness import identify
 from gelora_viz.runs.queue import Queue, Slot, own_queue
 
 PATIENCE = 60
@@ -30,7 +31,7 @@ class Waiting:
         self.process = subprocess.Popen(
             [sys.executable, "-c", WAITS, queue.to_json()], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        queue.draw(self.process.pid)
+        queue.draw(identify(self.process.pid))
 
     def slot(self):
         return self.process.stdout.readline().split()
@@ -111,9 +112,9 @@ def test_a_place_in_the_queue_survives_the_command_line(tmp_path):
     assert Queue.join(queue.folder, queue.slots[:1])._take() is None
 
 
-def test_a_waiting_process_loads_nothing_heavy():
+def test_whoever_waits_loads_nothing_heavy():
     program = (
-        "import json, sys, psutil; import gelora_viz.training.worker\n"
+        "import json, sys, psutil; import gelora_viz.training.worker, gelora_viz.runs.dispatcher\n"
         "print(json.dumps([psutil.Process().memory_info().rss, sorted(sys.modules)]))"
     )
     printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout

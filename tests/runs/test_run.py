@@ -187,7 +187,7 @@ def test_a_killed_worker_is_a_failed_run_with_a_message(ended):
     killed = ended[0]["killed"]
     wait_until(lambda: killed.status != "running", 10)
     assert killed.status == attach(killed.path).status == "failed"
-    assert "killed, or out of memory?" in killed.message
+    assert "killed by SIGKILL, perhaps because memory ran out" in killed.message
     assert len(killed.metrics) > 0
     with pytest.raises(RunError, match=r"its status is failed: the worker died without reporting why .*log\.txt"):
         killed.result()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 
@@ -16,7 +17,8 @@ from transformers import AutoModel
 from watching import ENDLESS, PATIENCE, wait_until, wait_until_ended, wait_until_training
 
 from gelora_viz import LocalExecutor, attach, launch
-from gelora_viz.errors import InputError
+from gelora_viz.errors import InputError, RunError
+from gelora_viz.runs import RunFolder
 from gelora_viz.runs.executors import local
 from gelora_viz.runs.executors.command import worker_command
 from gelora_viz.runs.queue import Slot
@@ -95,8 +97,9 @@ def test_a_run_of_two_fails_with_the_cause_when_one_is_killed(pairs):
 
 def test_a_companion_ends_with_the_process_that_started_it(spec_of, tmp_path):
     spec_of().save(tmp_path / "run" / "spec.json")
+    role = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
     companion = subprocess.Popen(
-        worker_command(tmp_path / "run", with_parent=True), stdin=subprocess.PIPE, env={**os.environ, "RANK": "1"}
+        worker_command(tmp_path / "run", with_parent=True), stdin=subprocess.PIPE, env={**os.environ, **role}
     )
     companion.stdin.close()  # as the operating system does when that process dies
     assert companion.wait(PATIENCE) == 1
@@ -144,6 +147,76 @@ def test_a_signal_to_stop_counts_only_while_the_parent_lives(spec_of, tmp_path, 
     cause = "" if parent_lives else "the process that started the worker was killed"
     assert (run.status, run.message) == ("cancelled" if parent_lives else "failed", cause)
     assert (tmp_path / "run" / "adapter").exists() == parent_lives
+
+
+# Joining
+
+
+@pytest.fixture
+def role(monkeypatch):
+    """`role(0, of=3)`: this process's part in a group whose store nobody has opened yet, as Slurm gives it."""
+    for name in ("TORCHELASTIC_USE_AGENT_STORE", "TORCHELASTIC_RESTART_COUNT"):
+        monkeypatch.setenv(name, "")  # remembered, since joining sets them
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(processes, "JOINING", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+
+    def play(rank, *, of):
+        for name, value in {"RANK": rank, "WORLD_SIZE": of, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}.items():
+            monkeypatch.setenv(name, str(value))
+
+    yield play
+    processes._kept.clear()
+
+
+def test_who_has_not_joined_in_time_is_named_and_the_store_listens_to_one_address(role):
+    role(0, of=3)
+    with pytest.raises(RunError, match=r"process 2, 3 of 3 did not join within 1 s; see what the log says"):
+        processes.join()
+    listening = [each.laddr for each in psutil.Process().net_connections() if each.status == psutil.CONN_LISTEN]
+    port = int(os.environ["MASTER_PORT"])
+    assert [address.ip for address in listening if address.port == port] == ["127.0.0.1"]
+
+
+def test_nobody_is_waited_for_who_has_died(role):
+    role(0, of=2)
+    with pytest.raises(RunError, match=r"^process 2 of 2 was killed \(SIGKILL\)$"):
+        processes.join(lambda: "process 2 of 2 was killed (SIGKILL)")
+
+
+def test_a_process_that_reaches_nobody_says_where_it_looked(role):
+    role(1, of=2)
+    with pytest.raises(
+        RunError, match=r"process 2 of 2 reaches nobody at 127.0.0.1:\d+ .*MASTER_ADDR and MASTER_PORT"
+    ):
+        processes.join()
+
+
+def test_alone_nobody_is_waited_for(role):
+    role(0, of=1)
+    processes.join()
+
+
+@pytest.mark.slow
+def test_workers_that_slurm_has_started_train_together(spec_of, tmp_path, role):
+    """Each with its rank, and no store but the one that the first opens."""
+    spec_of(steps=2, evaluations=1).save(tmp_path / "run" / "spec.json")
+    started = []
+    for rank in (1, 0):
+        role(rank, of=2)
+        started.append(subprocess.Popen([sys.executable, "-m", "gelora_viz.training.worker", str(tmp_path / "run")]))
+    assert [worker.wait(PATIENCE) for worker in started] == [0, 0]
+    assert attach(tmp_path / "run").result().numbers["processes"] == 2
+
+
+def test_companions_end_also_when_they_are_halted(tmp_path):
+    companions = processes.Companions(RunFolder(tmp_path), 2)
+    halted = subprocess.Popen(["sleep", "60"], stdin=subprocess.PIPE)
+    halted.send_signal(signal.SIGSTOP)
+    companions._others.append(halted)
+    companions._end_others(at_once=True)
+    assert halted.wait(10) == -signal.SIGKILL
 
 
 def test_a_batch_that_the_processes_cannot_share_is_refused(spec_of, tmp_path, monkeypatch):

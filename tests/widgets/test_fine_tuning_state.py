@@ -178,7 +178,7 @@ def test_a_run_that_cannot_be_read_is_listed_with_the_reason(panel, study):
 def test_a_run_without_a_living_worker_has_failed_and_one_removed_is_gone(panel, study):
     folder = pretend(study, "dead", status="running")
     document = json.loads((folder.path / "status.json").read_text())
-    (folder.path / "status.json").write_text(json.dumps({**document, "process_started": 1.0}))
+    (folder.path / "status.json").write_text(json.dumps({**document, "started": 1}))
     assert "failed" in rows(panel)["dead"]["status"]
     (folder.path / "spec.json").unlink()
     assert rows(panel) == {}

@@ -5,8 +5,16 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import IO
 
 from gelora_viz.runs.queue import Queue
+
+_ROLES = frozenset({
+    "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE", "NODE_RANK",
+    "MASTER_ADDR", "MASTER_PORT", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS", "SLURM_NPROCS", "SLURM_NODEID",
+    "MPI_LOCALRANKID",
+})  # fmt: skip
+_PREFIXES_OF_ROLES = ("ROLE_", "TORCHELASTIC_", "PET_", "ACCELERATE_", "PMI_", "PMIX_", "OMPI_COMM_", "MV2_COMM_")
 
 
 def worker_command(
@@ -35,7 +43,7 @@ def worker_command(
 
 
 def worker_environment(threads: int | None) -> dict[str, str]:
-    """The worker's environment.
+    """The worker's environment: this process's, without the roles that others have given to this process.
 
     Idle OpenMP threads sleep instead of spinning. Measured on two cores, 25 steps of MiniLM, one run each: two
     trainings at once take 10 s instead of 57 s, whose spinning threads keep each other's cores busy; a training alone
@@ -45,7 +53,26 @@ def worker_environment(threads: int | None) -> dict[str, str]:
         threads: threads of each process; None leaves it to what is set already, or to what the machine offers.
     """
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+    for name in inherited_roles():
+        del environment[name]
     environment |= {"TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
     if threads is not None:
         environment["OMP_NUM_THREADS"] = str(threads)
     return environment
+
+
+def inherited_roles() -> list[str]:
+    """Variables by which Slurm, torchrun, MPI or accelerate tell this process its part in a group of its own.
+
+    A worker that inherited them would wait for the other processes of that group. One that is itself started by
+    those, by hand, reads them as usual.
+    """
+    return sorted(name for name in os.environ if name in _ROLES or name.startswith(_PREFIXES_OF_ROLES))
+
+
+def begin_log(path: Path) -> IO[bytes]:
+    """A new log for a worker, which begins with the variables that it does not get."""
+    log = path.open("wb", buffering=0)
+    if dropped := inherited_roles():
+        log.write(f"dropped from the environment: {', '.join(dropped)}\n".encode())
+    return log

@@ -5,18 +5,22 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from gelora_viz._checks import check_whole
 from gelora_viz.errors import InputError
-from gelora_viz.runs.executors.command import worker_command, worker_environment
+from gelora_viz.runs.causes import describe_exit
+from gelora_viz.runs.dispatching import Environment, call_dispatcher, waiting_for
+from gelora_viz.runs.executors.command import begin_log, worker_command, worker_environment
 from gelora_viz.runs.liveness import identify
-from gelora_viz.runs.queue import Queue, Slot, own_queue
-from gelora_viz.runs.spec import RunSpec
+from gelora_viz.runs.queue import Job, Queue, Slot, lock_queue, own_queue, read_ticket
+
+if TYPE_CHECKING:
+    from gelora_viz.runs.executors.protocol import Handle
+    from gelora_viz.runs.spec import RunSpec
+
+# No torch up here: a dispatcher starts workers, and is to stay small.
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,8 @@ class LocalExecutor:
     queue: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
+        from gelora_viz._checks import check_whole
+
         check_whole(self.processes, "processes")
         if self.at_once is not None:
             check_whole(self.at_once, "at_once")
@@ -79,35 +85,53 @@ class LocalExecutor:
     def _folder(self) -> Path:
         return own_queue() if self.queue is None else Path(self.queue).absolute()
 
-    def submit(self, run_dir: Path, spec: RunSpec) -> _LocalHandle:
-        """Start the worker, which waits for its turn without further help."""
-        slots = self.slots()
-        queue = Queue.join(self._folder(), slots)
+    def submit(self, run_dir: Path, spec: RunSpec) -> Handle:
+        """Start the worker if there is room for it; otherwise have it started when its turn comes."""
+        slots, folder = self.slots(), self._folder()
         threads = spec.threads or _threads_each(len(slots) * self.processes)
-        with (run_dir / "log.txt").open("wb") as log:
-            process = subprocess.Popen(  # noqa: S603 - our own worker, no shell
-                worker_command(
-                    run_dir, processes=self.processes, queue=queue, trust_remote_code=spec.trust_remote_code
-                ),
-                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-                env=worker_environment(threads),
-            )  # fmt: skip
-        handle = _LocalHandle(process)
-        queue.draw(process.pid)
-        return handle
+        environment = Environment.here(trust_remote_code=spec.trust_remote_code)
+        job = Job(str(run_dir.absolute()), str(Path.cwd()), environment.digest, self.processes, threads)
+        with lock_queue(folder):
+            place = Queue.join(folder, slots)
+            if (slot := place.find_free(job.environment)) is not None:
+                place = replace(place, slots=(slot,))
+                process = start_worker(job, place, trust_remote_code=spec.trust_remote_code)
+                place.draw(identify(process.pid), run=job.run)
+                return _Child(process, place)
+            (run_dir / "log.txt").touch()
+            dispatcher = call_dispatcher(folder, environment)
+            place.draw(dispatcher, job=job)
+        return _Waiting(place, environment, dispatcher)
 
 
-class _LocalHandle:
+def start_worker(job: Job, place: Queue, *, trust_remote_code: bool) -> subprocess.Popen[bytes]:
+    """Start the worker of a run that is next for a slot, which it then takes itself.
+
+    Args:
+        job: what to start.
+        place: its place in the queue, with this slot alone.
+        trust_remote_code: whether it may run Python code that comes with the model.
+    """
+    run_dir = Path(job.run)
+    command = worker_command(run_dir, processes=job.processes, queue=place, trust_remote_code=trust_remote_code)
+    with begin_log(run_dir / "log.txt") as log:
+        return subprocess.Popen(  # noqa: S603 - our own worker, no shell
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+            env=worker_environment(job.threads), cwd=job.directory if Path(job.directory).is_dir() else None,
+        )  # fmt: skip
+
+
+class _Child:
     """A worker that is a child of this process."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], place: Queue) -> None:
         self._process = process
-        self.who: Mapping[str, Any] = {**identify(process.pid), "is_worker": True}
+        self.who: Mapping[str, Any] = {**identify(process.pid), "is_worker": True, "ticket": place.ticket}
 
     def ended(self) -> str | None:
         """As in `Handle`."""
         code = self._process.poll()
-        return None if code is None else f"status {code}"
+        return None if code is None else describe_exit(code)
 
     def kill(self) -> None:
         """As in `Handle`."""
@@ -118,8 +142,34 @@ class _LocalHandle:
         self._process.wait()
 
 
+class _Waiting:
+    """A run whose worker is started by a dispatcher."""
+
+    def __init__(self, place: Queue, environment: Environment, dispatcher: Mapping[str, Any]) -> None:
+        self._place = place
+        self._environment = environment
+        self.who: Mapping[str, Any] = waiting_for(dispatcher, place)
+
+    def ended(self) -> str | None:
+        """As in `Handle`; calls another dispatcher where the first has been killed."""
+        ticket = read_ticket(self._place.file)
+        if ticket is not None and ticket.job is not None and not ticket.is_waited_for:
+            with lock_queue(self._place.folder):
+                call_dispatcher(self._place.folder, self._environment)
+        return None
+
+    def kill(self) -> None:
+        """As in `Handle`."""
+        self._place.leave()
+
+    def reap(self) -> None:
+        """As in `Handle`."""
+
+
 def visible_gpus() -> list[str]:
     """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them. CUDA is not started for it."""
+    import torch
+
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     n_gpus = torch.cuda.device_count()
     return [name.strip() for name in named.split(",")][:n_gpus] if named else [str(gpu) for gpu in range(n_gpus)]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from gelora_viz.runs.spec import RunSpec
+if TYPE_CHECKING:
+    from gelora_viz.runs.spec import RunSpec
 
 
 class Handle(Protocol):
@@ -14,7 +15,7 @@ class Handle(Protocol):
 
     @property
     def who(self) -> Mapping[str, Any]:
-        """For the status "queued": host, pid and process_started of the process whose death ends the run, is_worker.
+        """For the status "queued": of the process whose death ends the run, what `identify` says, and is_worker.
 
         `pid` is None while a cluster has not placed the worker yet.
         """

@@ -12,15 +12,16 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gelora_viz._checks import check_number, check_whole
 from gelora_viz.errors import InputError, RunError, StudyError, first_line
 from gelora_viz.runs.causes import OCCUPIED
-from gelora_viz.runs.executors.command import worker_command, worker_environment
+from gelora_viz.runs.executors.command import begin_log, worker_command, worker_environment
 from gelora_viz.runs.folder import ENDED, RunFolder
 from gelora_viz.runs.liveness import identify
-from gelora_viz.runs.spec import RunSpec
+
+if TYPE_CHECKING:
+    from gelora_viz.runs.spec import RunSpec
 
 _NAMESPACE = "gelora_viz"
 _OWN = f"started_by_process_{os.getpid()}"
@@ -55,6 +56,8 @@ class RayExecutor:
     address: str | None = None
 
     def __post_init__(self) -> None:
+        from gelora_viz._checks import check_number, check_whole
+
         if importlib.util.find_spec("ray") is None:
             raise InputError("Ray is not installed; pip install 'gelora_viz[ray]'")
         check_whole(self.processes, "processes")
@@ -116,7 +119,7 @@ class _Keeper:
         folder = RunFolder(run_dir)
         if not (folder.path / "spec.json").exists():
             raise StudyError(f"{run_dir} is not on {socket.gethostname()}; choose a folder that all nodes share")
-        with (folder.path / "log.txt").open("wb") as log:
+        with begin_log(folder.path / "log.txt") as log:
             worker = subprocess.Popen(  # noqa: S603 - our own worker, no shell
                 command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT,
                 env=worker_environment(threads), cwd=directory if Path(directory).is_dir() else None,
