@@ -34,7 +34,7 @@ IMPORTS = (
     "gelora_viz.plots", "gelora_viz.ranks", "gelora_viz.sources", "gelora_viz.spectra", "gelora_viz.study",
     "gelora_viz.training.processes", "gelora_viz.training.trainer", "ipykernel.kernelapp", "jupyter_client.launcher",
 )  # fmt: skip
-LAUNCHING = ("ipykernel_launcher", "jupyterlab", "gelora_viz.cli")
+LAUNCHING = ("ipykernel_launcher", "jupyterlab", "gelora_viz.cli", "gelora_viz.runs.dispatcher")
 """Modules whose processes launch others in turn."""
 PR_SET_CHILD_SUBREAPER = 36
 MAX_REQUEST = 1 << 20
@@ -218,9 +218,10 @@ def launch_warmly() -> None:
     """Let this process's runs and kernels be forks of a server."""
     import jupyter_client.launcher
 
-    import gelora_viz.runs.executors.local as local
+    from gelora_viz.runs import dispatching
+    from gelora_viz.runs.executors import local
 
-    local.subprocess = _WarmSubprocess()
+    local.subprocess = dispatching.subprocess = _WarmSubprocess()
     jupyter_client.launcher.Popen = WarmPopen
 
 

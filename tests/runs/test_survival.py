@@ -262,6 +262,7 @@ def test_a_worker_without_a_specification_makes_no_folder(tmp_path):
 # Machines and kernels that go away
 
 
+@pytest.mark.cold
 def test_runs_that_waited_for_a_killed_process_say_so_and_are_launched_again_by_one_that_then_goes_away(
     spec_of, monkeypatch, tmp_path
 ):
