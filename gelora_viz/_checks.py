@@ -30,7 +30,11 @@ MADE_BY = {
     "DimensionScaling": "gelora_viz.dimension_scaling(activations)",
     "Projection": "gelora_viz.project(activations, layer)",
     "RankPlan": "gelora_viz.allocate_ranks(profile, model, budget=...)",
+    "RunResult": "run.result() of a gelora_viz.Run",
+    "RunSpec": "gelora_viz.RunSpec(name, adapter, ...)",
     "SpectrumHistory": "recorder.history of a gelora_viz.SpectrumRecorder",
+    "Study": "gelora_viz.Study.open(path)",
+    "TextData": "gelora_viz.load_texts(source)",
     "UpdateSpectrum": "gelora_viz.measure_spectra(model)",
 }
 """Kind of result -> what gives one."""
@@ -90,10 +94,10 @@ def resolve_device(device: str | torch.device | None) -> torch.device:
     return found
 
 
-def check_seed(seed: object) -> int:
+def check_seed(seed: object, name: str = "seed") -> int:
     """The seed; raises `InputError` unless it is a whole number from 0 to 2**32 - 1, as numpy and torch both take."""
     if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or not 0 <= int(seed) < 2**32:
-        raise InputError(f"seed is {describe(seed)}; give a whole number from 0 to {2**32 - 1}")
+        raise InputError(f"{name} is {describe(seed)}; give a whole number from 0 to {2**32 - 1}")
     return int(seed)
 
 

@@ -63,8 +63,8 @@ def check_file_name(name: object, what: str, taken: Iterable[str] = ()) -> str:
     """
     if not isinstance(name, str) or not is_file_name(name):
         raise InputError(
-            f"{what} {str(name)[:100]!r} must be letters, digits, dots, dashes and underscores (100 at most), begin "
-            "with no dot or dash, end with no dot, and be no device of Windows such as CON"
+            f"{what} {str(name)[:100]!r} names no file; it must be letters, digits, dots, dashes and underscores "
+            "(100 at most), begin with no dot or dash, end with no dot, and be no device of Windows such as CON"
         )
     alike = next((each for each in taken if each != name and each.lower() == name.lower()), None)
     if alike is not None:

@@ -6,7 +6,6 @@ argument, shows the value and says what to give, in one line.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,28 +14,29 @@ import pandas as pd
 import pytest
 import torch
 from peft import LoraConfig
+from wrong_values import (
+    ACTIVATIONS,
+    ARRAY,
+    COUNT,
+    COUNT_FROM_ZERO,
+    DEVICE,
+    FLAG,
+    INF,
+    MODEL,
+    NAME,
+    NAMES,
+    NAN,
+    PATH,
+    POSITIVE,
+    SEED,
+    SHARE,
+    TEXTS,
+    WORD,
+    check_refusals,
+)
 
 import gelora_viz as gv
 from gelora_viz import plots
-from gelora_viz._checks import describe
-from gelora_viz.errors import GeloraVizError
-
-ARRAY = np.ones((40, 3))
-NAN, INF = math.nan, math.inf
-COUNT = ("3", 2.5, True, 0, -1, NAN, [3], ARRAY, 10**30)
-COUNT_FROM_ZERO = ("3", 2.5, True, None, -1, NAN, [3], 10**30)
-SEED = ("x", -1, 1.5, True, None, 2**32, NAN)
-FLAG = ("no", "false", "", 1, 0, None, [True], ARRAY)
-SHARE = ("0.9", 95, 0, 1, -0.5, True, None, NAN, INF, 10**400, [0.9])
-POSITIVE = ("x", -1, 0, True, NAN, INF, 10**400, [2.0])
-DEVICE = ("cudaa", "", 5, True, ["cpu"], "meta")
-NAME = (None, 5, "", ["twonn"], {"twonn"}, b"twonn", "banana")
-WORD = (5, ["text"], b"text", "")
-NAMES = (5, b"x", [], [5], [None], [["x"]], {}, {"x": 1}, ["banana"], "banana")
-PATH = (5, "", b"", ["x"])
-MODEL = (None, "minilm", 5, ARRAY, [])
-ACTIVATIONS = (None, "x", ARRAY, {"x": ARRAY}, torch.ones(40, 3))
-TEXTS = (None, 5, "a text", b"a text", [], [5], ["a", None], [""], {"a text", "another"}, {"a": "text"})
 
 
 class World(NamedTuple):
@@ -151,18 +151,6 @@ def list_calls(w: World) -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]
         "plots.umap": (plots.umap, {}),
     }  # fmt: skip
 
-
-RESULTS = {
-    "Activations", "Compression", "DimensionHistory", "DimensionProfile", "DimensionScaling", "LoadedModel",
-    "NeighborGraph", "Projection", "RankPlan", "SpectrumHistory", "TextData", "UpdateSpectrum",
-}  # fmt: skip
-"""What calls give; nobody makes them by hand, but for the methods in the table."""
-CHECKED_ELSEWHERE = {
-    "Comparison", "LocalExecutor", "RayExecutor", "Run", "RunResult", "RunSpec", "Study", "attach", "compare",
-    "fit_probe", "launch", "list_estimators", "list_runs", "relaunch", "run_demo", "sample_batches",
-    "tabulate_results",
-}  # fmt: skip
-"""Names of the rooms that train and compare."""
 
 ARGUMENTS: dict[str, dict[str, tuple[Any, ...]]] = {
     "load_model": {
@@ -286,11 +274,6 @@ ARGUMENTS: dict[str, dict[str, tuple[Any, ...]]] = {
 }  # fmt: skip
 """Name of a call -> argument -> values that it must refuse."""
 
-ALSO_SAID = {
-    "estimator": "estimate", "where": "module_or_layer", "arrays": "layer_", "modules": "update",
-    "adapter_name": "adapter",
-}  # fmt: skip
-"""Argument -> what a message may say in its place."""
 ROWS = [(call, argument) for call, arguments in ARGUMENTS.items() for argument in arguments]
 
 
@@ -300,20 +283,4 @@ def test_a_wrong_argument_is_refused_by_name_with_its_value_and_a_remedy(
 ):
     monkeypatch.chdir(tmp_path)  # where what is taken by mistake is written
     function, arguments = calls[call]
-    for value in ARGUMENTS[call][argument]:
-        try:
-            result = function(**{**arguments, argument: value})
-        except GeloraVizError as error:
-            message = str(error)
-            words = (argument.rstrip("s"), ALSO_SAID.get(argument, argument))
-            assert any(word in message.replace(" ", "_").lower() for word in words), message
-            assert ";" in message, message
-            assert "\n" not in message, message
-        else:
-            pytest.fail(f"{argument} = {describe(value)} was taken, and gave {result!r}")
-
-
-@pytest.mark.parametrize("name", sorted({*gv.__all__} - {"__version__", "GeloraVizError", "plots", "widgets"}))
-def test_every_public_call_is_in_the_table_or_is_checked_elsewhere(name):
-    covered = {call.split(".")[0] for call in ARGUMENTS}
-    assert name in covered | RESULTS | CHECKED_ELSEWHERE
+    check_refusals(function, arguments, argument, ARGUMENTS[call][argument])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 from warm_processes import WarmPopen
 
 from gelora_viz import __version__
+from gelora_viz._results import write_json
 from gelora_viz.ranks import STRATEGIES
 from gelora_viz.runs import RunFolder, attach
 
@@ -157,6 +159,8 @@ def bad(good, folder, tiny_folder, labelled_texts):
             "unknown plan": ["finetune", study, "--plan", "best"],
             "learning rate": ["finetune", study, "--plan", "uniform", "--learning-rate", "5"],
             "nothing to show": ["results", study],
+            "unknown venue": ["figures", study, "--venue", "icml1066"],
+            "unknown device": [*profile, folder / "texts.csv", folder / "s10", "--device", "cudaa"],
             "missing study": ["report", folder / "nowhere"],
             "option as a study": ["demo", "--quick", "--study", "--help"],
             "missing option as a study": ["report", "--", "--help"],
@@ -274,6 +278,8 @@ BAD = {
     "unknown plan": "no plan 'best' (made: gelora, gradient, uniform)",
     "learning rate": "learning_rate is 5.0; give a number between 0 and 1",
     "nothing to show": "no finished runs",
+    "unknown venue": "unknown venue 'icml1066'; did you mean icml2026",
+    "unknown device": "device 'cudaa' cannot be used here",
     "missing study": "gelora-viz profile",
     "option as a study": "study folder '--help' reads like an option",
     "missing option as a study": "study folder '--help' reads like an option",
@@ -305,6 +311,77 @@ def test_what_needs_no_model_is_answered_before_torch_is_loaded(tmp_path):
     *answers, modules = answer.stdout.split("\x1e")
     assert answers[1::2] == ["0", "0", "2", "2", "0", *["2"] * 7]
     assert modules == "set()\n"
+
+
+WRONG_BY_ITSELF = {
+    "profile STUDY --model bert --data x.csv": {
+        "--pooling max": "unknown pooling 'max'", "--k 2": "k is 2", "--k -1": "k is -1", "--seed -1": "seed is -1",
+        "--max-texts 0": "max_texts is 0", "--max-points -5": "max_points is -5", "--max-length 1": "max_length is 1",
+        "--correct --plateau": "choose correct or plateau", "--estimator guess": "unknown estimator 'guess'",
+        "--text-column=": "text_column is ''", "--model=": "model is ''", "--data=": "data is ''",
+    },
+    "allocate STUDY --budget-rank 4": {
+        "--name ../x": "plan name '../x'", "--name frozen": "cannot be named 'frozen'", "--budget 9": "budget 9",
+        "--strategy best": "unknown strategy 'best'", "--estimator guess": "unknown estimator 'guess'",
+        "--pooling a/b": "pooling 'a/b'", "--budget-rank -3": "budget_rank is -3", "--min-rank -1": "min_rank is -1",
+        "--max-rank 0": "max_rank is 0", "--min-rank 5 --max-rank 3": "min_rank is 5 and max_rank 3",
+        "--rounding up": "unknown rounding 'up'", "--n-texts 0": "n_texts is 0", "--seed 4294967296": "seed is",
+        "--target-module=": "target_modules has ''",
+    },
+    "allocate STUDY": {"--strategy uniform": 'strategy "uniform" needs a budget', "--budget 0": "budget is 0"},
+    "finetune STUDY --plan frozen": {
+        "--steps 0": "steps is 0", "--batch-size -1": "batch_size is -1", "--learning-rate 5": "learning_rate is 5.0",
+        "--learning-rate nan": "learning_rate is nan", "--head-learning-rate inf": "head_learning_rate is inf",
+        "--pooling max": "unknown pooling 'max' for the head", "--max-length 1": "max_length is 1",
+        "--threads 0": "threads is 0", "--seed -1": "seed is -1", "--plan best": "no plan 'best' (made: gelora)",
+        "--plan ../x": "plan name '../x'",
+    },
+    "compare STUDY --plan frozen": {
+        "--seeds 0": "seeds is 0", "--seeds 1000000000000": "seeds is 1000000000000; give 1,000 at most",
+        "--steps 0": "steps is 0", "--task poetry": "unknown task 'poetry'", "--at-once 0": "at_once is 0",
+        "--name ../x": "comparison name '../x'", "--plan best": "no plan 'best' (made: gelora)",
+    },
+    "figures STUDY": {"--suffix .gif": "unknown suffix '.gif'"},
+    "demo --quick": {
+        "--study=": "study folder is ''", "--study --help": "reads like an option", "--seed -1": "seed is -1",
+    },
+    "report": {"''": "study folder is ''"},
+}  # fmt: skip
+"""Command -> option that is wrong whatever the model and the data -> what is said."""
+
+
+@pytest.fixture
+def begun_study(tmp_path):
+    """A study folder as far as the command line looks into it without torch."""
+    settings = {"model": "minilm", "data": "icd10cm", "seed": 0, "n_duplicates": 0, "n_unlabelled": 0}
+    steps = {"data": {"settings": settings, "digest": "0"}}
+    write_json(tmp_path / "study" / "study.json", "study", {"steps": steps})
+    write_json(tmp_path / "study" / "plans" / "gelora.json", "rank plan", {})
+    return tmp_path / "study"
+
+
+def test_what_is_wrong_by_itself_is_answered_in_one_line_before_torch_is_loaded(begun_study):
+    before = sorted(begun_study.rglob("*"))
+    cases = [
+        (shlex.split(f"{command.replace('STUDY', str(begun_study))} {options}"), said)
+        for command, wrong in WRONG_BY_ITSELF.items()
+        for options, said in wrong.items()
+    ]
+    loaded = "print({'torch', 'transformers', 'peft', 'pandas', 'numpy'} & set(sys.modules))"
+    words = json.dumps([words for words, _ in cases])
+    answer = subprocess.run(
+        [sys.executable, "-c", MANY_CALLS + loaded, words], capture_output=True, text=True, check=True
+    )
+    *outs, modules = answer.stdout.split("\x1e")
+    errs = answer.stderr.split("\x1e")
+    for (call, said), code, err in zip(cases, outs[1::2], errs[::2], strict=False):
+        assert code == "2", (call, err)
+        assert err.startswith("error: "), (call, err)
+        assert err.count("\n") == 1, (call, err)
+        assert said in err, (call, err)
+    assert len(outs[1::2]) == len(cases)
+    assert modules == "set()\n"
+    assert sorted(begun_study.rglob("*")) == before
 
 
 def test_the_installed_entry_point_answers_in_the_same_way(tmp_path):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, get_args
-
-import torch
+from typing import TYPE_CHECKING, Literal, get_args
 
 from gelora_viz._checks import describe
 from gelora_viz.errors import InputError
 
+if TYPE_CHECKING:
+    import torch
+
 Pooling = Literal["mean", "last", "cls"]
-PoolingFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+PoolingFunction = Callable[["torch.Tensor", "torch.Tensor"], "torch.Tensor"]
 """From hidden states (n_texts, n_tokens, n_features) and the mask (n_texts, n_tokens) to (n_texts, n_features)."""
 
 
@@ -59,6 +60,8 @@ def pool_texts(hidden: torch.Tensor, mask: torch.Tensor, pooling: Pooling | Pool
         >>> pool_texts(torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([[1, 1, 0]]))
         tensor([[2.]])
     """
+    import torch  # here, so that the command line can check names without it
+
     if callable(pooling):
         pooled = pooling(hidden, mask)
         if pooled.ndim != 2 or len(pooled) != len(hidden):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from gelora_viz._results import (
     records_to_frame,
     write_json,
 )
-from gelora_viz.activations.storage import LayerFile, StoredPoints, file_name, is_layer_file
+from gelora_viz.activations.storage import LayerFile, StoredPoints, explain_write_errors, file_name, is_layer_file
 from gelora_viz.errors import InputError, StudyError, first_line
 
 KIND = "activations"
@@ -141,28 +142,31 @@ class Activations:
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write a folder with a safetensors file per layer and activations.json.
 
-        The JSON comes last and marks the folder complete. Activations that live in this very folder stay as they are.
+        Activations that were saved there before stay whole until these are: the files get names of their own, and the
+        JSON, which names them, changes in one moment. Activations that live in this very folder stay as they are.
+
+        Raises:
+            StudyError: if the folder cannot be written; what it held is still there.
         """
         folder = check_path(path, "path")
         if isinstance(self.points, StoredPoints) and self.points.folder.resolve() == folder.resolve():
             return folder
-        files = {layer: file_name(number, layer) for number, layer in enumerate(self.layers)}
-        try:
+        with explain_write_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            old = _files_of(folder)
-            (folder / DOCUMENT).unlink(missing_ok=True)
-            for name in old:
-                (folder / name).unlink(missing_ok=True)
-        except OSError as error:
-            raise StudyError(
-                f"cannot write activations to {folder}: {error}; choose a folder you can write to"
-            ) from error
-        for layer, name in files.items():
-            points = self.points[layer]
-            file = LayerFile(folder / name, points.shape[0], points.shape[1], points.dtype)
-            file.create()
-            file.write(np.arange(len(points)), points)
-        self.describe(folder, files)
+        old = _files_of(folder)
+        files = _free_names(self.layers, old)
+        try:
+            for layer, name in files.items():
+                points = self.points[layer]
+                file = LayerFile(folder / name, points.shape[0], points.shape[1], points.dtype)
+                file.create()
+                file.write(np.arange(len(points)), points)
+                file.sync()
+            self.describe(folder, files)
+        except BaseException:
+            _remove(folder, files.values())
+            raise
+        _remove(folder, old)
         return folder
 
     def describe(self, folder: Path, files: Mapping[str, str], identity: Mapping[str, Any] | None = None) -> None:
@@ -220,7 +224,7 @@ class Activations:
 
 
 def _files_of(folder: Path) -> list[str]:
-    """Files of the activations saved in a folder, to be replaced; nobody else's, whatever activations.json says."""
+    """Files of the activations saved in a folder; nobody else's, whatever activations.json says."""
     if not (folder / DOCUMENT).exists():
         return []
     try:
@@ -228,3 +232,18 @@ def _files_of(folder: Path) -> list[str]:
     except StudyError:
         return []
     return [name for name in named if is_layer_file(name)]
+
+
+def _free_names(layers: Sequence[str], taken: Sequence[str]) -> dict[str, str]:
+    """Layer -> file name, none of which is taken: numbered from 0, or from behind the highest number taken."""
+    first = 0
+    names = {layer: file_name(number, layer) for number, layer in enumerate(layers)}
+    if set(names.values()) & set(taken):
+        first = 1 + max(int(name.partition("-")[0]) for name in taken)
+    return {layer: file_name(first + number, layer) for number, layer in enumerate(layers)}
+
+
+def _remove(folder: Path, names: Iterable[str]) -> None:
+    for name in names:
+        with suppress(OSError):  # a file too many harms nobody
+            (folder / name).unlink(missing_ok=True)

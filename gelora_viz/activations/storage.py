@@ -197,8 +197,7 @@ class StoredPoints(Mapping[str, torch.Tensor]):
     def __getitem__(self, layer: str) -> torch.Tensor:
         path = self._paths[layer]
         try:
-            unchanged = _stamp(path) == self._stamps[layer]
-            if unchanged:
+            if path.exists() and _stamp(path) == self._stamps[layer]:
                 return load_file(path)[_TENSOR]
         except (OSError, SafetensorError) as error:
             raise _unreadable(path, error) from error

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gelora_viz._checks import check_folder
+from gelora_viz._checks import resolve_device
 from gelora_viz._results import format_cell
 from gelora_viz.cli.opening import Quiet, Replace, Seed, StudyFolder, TrustRemoteCode, open_study, quieten_libraries
 from gelora_viz.cli.printing import print_dimensions, print_rows, print_table
-from gelora_viz.dimension import choose_estimators, describe_estimators
+from gelora_viz.dimension import describe_estimators
 from gelora_viz.errors import GeloraVizError
-from gelora_viz.ranks import find_strategy, list_strategies
+from gelora_viz.ranks import list_strategies
+from gelora_viz.study import POOLINGS, check_allocation, check_profile, check_source
 
 if TYPE_CHECKING:
     from gelora_viz.study import Study
@@ -75,13 +76,17 @@ def profile(
 
     Example: gelora-viz profile my-study --model FacebookAI/roberta-base --data reviews.csv --label-column stars
     """
-    choose_estimators(estimator)
-    choices = {"text_column": text_column, "label_column": label_column, "max_texts": max_texts}
+    choices: dict[str, Any] = {"text_column": text_column, "label_column": label_column, "max_texts": max_texts}
+    check_source(model=model, data=data, **choices, seed=seed)
+    options: dict[str, Any] = {
+        "poolings": pooling or POOLINGS, "estimators": estimator, "k": k, "correct": correct, "plateau": plateau,
+        "max_points": max_points, "max_length": max_length, "seed": seed, "progress": not quiet,
+    }  # fmt: skip
+    check_profile(**options)
+    if device is not None:
+        resolve_device(device)  # before the folder is made
     opened = _open_or_create(study, model, data, choices, seed=seed, trust_remote_code=trust_remote_code)
-    profiles = opened.profile(
-        **({"poolings": pooling} if pooling else {}), estimators=estimator, k=k, correct=correct, plateau=plateau,
-        max_points=max_points, max_length=max_length, device=device, seed=seed, progress=not quiet,
-    )  # fmt: skip
+    profiles = opened.profile(**options, device=device)
     for name, each in profiles.items():
         size = f"pooling {name}: {int(each.frame['n_points'].max()):,} points, 95 % intervals"
         print_dimensions(each.frame, ("dimension", "ci_low", "ci_high"), f"Intrinsic dimension, {size}")
@@ -106,7 +111,6 @@ def _open_or_create(
             f"no study at {path}; begin one with --model and --data, for example: gelora-viz profile {path} "
             "--model minilm --data icd10cm"
         )
-    check_folder(path, "study folder")
     from gelora_viz.study import Study
 
     quieten_libraries()
@@ -163,12 +167,14 @@ def allocate(
 
     Example: gelora-viz allocate my-study --name gelora --pooling tokens --budget-rank 4
     """
-    find_strategy(strategy)
+    options: dict[str, Any] = {
+        "strategy": strategy, "pooling": pooling, "estimator": estimator, "budget": budget,
+        "budget_rank": budget_rank, "target_modules": target_module or None, "rounding": rounding,
+        "min_rank": min_rank, "max_rank": max_rank, "n_texts": n_texts, "seed": seed, "replace": replace,
+        "progress": not quiet,
+    }  # fmt: skip
+    check_allocation(name=name, **options)
     opened = open_study(study, trust_remote_code=trust_remote_code)
-    plan = opened.allocate(
-        name, strategy=strategy, pooling=pooling, estimator=estimator, budget=budget, budget_rank=budget_rank,
-        target_modules=target_module or None, rounding=rounding, min_rank=min_rank, max_rank=max_rank,
-        n_texts=n_texts, seed=seed, replace=replace, progress=not quiet,
-    )  # fmt: skip
+    plan = opened.allocate(name, **options)
     print_table(plan.by_layer(), repr(plan))
     print(f"plan     {opened.path / 'plans' / (opened.name_of(plan) + '.json')}")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gelora_viz._checks import check_folder
-from gelora_viz.cli.opening import Quiet, Seed, quieten_libraries
+from gelora_viz._checks import check_seed
+from gelora_viz.cli.opening import Quiet, Seed, quieten_libraries, read_folder
 from gelora_viz.cli.printing import print_results, print_rows
 
 if TYPE_CHECKING:
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 def demo(
-    study: Annotated[Path, typer.Option(help="Folder of the study.")] = Path("studies/demo"),
+    study: Annotated[Path, typer.Option(help="Folder of the study.", parser=read_folder, metavar="PATH")] = Path(
+        "studies/demo"
+    ),
     quick: Annotated[
         bool, typer.Option("--quick", help="Few texts and steps, only to show that everything works.")
     ] = False,
@@ -30,7 +32,7 @@ def demo(
 
     Example: gelora-viz demo --study studies/demo
     """
-    check_folder(study, "study folder")
+    check_seed(seed)
     from gelora_viz.study import run_demo
 
     quieten_libraries()

@@ -8,13 +8,30 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gelora_viz._checks import check_folder
+from gelora_viz.errors import GeloraVizError, InputError
 from gelora_viz.study import open_record
 
 if TYPE_CHECKING:
     from gelora_viz.study import Study
 
+
+def read_folder(text: str) -> Path:
+    """The folder that was named; an empty name, which would be this very folder, is refused."""
+    try:
+        return check_folder(text, "study folder")
+    except InputError as error:  # which is a ValueError, and of those typer makes several lines
+        raise GeloraVizError(str(error)) from error
+
+
 StudyFolder = Annotated[
-    Path, typer.Argument(help="Folder of the study; created by the first step.", show_default=False)
+    Path,
+    typer.Argument(
+        help="Folder of the study; created by the first step.",
+        show_default=False,
+        parser=read_folder,
+        metavar="STUDY",
+    ),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of everything random in this step.")]
 TrustRemoteCode = Annotated[

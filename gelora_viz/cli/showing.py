@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from gelora_viz.cli.opening import StudyFolder, open_study
+from gelora_viz.plots import check_format, check_venue
 from gelora_viz.study import open_record
 
 
@@ -29,6 +30,8 @@ def figures(
 
     Example: gelora-viz figures my-study --venue icml2026
     """
+    check_venue(venue)
+    check_format(suffix)
     print(open_study(study).figures(venue, suffix=suffix))
 
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from gelora_viz._checks import check_whole
+from gelora_viz._names import check_file_name
 from gelora_viz._text import to_one_line
 from gelora_viz.cli.opening import Quiet, Replace, Seed, StudyFolder, TrustRemoteCode, open_study
 from gelora_viz.cli.printing import print_comparison, print_results, print_table
+from gelora_viz.comparison import check_n_seeds
+from gelora_viz.runs import check_fields
+from gelora_viz.study import check_methods, open_record
 
 
 def finetune(
@@ -39,15 +44,17 @@ def finetune(
 
     Example: gelora-viz finetune my-study --plan frozen --plan uniform --plan gelora
     """
+    options: dict[str, Any] = {
+        "steps": steps, "batch_size": batch_size, "learning_rate": learning_rate,
+        "head_learning_rate": head_learning_rate, "pooling": pooling, "max_length": max_length, "threads": threads,
+        "seed": seed,
+    }  # fmt: skip
+    check_fields(options)
+    open_record(study)
+    check_methods(study, plan)  # all of them, before the first is trained
     opened = open_study(study, trust_remote_code=trust_remote_code)
     for name in plan:
-        opened.check_method(name)  # all of them, before the first is trained
-    for name in plan:
-        run = opened.finetune(
-            name, steps=steps, batch_size=batch_size, learning_rate=learning_rate,
-            head_learning_rate=head_learning_rate, pooling=pooling, max_length=max_length, threads=threads,
-            seed=seed, replace=replace, progress=not quiet,
-        )  # fmt: skip
+        run = opened.finetune(name, replace=replace, progress=not quiet, **options)
         print(to_one_line(repr(run.result())))
 
 
@@ -126,10 +133,18 @@ def compare(
 
     Example: gelora-viz compare my-study --plan uniform --plan gelora --plan frozen --seeds 5 --at-once 2
     """
+    options: dict[str, Any] = {"steps": steps, "batch_size": batch_size, "task": task}
+    check_fields(options)
+    check_file_name(name, "comparison name")
+    if at_once is not None:
+        check_whole(at_once, "at_once")
+    n_seeds = check_n_seeds(seeds)
+    open_record(study)
+    check_methods(study, plan)
     opened = open_study(study, trust_remote_code=trust_remote_code)
     found = opened.compare(
-        plan, name=name, seeds=range(seeds), sweep_rates=sweep, baseline=baseline, at_once=at_once, steps=steps,
-        batch_size=batch_size, task=task, progress=not quiet,
+        plan, name=name, seeds=range(n_seeds), sweep_rates=sweep, baseline=baseline, at_once=at_once,
+        progress=not quiet, **options,
     )  # fmt: skip
     print_comparison(found)
     print(f"runs     {opened.path / 'runs' / name}")

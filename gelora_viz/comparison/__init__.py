@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gelora_viz.comparison.result import difference_in_words as difference_in_words
     from gelora_viz.comparison.result import metric_of as metric_of
     from gelora_viz.comparison.result import shorten_comparison as shorten_comparison
+    from gelora_viz.comparison.settings import check_n_seeds as check_n_seeds
 
 _FILES = {
     "experiment": ("compare",),
@@ -25,6 +26,7 @@ _FILES = {
         "BASELINE", "BETTER", "NOISE", "WORSE", "Comparison", "difference_in_words", "metric_of",
         "shorten_comparison",
     ),
+    "settings": ("check_n_seeds",),
 }  # fmt: skip
 _FILE_OF = {name: file for file, names in _FILES.items() for name in names}
 

@@ -7,25 +7,24 @@ not repeated and those going on are waited for, so that an interrupted compariso
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from gelora_viz._checks import check_confidence, check_folder, check_number, check_seed
+from gelora_viz._checks import check_confidence, check_flag, check_folder, check_result, describe
 from gelora_viz._names import did_you_mean
 from gelora_viz.comparison.paired import tabulate_results
 from gelora_viz.comparison.result import Comparison, metric_of
 from gelora_viz.comparison.rounds import run_all
+from gelora_viz.comparison.settings import check_rates, check_seeds
 from gelora_viz.comparison.sweep import Method, choose_rates, sweep
 from gelora_viz.errors import InputError, RunError
 from gelora_viz.runs import Executor, Run, RunResult, RunSpec, choose_executor
 
 _SHARED = ("task", "model", "data", "text_column", "label_column", "max_texts", "data_seed")
 """What must be the same for all methods to be tested on the same texts and tokens."""
-
-_MOST_SEEDS = 1000
 
 
 def compare(
@@ -77,12 +76,14 @@ def compare(
     """
     chosen = choose_executor(executor, options)
     reference = _check_methods(specs, baseline)
-    seeds = _check_settings(seeds, learning_rates, confidence, sweep_rates=sweep_rates)
+    seeds = check_seeds(seeds)
+    rates = _check_rates(learning_rates, sweep_rates=sweep_rates)
+    check_confidence(confidence)
+    check_flag(progress, "progress")
     place = check_folder(folder, "comparison folder")
     chosen.prepare()
     methods = [
-        Method(spec, place / spec.name, seeds, choose_rates(spec, learning_rates, sweeps=sweep_rates))
-        for spec in specs
+        Method(spec, place / spec.name, seeds, choose_rates(spec, rates, sweeps=sweep_rates)) for spec in specs
     ]
     sweep(methods, lambda asked: run_all(asked, chosen, progress=progress, title="learning rates"))
     repeats = {path: spec for method in methods for path, spec in method.repeats().items()}
@@ -95,6 +96,9 @@ def compare(
 
 def _check_methods(specs: Sequence[RunSpec], baseline: str | None) -> str:
     """Check that the specifications can be compared; returns the baseline's name."""
+    if not isinstance(specs, Iterable) or isinstance(specs, str | Mapping):
+        raise InputError(f"specs is {describe(specs)}; give a list of RunSpec, one for each method")
+    specs = [check_result(spec, RunSpec, "a method of specs") for spec in specs]
     names = [spec.name for spec in specs]
     if not names:
         raise InputError("no specifications to compare; give one for each method")
@@ -111,27 +115,18 @@ def _check_methods(specs: Sequence[RunSpec], baseline: str | None) -> str:
                 "and the same texts"
             )
     if baseline is not None and baseline not in names:
-        raise InputError(f"no method {baseline!r} to compare with; {did_you_mean(baseline, names)}")
+        near = did_you_mean(str(baseline), names)
+        raise InputError(f"no method {describe(baseline)} to compare with; {near}")
     return names[0] if baseline is None else baseline
 
 
-def _check_settings(
-    seeds: Sequence[int], learning_rates: Sequence[float] | None, confidence: float, *, sweep_rates: bool
-) -> list[int]:
-    """Check the settings; returns the seeds as a list."""
-    if len(seeds) > _MOST_SEEDS:
-        raise InputError(f"{len(seeds):,} seeds are given; give {_MOST_SEEDS:,} at most")
-    listed = [check_seed(seed) for seed in seeds]
-    if not listed or len(set(listed)) < len(listed):
-        raise InputError(f"seeds are {listed}; give at least one, and none twice")
-    if learning_rates is not None and not sweep_rates:
-        raise InputError(f"learning_rates are {list(learning_rates)} and sweep_rates is False; give one of them")
-    if learning_rates is not None and not learning_rates:
-        raise InputError("learning_rates is empty; give rates between 0 and 1, or leave it out")
-    for rate in learning_rates or ():
-        check_number(rate, "a learning rate", above=0, below=1)
-    check_confidence(confidence)
-    return listed
+def _check_rates(learning_rates: Sequence[float] | None, *, sweep_rates: bool) -> list[float] | None:
+    """The rates to try, where they are given; raises `InputError` for unusable or unwanted ones."""
+    sweeps = check_flag(sweep_rates, "sweep_rates")
+    rates = None if learning_rates is None else check_rates(learning_rates)
+    if rates is not None and not sweeps:
+        raise InputError(f"learning_rates are {rates} and sweep_rates is False; give one of them")
+    return rates
 
 
 def _summarize(methods: Sequence[Method], reference: str, seeds: Sequence[int], confidence: float) -> Comparison:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from gelora_viz._checks import check_confidence
+from gelora_viz._checks import check_confidence, check_result, describe
 from gelora_viz.comparison.intervals import Estimate, crossed_interval, group_numbers, interval_of_extreme
 from gelora_viz.comparison.result import BASELINE, BETTER, NOISE, WORSE
 from gelora_viz.errors import InputError
@@ -45,14 +45,17 @@ def tabulate_results(
             tasks or tokens differ, or runs of one name differ in more than their seed.
     """
     check_confidence(confidence)
+    if not isinstance(results, Iterable) or isinstance(results, str | Mapping):
+        raise InputError(f"results is {describe(results)}; give a list of results, as run.result() gives them")
+    results = [check_result(each, RunResult, "one of the results") for each in results]
     if not results:
         raise InputError("no finished runs to compare; fine-tune something first")
     methods: dict[str, list[RunResult]] = {}
     for result in results:
         methods.setdefault(result.spec.name, []).append(result)
     reference = results[0].spec.name if baseline is None else baseline
-    if reference not in methods:
-        raise InputError(f"no run {reference!r} to compare with; runs are {', '.join(methods)}")
+    if not isinstance(reference, str) or reference not in methods:
+        raise InputError(f"no run {describe(reference)} to compare with; runs are {', '.join(methods)}")
     for name, runs in methods.items():
         _check_alike(name, runs)
     base = _Scores.of(methods[reference])

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gelora_viz._checks import check_path
 from gelora_viz._reading import Fields
 from gelora_viz._results import frame_html, frame_to_records, read_result, records_to_frame, write_json
 
@@ -66,7 +67,7 @@ class Comparison:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Comparison:
         """Read what `save` wrote, or a folder that `compare` wrote; raises `StudyError` for another version."""
-        source = Path(path)
+        source = check_path(path, "path")
         return read_result(source / "comparison.json" if source.is_dir() else source, _KIND, cls._from_dict)
 
     @classmethod

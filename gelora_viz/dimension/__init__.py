@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from gelora_viz.dimension._points import DEFAULT_K as DEFAULT_K
     from gelora_viz.dimension._points import check_enough_points as check_enough_points
     from gelora_viz.dimension._points import check_k as check_k
+    from gelora_viz.dimension._points import check_one_rule as check_one_rule
     from gelora_viz.dimension._profile import PROFILE_COLUMNS as PROFILE_COLUMNS
     from gelora_viz.dimension._profile import DimensionProfile as DimensionProfile
     from gelora_viz.dimension._scales import ScaleFit as ScaleFit
@@ -48,7 +49,7 @@ _FILES = {
     "_estimator": ("Estimator",),
     "_graph": ("NeighborGraph", "neighbor_graph"),
     "_local": ("local_dimension",),
-    "_points": ("DEFAULT_K", "check_enough_points", "check_k"),
+    "_points": ("DEFAULT_K", "check_enough_points", "check_k", "check_one_rule"),
     "_profile": ("PROFILE_COLUMNS", "DimensionProfile"),
     "_scales": ("ScaleFit", "fit_scales"),
     "_scaling": ("DimensionScaling", "dimension_scaling"),

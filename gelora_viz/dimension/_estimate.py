@@ -17,7 +17,7 @@ from gelora_viz.dimension._cloud import Cloud
 from gelora_viz.dimension._estimator import Estimator, most_neighbors
 from gelora_viz.dimension._halving import SMALLEST_PART, count_levels, find_plateau, halve, refuse_slow, text_orders
 from gelora_viz.dimension._intervals import dimension_interval, gaps_between_halves, split_texts
-from gelora_viz.dimension._points import DEFAULT_K, check_points, naming_layer
+from gelora_viz.dimension._points import DEFAULT_K, check_one_rule, check_points, naming_layer
 from gelora_viz.dimension._profile import CORRECTED_COLUMNS, PROFILE_COLUMNS, DimensionProfile
 from gelora_viz.errors import InputError
 
@@ -167,8 +167,7 @@ def _corrected(each: Estimator, row: Mapping[str, Any], k: int, n_features: int)
 
 def check_rules(n_texts: int, chosen: Sequence[Estimator], k: int, *, correct: bool, plateau: bool) -> None:
     """Raise `InputError` if the correction or the plateau rule cannot be had with these texts and estimators."""
-    if correct and plateau:
-        raise InputError("a plateau mixes numbers of points, and a correction is for one; choose correct or plateau")
+    check_one_rule(correct=correct, plateau=plateau)
     if not plateau:
         return
     check_whole(k, "k", at_least=3)

@@ -5,12 +5,18 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from gelora_viz._checks import check_whole
-from gelora_viz.activations import Activations
+from gelora_viz._checks import check_flag, check_whole
+from gelora_viz._lazy import FunctionsOf
 from gelora_viz.dimension._estimator import Estimator, most_neighbors
-from gelora_viz.dimension._graph import as_array, check_finite
 from gelora_viz.errors import InputError
+
+if TYPE_CHECKING:
+    from gelora_viz.activations import Activations
+
+_graph = FunctionsOf("gelora_viz.dimension._graph")
+"""Loads numpy and torch."""
 
 DEFAULT_K = 20
 """Neighbors of MLE, as in scikit-dimension."""
@@ -33,6 +39,12 @@ def check_k(k: object) -> int:
     return check_whole(k, "k", at_least=3)
 
 
+def check_one_rule(*, correct: object, plateau: object) -> None:
+    """Raise `InputError` unless these are flags, at most one of which is set."""
+    if check_flag(correct, "correct") & check_flag(plateau, "plateau"):
+        raise InputError("a plateau mixes numbers of points, and a correction is for one; choose correct or plateau")
+
+
 def check_enough_points(n_points: int, n_texts: int, chosen: Sequence[Estimator], k: int) -> None:
     """Raise `InputError` where there are too few points or texts, or k is not a whole number of at least 3."""
     check_k(k)
@@ -52,8 +64,8 @@ def check_points(activations: Activations, chosen: Sequence[Estimator], k: int) 
     n_points, n_texts = activations.n_points, activations.provenance["text"].nunique()
     check_enough_points(n_points, n_texts, chosen, k)
     for layer in activations:
-        points = as_array(activations[layer])
-        check_finite(points, name=f"the points of layer {layer!r}")
+        points = _graph.as_array(activations[layer])
+        _graph.check_finite(points, name=f"the points of layer {layer!r}")
         if (points == points[0]).all():
             raise InputError(
                 f"all {n_points} points of layer {layer!r} are equal, so they have no dimension; check the texts"

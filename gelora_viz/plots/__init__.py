@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from gelora_viz.plots.size_pictures import score_by_size as score_by_size
     from gelora_viz.plots.size_pictures import utilisation as utilisation
     from gelora_viz.plots.spectrum_pictures import singular_values as singular_values
+    from gelora_viz.plots.venue import check_format as check_format
+    from gelora_viz.plots.venue import check_venue as check_venue
 
 _FILES = {
     "drawing": ("Drawing", "Subplot"),
@@ -59,10 +61,11 @@ _FILES = {
     "scaling_pictures": ("scaling",),
     "size_pictures": ("overview", "score_by_size", "utilisation"),
     "spectrum_pictures": ("singular_values",),
+    "venue": ("check_format", "check_venue"),
 }
 _FILE_OF = {name: file for file, names in _FILES.items() for name in names}
 
-__all__ = [*_FILE_OF]
+__all__ = [name for name in _FILE_OF if not name.startswith("check_")]  # checks are for other rooms
 
 
 __getattr__ = import_on_use(__name__, _FILE_OF)

@@ -9,7 +9,6 @@ import html
 import io
 import math
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from gelora_viz._version import __version__
 from gelora_viz.errors import InputError
 from gelora_viz.plots.latex import escape_latex
 from gelora_viz.plots.paper_axes import WHISKERS, cell_colors, draw_subplot, set_log
-from gelora_viz.plots.venue import PLAIN, Width, paper_settings
+from gelora_viz.plots.venue import FORMATS, PLAIN, Width, find_tex, paper_settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from gelora_viz.plots.drawing import Drawing, Subplot
     from gelora_viz.plots.marks import Cells
 
-_FORMATS = (".pdf", ".pgf", ".svg", ".png")
 _POINTS = 72.0  # per inch
 _LEAST_HEIGHT, _MOST_HEIGHT = 1.05, 1.6  # inches of a subplot
 _MAP_HEIGHT = 3.2  # inches of a map at the most
@@ -82,11 +80,11 @@ def save_drawing(drawing: Drawing, path: str | os.PathLike[str], venue: str, wid
     if not isinstance(about, str):
         raise InputError(f"about is {describe(about)}; give a string, such as the study and its seed")
     suffix = target.suffix.lower()
-    if suffix not in _FORMATS:
-        raise InputError(f"cannot write a figure as {target.name!r}; end its name in one of {', '.join(_FORMATS)}")
+    if suffix not in FORMATS:
+        raise InputError(f"cannot write a figure as {target.name!r}; end its name in one of {', '.join(FORMATS)}")
     settings = paper_settings(venue, width)
     if suffix == ".pgf":
-        settings["pgf.texsystem"] = _tex_system()
+        settings["pgf.texsystem"] = find_tex()
     with mpl.rc_context(settings):
         # Only PGF sets text with LaTeX, and so reads it as source.
         figure = _draw(drawing, text=escape_latex if suffix == ".pgf" else str)
@@ -215,13 +213,6 @@ def _add_legend(figure: Figure, handles: list[Line2D | Patch], labels: list[str]
     for handle in legend.legend_handles:
         if isinstance(handle, Line2D):
             handle.set_markersize(max(handle.get_markersize(), 3.0))
-
-
-def _tex_system() -> str:
-    for program in ("pdflatex", "xelatex", "lualatex"):
-        if shutil.which(program):
-            return program
-    raise InputError("PGF figures are measured with LaTeX; install pdflatex, xelatex or lualatex, or save a .pdf")
 
 
 def _metadata(drawing: Drawing, suffix: str, about: str) -> dict[str, Any]:

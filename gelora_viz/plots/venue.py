@@ -8,6 +8,8 @@ TrueType fonts only: conferences refuse the Type 3 fonts that matplotlib embeds 
 from __future__ import annotations
 
 import inspect
+import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -57,6 +59,35 @@ _SANS = ("Helvetica", "Arial", "Liberation Sans", "DejaVu Sans")
 
 Width = Literal["column", "text"]
 _WIDTHS: tuple[Width, ...] = ("column", "text")
+
+
+FORMATS = (".pdf", ".pgf", ".svg", ".png")
+"""Endings of the files that figures are saved in."""
+_TEX = ("pdflatex", "xelatex", "lualatex")
+
+
+def check_venue(venue: object) -> str:
+    """The venue; raises `InputError` where nothing is known of it, or tueplots would know and is not installed."""
+    name = check_text(venue, "venue", "plain")
+    if name not in PAGES:
+        _bundle_of(name)
+    return name
+
+
+def check_format(suffix: object) -> str:
+    """The ending of a figure's file; raises `InputError` for one that cannot be written here."""
+    check_choice(suffix, "suffix", FORMATS)
+    if suffix == ".pgf":
+        find_tex()
+    return str(suffix)
+
+
+def find_tex() -> str:
+    """The LaTeX of this machine that PGF figures are measured with; raises `InputError` if there is none."""
+    for program in _TEX:
+        if shutil.which(program):
+            return program
+    raise InputError("PGF figures are measured with LaTeX; install pdflatex, xelatex or lualatex, or save a .pdf")
 
 
 def paper_settings(venue: str, width: Width = "column") -> dict[Any, Any]:
@@ -120,6 +151,15 @@ def _page_bundle(page: _Page, width: Width) -> dict[str, Any]:
 
 def _venue_bundle(venue: str, width: Width) -> dict[str, Any]:
     """A venue's settings from tueplots, whose bundles take their widths in two ways."""
+    bundle = _bundle_of(venue)
+    choices: dict[str, Any] = {"column": {"column": "half", "text": "full"}[width], "usetex": False}
+    taken = inspect.signature(bundle).parameters
+    settings: dict[str, Any] = bundle(**{name: value for name, value in choices.items() if name in taken})
+    return settings
+
+
+def _bundle_of(venue: str) -> Callable[..., Any]:
+    """The function of tueplots that knows a venue; raises `InputError` if there is none."""
     try:
         from tueplots import bundles
     except ImportError as error:
@@ -135,10 +175,7 @@ def _venue_bundle(venue: str, width: Width) -> dict[str, Any]:
     if venue not in known:
         venues = sorted({*PAGES, *known})
         raise InputError(f"unknown venue {venue!r}; {did_you_mean(venue.lower(), venues, most=len(venues))}")
-    choices: dict[str, Any] = {"column": {"column": "half", "text": "full"}[width], "usetex": False}
-    taken = inspect.signature(known[venue]).parameters
-    settings: dict[str, Any] = known[venue](**{name: value for name, value in choices.items() if name in taken})
-    return settings
+    return known[venue]
 
 
 def _installed_fonts(bundle: dict[str, Any]) -> list[str]:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from gelora_viz.ranks.plan import PLAN_COLUMNS as PLAN_COLUMNS
     from gelora_viz.ranks.plan import RankPlan as RankPlan
     from gelora_viz.ranks.strategies import STRATEGIES as STRATEGIES
+    from gelora_viz.ranks.strategies import check_rank_limits as check_rank_limits
+    from gelora_viz.ranks.strategies import check_rounding as check_rounding
     from gelora_viz.ranks.strategies import find_strategy as find_strategy
     from gelora_viz.ranks.strategies import list_strategies as list_strategies
 
@@ -35,7 +37,7 @@ _FILES = {
     "matrices": ("Matrix", "find_matrices", "matrix_shape"),
     "peft_config": ("lora_config",),
     "plan": ("ALPHA_OVER_RANK", "PLAN_COLUMNS", "RankPlan"),
-    "strategies": ("STRATEGIES", "find_strategy", "list_strategies"),
+    "strategies": ("STRATEGIES", "check_rank_limits", "check_rounding", "find_strategy", "list_strategies"),
 }
 _FILE_OF = {name: file for file, names in _FILES.items() for name in names}
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -18,9 +17,15 @@ from gelora_viz.ranks.evidence import Evidence, check_origin, read_evidence
 from gelora_viz.ranks.matrices import Matrix, find_matrices
 from gelora_viz.ranks.plan import PLAN_COLUMNS, RankPlan
 from gelora_viz.ranks.sensitivity import Loss
-from gelora_viz.ranks.strategies import STRATEGIES, Inputs, Strategy, find_strategy
-
-_ROUNDINGS: dict[str, Callable[[float], float]] = {"ceil": math.ceil, "round": round, "none": float}
+from gelora_viz.ranks.strategies import (
+    ROUNDINGS,
+    STRATEGIES,
+    Inputs,
+    Strategy,
+    check_rank_limits,
+    check_rounding,
+    find_strategy,
+)
 
 
 def allocate_ranks(
@@ -102,7 +107,7 @@ def allocate_ranks(
     if not check_flag(accept_other_model, "accept_other_model") and profile is not None and network is not None:
         check_origin(profile, network)
     budget = None if budget is None else check_whole(budget, "budget")
-    rounding = _check_rounding(rounding, budget)
+    rounding = check_rounding(rounding, budget)
     seed = check_seed(seed)
     check_flag(progress, "progress")
     if loss is not None and not callable(loss):
@@ -116,7 +121,7 @@ def allocate_ranks(
         check_floors(floors, costs, budget)  # before the model is run
     weights = chosen.weigh(Inputs(network, matrices, evidence, budget, listed, loss, seed, progress))
     if chosen.bounds:
-        weights = [float(_ROUNDINGS[rounding](weight)) for weight in weights]
+        weights = [float(ROUNDINGS[rounding](weight)) for weight in weights]
     if budget is None:
         wanted = zip(weights, floors, limits, strict=True)
         ranks = [max(floor, min(int(weight), limit)) for weight, floor, limit in wanted]
@@ -163,18 +168,6 @@ def _check_matrices(
     return None, list(model)
 
 
-def _check_rounding(rounding: str | None, budget: int | None) -> str:
-    if rounding is None:
-        return "ceil" if budget is None else "none"
-    if not isinstance(rounding, str) or rounding not in _ROUNDINGS:
-        raise InputError(f"unknown rounding {describe(rounding)}; choose ceil, round or none")
-    if rounding == "none" and budget is None:
-        raise InputError(
-            'rounding "none" leaves fractions, which are not ranks; give a budget, or choose ceil or round'
-        )
-    return rounding
-
-
 def _check_inputs(name: str, chosen: Strategy, profile: DimensionProfile | None, budget: int | None) -> None:
     """Raise `InputError` unless the strategy has what it reads, and a budget where it needs one."""
     if chosen.reads == "profile" and profile is None:
@@ -182,16 +175,12 @@ def _check_inputs(name: str, chosen: Strategy, profile: DimensionProfile | None,
         raise InputError(
             f'strategy "{name}" needs a dimension profile; estimate one, or use a strategy that reads none: {others}'
         )
-    if not chosen.bounds and budget is None:
-        raise InputError(f'strategy "{name}" needs a budget; uniform_budget(model, rank=4) gives that of rank 4')
+    chosen.check_budget(name, budget)
 
 
 def _bounds_of_ranks(matrices: Sequence[Matrix], min_rank: int, max_rank: int | None) -> tuple[list[int], list[int]]:
     """The lowest and the highest rank of each matrix."""
-    lowest = check_whole(min_rank, "min_rank", at_least=0)
-    highest = None if max_rank is None else check_whole(max_rank, "max_rank")
-    if highest is not None and lowest > highest:
-        raise InputError(f"min_rank is {lowest} and max_rank {highest}; lower min_rank or raise max_rank")
+    lowest, highest = check_rank_limits(min_rank, max_rank)
     limits = [matrix.max_rank if highest is None else min(matrix.max_rank, highest) for matrix in matrices]
     for matrix in matrices:
         if lowest > matrix.max_rank:

@@ -5,12 +5,13 @@ This file loads neither torch nor PEFT, so that the command line can list the st
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from gelora_viz._checks import describe
+from gelora_viz._checks import check_whole, describe
 from gelora_viz.errors import InputError
 
 if TYPE_CHECKING:
@@ -64,6 +65,11 @@ class Strategy:
     together: Literal["block", "all", "matrix"]
     reads: Literal["profile", "batches", "nothing"]
     bounds: bool = False
+
+    def check_budget(self, name: str, budget: int | None) -> None:
+        """Raise `InputError` where the strategy of this name needs a budget and there is none."""
+        if not self.bounds and budget is None:
+            raise InputError(f'strategy "{name}" needs a budget; uniform_budget(model, rank=4) gives that of rank 4')
 
     def groups(self, blocks: Sequence[str]) -> list[int]:
         """For each matrix the number of the group that it rises with, from the name of each one's block."""
@@ -176,6 +182,31 @@ STRATEGIES: dict[str, Strategy] = {
     ),
 }
 """Name -> strategy, in the order in which they are listed."""
+
+
+ROUNDINGS: dict[str, Callable[[float], float]] = {"ceil": math.ceil, "round": round, "none": float}
+
+
+def check_rounding(rounding: str | None, budget: int | None) -> str:
+    """How bounds are rounded; raises `InputError` for an unknown word, or fractions that would be ranks."""
+    if rounding is None:
+        return "ceil" if budget is None else "none"
+    if not isinstance(rounding, str) or rounding not in ROUNDINGS:
+        raise InputError(f"unknown rounding {describe(rounding)}; choose ceil, round or none")
+    if rounding == "none" and budget is None:
+        raise InputError(
+            'rounding "none" leaves fractions, which are not ranks; give a budget, or choose ceil or round'
+        )
+    return rounding
+
+
+def check_rank_limits(min_rank: object, max_rank: object) -> tuple[int, int | None]:
+    """The lowest and the highest rank of a matrix; raises `InputError` unless there is a rank between them."""
+    lowest = check_whole(min_rank, "min_rank", at_least=0)
+    highest = None if max_rank is None else check_whole(max_rank, "max_rank")
+    if highest is not None and lowest > highest:
+        raise InputError(f"min_rank is {lowest} and max_rank {highest}; lower min_rank or raise max_rank")
+    return lowest, highest
 
 
 def list_strategies() -> str:

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from gelora_viz.runs.executors import LocalExecutor as LocalExecutor
     from gelora_viz.runs.executors import RayExecutor as RayExecutor
     from gelora_viz.runs.executors import choose_executor as choose_executor
+    from gelora_viz.runs.fields import CAUSAL_LM as CAUSAL_LM
+    from gelora_viz.runs.fields import CLASSIFICATION as CLASSIFICATION
+    from gelora_viz.runs.fields import FROZEN as FROZEN
+    from gelora_viz.runs.fields import FULL as FULL
+    from gelora_viz.runs.fields import check_fields as check_fields
     from gelora_viz.runs.folder import ENDED as ENDED
     from gelora_viz.runs.folder import METRICS as METRICS
     from gelora_viz.runs.folder import RunFolder as RunFolder
@@ -35,10 +40,6 @@ if TYPE_CHECKING:
     from gelora_viz.runs.run import attach as attach
     from gelora_viz.runs.run import find_finished as find_finished
     from gelora_viz.runs.run import find_going_on as find_going_on
-    from gelora_viz.runs.spec import CAUSAL_LM as CAUSAL_LM
-    from gelora_viz.runs.spec import CLASSIFICATION as CLASSIFICATION
-    from gelora_viz.runs.spec import FROZEN as FROZEN
-    from gelora_viz.runs.spec import FULL as FULL
     from gelora_viz.runs.spec import RunSpec as RunSpec
     from gelora_viz.runs.spec import usual_learning_rate as usual_learning_rate
     from gelora_viz.runs.table import RunReading as RunReading
@@ -49,13 +50,14 @@ if TYPE_CHECKING:
 _FILES = {
     "causes": ("OCCUPIED", "OUT_OF_MEMORY", "UNUSABLE", "explain", "is_lost_connection", "is_out_of_memory"),
     "executors": ("Executor", "LocalExecutor", "RayExecutor", "choose_executor"),
+    "fields": ("CAUSAL_LM", "CLASSIFICATION", "FROZEN", "FULL", "check_fields"),
     "folder": ("ENDED", "METRICS", "RunFolder", "last_of"),
     "launching": ("launch", "relaunch"),
     "places": ("add_number", "take_place"),
     "queue": ("Queue", "find_queue"),
     "result": ("RunResult",),
     "run": ("Run", "attach", "find_finished", "find_going_on"),
-    "spec": ("CAUSAL_LM", "CLASSIFICATION", "FROZEN", "FULL", "RunSpec", "usual_learning_rate"),
+    "spec": ("RunSpec", "usual_learning_rate"),
     "table": ("RunReading", "find_runs", "list_runs", "read_run"),
 }
 _FILE_OF = {name: file for file, names in _FILES.items() for name in names}

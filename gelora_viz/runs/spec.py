@@ -11,28 +11,16 @@ from typing import Any, cast
 
 from peft import AdaLoraConfig, LoraConfig, PeftConfig
 
-from gelora_viz._checks import check_number, check_seed, check_whole
-from gelora_viz._names import check_file_name
+from gelora_viz._checks import describe
 from gelora_viz._reading import Fields
 from gelora_viz._results import file_digest, read_result, write_json
 from gelora_viz.adapters import config_from_dict
 from gelora_viz.errors import InputError, StudyError
 from gelora_viz.ranks import RankPlan
+from gelora_viz.runs.fields import CAUSAL_LM, CLASSIFICATION, FROZEN, FULL, check_fields
 
-CLASSIFICATION, CAUSAL_LM = "classification", "causal-lm"
 _TASK_TYPES = {CLASSIFICATION: "FEATURE_EXTRACTION", CAUSAL_LM: "CAUSAL_LM"}
 """Task -> the one task_type that a PEFT configuration may have for it, besides None."""
-FROZEN, FULL = "frozen", "full"
-_PRECISIONS = ("float32", "bfloat16", "float16")
-_SCHEDULES = (
-    "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt",
-)  # fmt: skip
-"""Those of transformers' SchedulerType that need nothing but the number of steps."""
-_WHOLE = (
-    "steps", "batch_size", "evaluations", "gradient_accumulation", "threads", "max_texts", "max_length",
-    "spectra_every",
-)  # fmt: skip
-_OPTIONAL = ("threads", "max_texts", "max_length", "spectra_every")
 _CONSENT = "trust_remote_code"
 _KIND = "run specification"
 _DOCUMENT = {"kind", "schema_version", "gelora_viz"}
@@ -126,10 +114,17 @@ class RunSpec:
     plus_ratio: float | None = None
 
     def __post_init__(self) -> None:
-        if cast("float | None", self.learning_rate) is None:
+        for name in ("model", "data"):
+            if isinstance(getattr(self, name), os.PathLike):
+                object.__setattr__(self, name, os.fspath(getattr(self, name)))
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        if fields["learning_rate"] is None:
+            del fields["learning_rate"]
+        check_fields(fields)
+        if "learning_rate" not in fields:
             rate = usual_learning_rate(self.task, full=isinstance(self.adapter, str) and self.adapter == FULL)
             object.__setattr__(self, "learning_rate", rate)
-        _check(self)
+        _check_adapter(self)
 
     @property
     def method(self) -> str:
@@ -207,56 +202,23 @@ def _variants(config: Any) -> str:  # noqa: ANN401 - a LoraConfig
     return "".join(f", {name}" for name, holds in names.items() if holds)
 
 
-def _check(spec: RunSpec) -> None:
-    """Raise `InputError` for a specification that no run could follow."""
-    check_file_name(spec.name, "run name")
-    for option, value, known in (
-        ("task", spec.task, tuple(_TASK_TYPES)),
-        ("schedule", spec.schedule, _SCHEDULES),
-        ("precision", spec.precision, (None, *_PRECISIONS)),
-    ):
-        if value not in known:
-            raise InputError(f"{option} is {value!r}; choose {' or '.join(str(each) for each in known)}")
-    if spec.pooling not in ("mean", "last", "cls"):
-        raise InputError(f"unknown pooling {spec.pooling!r} for the head; choose mean, last or cls")
-    check_seed(spec.seed)
-    check_seed(spec.data_seed)
-    _check_numbers(spec)
-    _check_adapter(spec)
-
-
-def _check_numbers(spec: RunSpec) -> None:
-    for name in _WHOLE:
-        if getattr(spec, name) is not None or name not in _OPTIONAL:
-            # A text of one token has no words, only the mark of its beginning.
-            check_whole(getattr(spec, name), name, at_least=2 if name == "max_length" else 1)
-    for name in ("learning_rate", "head_learning_rate"):
-        check_number(getattr(spec, name), name, above=0, below=1)
-    check_number(spec.warmup, "warmup", at_least=0, below=1)
-    if spec.batch_size % spec.gradient_accumulation:
-        raise InputError(
-            f"batch_size {spec.batch_size} cannot be split into {spec.gradient_accumulation} equal micro-batches; it "
-            "counts the texts of an optimizer step, so gradient_accumulation must divide it"
-        )
-
-
 def _check_adapter(spec: RunSpec) -> None:
     adapter = spec.adapter
-    if not isinstance(adapter, RankPlan | PeftConfig) and adapter not in (FROZEN, FULL):
-        raise InputError(f'adapter is {adapter!r}; give a RankPlan, a PEFT configuration, "full" or "frozen"')
+    is_word = isinstance(adapter, str) and adapter in (FROZEN, FULL)
+    if not is_word and not isinstance(adapter, RankPlan | PeftConfig):
+        raise InputError(f'adapter is {describe(adapter)}; give a RankPlan, a PEFT configuration, "full" or "frozen"')
     if isinstance(adapter, PeftConfig):
         _check_config(adapter, spec)
     if isinstance(adapter, str) and spec.spectra_every is not None:
         raise InputError(
             f"spectra_every is {spec.spectra_every}, but adapter {adapter!r} has no updates to measure; leave it out"
         )
-    if spec.plus_ratio is not None:
-        check_number(spec.plus_ratio, "plus_ratio", at_least=1)
-        if not isinstance(adapter, RankPlan) and not (isinstance(adapter, LoraConfig) and _is_lora(adapter)):
-            raise InputError(
-                f"plus_ratio is {spec.plus_ratio}, but {spec.method} has no factors A and B of LoRA; leave it out, "
-                "or give a plan or a LoraConfig"
-            )
+    has_factors = isinstance(adapter, RankPlan) or (isinstance(adapter, LoraConfig) and _is_lora(adapter))
+    if spec.plus_ratio is not None and not has_factors:
+        raise InputError(
+            f"plus_ratio is {spec.plus_ratio}, but {spec.method} has no factors A and B of LoRA; leave it out, or "
+            "give a plan or a LoraConfig"
+        )
 
 
 def _check_config(config: PeftConfig, spec: RunSpec) -> None:

@@ -192,6 +192,8 @@ def _read(source: Any, *, seed: int) -> tuple[pd.DataFrame, str]:  # noqa: ANN40
     """The raw rows behind a source, and a name for them."""
     if isinstance(source, TextData):
         return source.frame, source.name
+    if isinstance(source, str):
+        check_text(source, "source", "icd10cm")
     if isinstance(source, pd.DataFrame):
         return source, f"DataFrame of {len(source)} rows"
     if isinstance(source, str) and source in DATA_NAMES:
@@ -201,7 +203,7 @@ def _read(source: Any, *, seed: int) -> tuple[pd.DataFrame, str]:  # noqa: ANN40
     if isinstance(source, str):
         return _read_hub(source), source
     if hasattr(source, "to_pandas") or (
-        isinstance(source, dict) and all(hasattr(part, "to_pandas") for part in source.values())
+        isinstance(source, dict) and source and all(hasattr(part, "to_pandas") for part in source.values())
     ):
         return _from_datasets(source), type(source).__name__
     if isinstance(source, Iterable) and not isinstance(source, Mapping | bytes):

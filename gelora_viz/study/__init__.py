@@ -10,12 +10,22 @@ from typing import TYPE_CHECKING
 from gelora_viz._lazy import import_on_use
 
 if TYPE_CHECKING:
+    from gelora_viz.study.arguments import POOLINGS as POOLINGS
+    from gelora_viz.study.arguments import check_allocation as check_allocation
+    from gelora_viz.study.arguments import check_methods as check_methods
+    from gelora_viz.study.arguments import check_profile as check_profile
+    from gelora_viz.study.arguments import check_source as check_source
     from gelora_viz.study.demo import run_demo as run_demo
-    from gelora_viz.study.profiles import POOLINGS as POOLINGS
     from gelora_viz.study.record import open_record as open_record
     from gelora_viz.study.study import Study as Study
 
-_FILE_OF = {"POOLINGS": "profiles", "Study": "study", "open_record": "record", "run_demo": "demo"}
+_FILES = {
+    "arguments": ("POOLINGS", "check_allocation", "check_methods", "check_profile", "check_source"),
+    "demo": ("run_demo",),
+    "record": ("open_record",),
+    "study": ("Study",),
+}
+_FILE_OF = {name: file for file, names in _FILES.items() for name in names}
 
 __all__ = list(_FILE_OF)
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from gelora_viz._checks import check_flag
 from gelora_viz.runs import FROZEN
 from gelora_viz.study.study import Study
 
@@ -50,6 +51,8 @@ def run_demo(
     Returns:
         The table of runs, as from `tabulate_results`.
     """
+    check_flag(quick, "quick")
+    check_flag(progress, "progress")
     size = _QUICK_SIZE if quick else _FULL_SIZE
     study = Study.create(path, model="minilm", data="icd10cm", max_texts=size.max_texts, seed=seed)
     study.profile(max_points=size.max_points, seed=seed, progress=progress)

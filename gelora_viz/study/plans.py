@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gelora_viz._names import check_file_name
+from gelora_viz._checks import check_result
 from gelora_viz.dimension import DimensionProfile
-from gelora_viz.errors import GeloraVizWarning, InputError, StudyError
+from gelora_viz.errors import GeloraVizWarning, StudyError
 from gelora_viz.ranks import RankPlan, allocate_ranks, find_strategy, uniform_budget
-from gelora_viz.runs import FROZEN, FULL, add_number
+from gelora_viz.runs import add_number
 from gelora_viz.study.allocation import allocation_settings, model_readings
+from gelora_viz.study.arguments import check_allocation, check_plan_name, find_plan
 from gelora_viz.study.listing import files_in, read_all
 from gelora_viz.study.profiles import StudyProfiles
 from gelora_viz.study.source import StudySource
@@ -41,10 +42,12 @@ class StudyPlans:
         **options: Any,  # noqa: ANN401 - estimator, target_modules, rounding, min_rank and max_rank of allocate_ranks
     ) -> RankPlan:
         """What `Study.allocate` does."""
-        if budget is not None and budget_rank is not None:
-            raise InputError(f"budget {budget} and budget_rank {budget_rank} both name a budget; give one of them")
+        check_allocation(
+            name=name, strategy=strategy, pooling=pooling, budget=budget, budget_rank=budget_rank, n_texts=n_texts,
+            seed=seed, replace=replace, progress=progress, **options,
+        )  # fmt: skip
         self._check_name(name)
-        profile = self._profiles.file(check_file_name(pooling, "pooling"))
+        profile = self._profiles.file(pooling)
         if find_strategy(strategy).reads == "profile" and not profile.exists():
             made, path = ", ".join(self._profiles.load_all()) or "none", self._source.path
             raise StudyError(
@@ -83,6 +86,7 @@ class StudyPlans:
 
     def name_of(self, plan: RankPlan) -> str:
         """What `Study.name_of` does."""
+        check_result(plan, RankPlan, "plan")
         for name, known in self.load_all().items():
             if known.to_dict() == plan.to_dict():
                 return name
@@ -90,11 +94,7 @@ class StudyPlans:
 
     def load(self, name: str) -> RankPlan:
         """The plan of this name; raises `StudyError`, with the names there are, for another."""
-        file = self._file(check_file_name(name, "plan name"))
-        if not file.exists():
-            names = ", ".join(known for known, _ in self._files()) or "none"
-            raise StudyError(f"{self._source.path} has no plan {name!r} (made: {names}); run the step allocate first")
-        return RankPlan.load(file)
+        return RankPlan.load(find_plan(self._source.path, name))
 
     def load_all(self) -> dict[str, RankPlan]:
         """The plans made so far, by name; one that cannot be read is logged and left out."""
@@ -103,6 +103,7 @@ class StudyPlans:
     def keep(self, name: str, plan: RankPlan) -> Path:
         """What `Study.keep_plan` does."""
         self._check_name(name)
+        check_result(plan, RankPlan, "plan")
         file = self._file(name)
         if file.exists() and RankPlan.load(file).to_dict() != plan.to_dict():
             raise StudyError(f"{self._source.path} has another plan {name!r}; choose another name, or remove {file}")
@@ -140,7 +141,4 @@ class StudyPlans:
 
     def _check_name(self, name: str) -> None:
         """Raise `InputError` for a name that no plan of this study, nor its run, can have."""
-        check_file_name(name, "plan name", [known for known, _ in self._files()])
-        if name in (FROZEN, FULL):
-            what = "the probe" if name == FROZEN else "a run that trains all weights"
-            raise InputError(f"a plan cannot be named {name!r}, which names {what}; choose another name")
+        check_plan_name(name, [known for known, _ in self._files()])

@@ -6,26 +6,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gelora_viz._checks import check_seed, check_whole, resolve_device
+from gelora_viz._checks import resolve_device
 from gelora_viz._names import is_file_name
 from gelora_viz._reading import remove
 from gelora_viz._results import file_digest
 from gelora_viz._version import __version__
-from gelora_viz.activations import Activations, capture, check_pooling
+from gelora_viz.activations import Activations, capture
 from gelora_viz.dimension import (
     DimensionProfile,
+    Estimator,
     check_enough_points,
     check_rules,
     choose_estimators,
     estimate_dimension,
 )
 from gelora_viz.errors import InputError, StudyError
+from gelora_viz.study.arguments import check_profile
 from gelora_viz.study.listing import files_in, read_all
 from gelora_viz.study.record import settings_digest
 from gelora_viz.study.source import StudySource
-
-POOLINGS = ("mean", "tokens")
-"""Poolings profiled by default. Which one GeLoRA used could not be read, and they disagree, so both are shown."""
 
 _MOST_TOKENS = 512
 
@@ -64,16 +63,14 @@ class StudyProfiles:
         progress: bool,
     ) -> dict[str, DimensionProfile]:
         """What `Study.profile` does."""
-        names = self._check(
-            poolings,
-            estimators,
-            k=k,
-            correct=correct,
-            plateau=plateau,
-            max_points=max_points,
-            device=device,
-            seed=seed,
-        )
+        poolings = check_profile(
+            poolings=poolings, estimators=estimators, k=k, correct=correct, plateau=plateau, max_points=max_points,
+            max_length=max_length, seed=seed, progress=progress,
+        )  # fmt: skip
+        resolve_device(device)
+        chosen = choose_estimators(estimators)
+        self._check_texts(poolings, chosen, k=k, correct=correct, plateau=plateau, max_points=max_points)
+        names = [each.name for each in chosen]
         profiles = {}
         for pooling in poolings:
             captured = {
@@ -93,37 +90,23 @@ class StudyProfiles:
             profiles[pooling] = DimensionProfile.load(file)
         return profiles
 
-    def _check(
+    def _check_texts(
         self,
         poolings: Sequence[str],
-        estimators: Sequence[str] | None,
+        chosen: Sequence[Estimator],
         *,
         k: int,
         correct: bool,
         plateau: bool,
         max_points: int | None,
-        device: str | None,
-        seed: int,
-    ) -> list[str]:
-        """Check the arguments before the model runs, and return the estimators' names."""
-        for pooling in poolings:
-            if not isinstance(pooling, str):
-                raise InputError(
-                    f"pooling {pooling!r} has no name to save it under; use capture and estimate_dimension directly"
-                )
-            check_pooling(pooling)
-        chosen = choose_estimators(estimators)
-        resolve_device(device)
-        check_seed(seed)
-        if max_points is not None:
-            check_whole(max_points, "max_points")
+    ) -> None:
+        """Raise `InputError`, before the model runs, where there are too few texts."""
         n_texts = len(self._source.data.texts("train"))
         check_rules(n_texts, chosen, k, correct=correct, plateau=plateau)
         for pooling in poolings:
             # How many tokens there are is known once they are captured.
             n_points = n_texts * _MOST_TOKENS if pooling == "tokens" else n_texts
             check_enough_points(min(n_points, max_points or n_points), n_texts, chosen, k)
-        return [each.name for each in chosen]
 
     def _capture(self, settings: dict[str, Any], device: str | None, *, progress: bool) -> Activations:
         step, record = f"capture {settings['pooling']}", self._source.record

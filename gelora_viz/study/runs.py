@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 from peft import PeftConfig
 
+from gelora_viz._checks import check_flag, check_text
 from gelora_viz._names import check_file_name
 from gelora_viz.comparison import Comparison, compare, tabulate_results
 from gelora_viz.errors import InputError, RunError, StudyError
@@ -22,11 +23,13 @@ from gelora_viz.runs import (
     RunResult,
     RunSpec,
     attach,
+    check_fields,
     find_finished,
     launch,
     list_runs,
 )
 from gelora_viz.spectra import SpectrumHistory
+from gelora_viz.study.arguments import check_methods
 from gelora_viz.study.listing import read_all
 from gelora_viz.study.plans import StudyPlans
 from gelora_viz.study.source import StudySource
@@ -51,6 +54,7 @@ class StudyRuns:
         Raises:
             InputError: for an unknown field, or texts without labels where a classifier is to be trained.
         """
+        check_fields({"name": name, **options})
         data = self._source.data
         if not data.label_names and options.get("task", CLASSIFICATION) == CLASSIFICATION:
             raise InputError(
@@ -77,6 +81,8 @@ class StudyRuns:
 
     def finetune(self, plan: str, name: str, options: Mapping[str, Any], *, replace: bool, progress: bool) -> Run:
         """What `Study.finetune` does."""
+        check_flag(replace, "replace")
+        check_flag(progress, "progress")
         spec = self.spec(name, self._adapter(plan), options)
         begun = self._begin(spec, replace=replace)
         try:
@@ -97,6 +103,7 @@ class StudyRuns:
         self, plan: str, name: str, adapter: PeftConfig | None, options: Mapping[str, Any], *, replace: bool
     ) -> Run:
         """What `Study.start` does."""
+        check_flag(replace, "replace")
         spec = self.spec(name, self._adapter(plan) if adapter is None else adapter, options)
         return self._begin(spec, replace=replace)
 
@@ -115,12 +122,12 @@ class StudyRuns:
         if (self._folder / name / "spec.json").exists():
             raise StudyError(f"runs/{name} is a run; give the comparison another name")
         if not isinstance(methods, Mapping):
-            methods = {each: self._adapter(each) for each in methods}
+            methods = {each: self._adapter(each) for each in check_methods(self._source.path, methods)}
         if at_once is not None:
             options["at_once"] = at_once
         return compare(
             [self.spec(each, adapter, fields) for each, adapter in methods.items()],
-            baseline=baseline or ("uniform" if "uniform" in methods else None),
+            baseline="uniform" if baseline is None and "uniform" in methods else baseline,
             folder=self._folder / name,
             **options,
         )
@@ -146,9 +153,11 @@ class StudyRuns:
 
     def tabulate(self, baseline: str | None = None) -> pd.DataFrame:
         """What `Study.tabulate_results` does."""
+        if baseline is not None:
+            check_text(baseline, "baseline", "uniform")
         results = self.load_results()
         names = [result.spec.name for result in results]
-        return tabulate_results(results, baseline=baseline or ("uniform" if "uniform" in names else None))
+        return tabulate_results(results, baseline="uniform" if baseline is None and "uniform" in names else baseline)
 
     def metrics(self, names: Sequence[str]) -> dict[str, pd.DataFrame]:
         """The metrics of runs, by name."""
@@ -161,7 +170,7 @@ class StudyRuns:
 
     def _adapter(self, plan: str) -> RankPlan | str:
         """The plan of this name, or "frozen" or "full" as it is."""
-        return plan if plan in (FROZEN, FULL) else self._plans.load(plan)
+        return plan if isinstance(plan, str) and plan in (FROZEN, FULL) else self._plans.load(plan)
 
     def _begin(self, spec: RunSpec, *, replace: bool) -> Run:
         """Return the finished run of this spec, whoever launched it, or launch a new one."""

@@ -10,16 +10,18 @@ from typing import Any
 import pandas as pd
 from peft import PeftConfig
 
-from gelora_viz._checks import check_folder
+from gelora_viz._checks import check_flag, check_folder, check_path, check_text
 from gelora_viz.comparison import Comparison
 from gelora_viz.dimension import DEFAULT_K, DimensionProfile
 from gelora_viz.errors import InputError
+from gelora_viz.plots import check_format, check_venue
 from gelora_viz.ranks import RankPlan
 from gelora_viz.runs import Executor, Run, RunResult
 from gelora_viz.sources import LoadedModel, TextData
+from gelora_viz.study.arguments import POOLINGS, check_source
 from gelora_viz.study.findings import Findings, read_findings
 from gelora_viz.study.plans import StudyPlans
-from gelora_viz.study.profiles import POOLINGS, StudyProfiles
+from gelora_viz.study.profiles import StudyProfiles
 from gelora_viz.study.record import open_record, prepare_folder
 from gelora_viz.study.runs import StudyRuns
 from gelora_viz.study.source import StudySource
@@ -39,12 +41,13 @@ class Study:
     """
 
     def __init__(self, path: str | os.PathLike[str], source: StudySource | None = None) -> None:
-        if source is None:
+        folder = check_path(path, "path")
+        if not isinstance(source, StudySource):
             raise InputError(
                 f"Study({str(path)!r}) says neither whether to open a study nor whether to begin one; use "
                 f"Study.open({str(path)!r}), or Study.create({str(path)!r}, model=..., data=...)"
             )
-        self.path = Path(path)
+        self.path = folder
         self._source = source
         self._profiles = StudyProfiles(source)
         self._plans = StudyPlans(source, self._profiles)
@@ -63,6 +66,8 @@ class Study:
             InputError: if the folder's name begins with a dash.
             StudyError: if the folder holds no study, or one of another version.
         """
+        check_flag(trust_remote_code, "trust_remote_code")
+        check_path(path, "study folder")
         return cls(path, StudySource(Path(path), open_record(path), trust_remote_code=trust_remote_code))
 
     @classmethod
@@ -101,6 +106,8 @@ class Study:
         choices: dict[str, Any] = {
             "text_column": text_column, "label_column": label_column, "max_texts": max_texts, "seed": seed,
         }  # fmt: skip
+        check_text(model, "model", "minilm")
+        check_source(model=model, data=data, **choices, trust_remote_code=trust_remote_code)
         made = prepare_folder(folder)
         if (folder / "study.json").exists():
             known = cls.open(folder, trust_remote_code=trust_remote_code)
@@ -154,6 +161,7 @@ class Study:
             seed: seed of the random choices (see `create`).
         """
         choices = {"text_column": text_column, "label_column": label_column, "max_texts": max_texts, "seed": seed}
+        check_source(model=model, data=data, **choices)
         self._source.check(model, data, choices)
 
     @property
@@ -309,7 +317,7 @@ class Study:
         Raises:
             RunError: if the run fails, with the cause in one line.
         """
-        return self._runs.finetune(name, run or name, options, replace=replace, progress=progress)
+        return self._runs.finetune(name, name if run is None else run, options, replace=replace, progress=progress)
 
     def start(
         self,
@@ -340,7 +348,7 @@ class Study:
             >>> run.status  # doctest: +SKIP
             'queued'
         """
-        return self._runs.start(name, run or name, adapter, options, replace=replace)
+        return self._runs.start(name, name if run is None else run, adapter, options, replace=replace)
 
     def compare(
         self,
@@ -428,7 +436,9 @@ class Study:
             venue: the venue whose sizes and fonts to use (see `plots.Drawing.save`).
             suffix: .pdf, .pgf, .svg or .png.
         """
-        from gelora_viz.study.figures import write_figures
+        check_venue(venue)
+        check_format(suffix)
+        from gelora_viz.study.figures import write_figures  # here, since it loads what draws
 
         return write_figures(self.findings(), self.path / "figures" / venue, venue, suffix=suffix)
 

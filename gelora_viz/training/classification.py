@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from sklearn.metrics import f1_score
 from torch import nn
 from transformers import EvalPrediction
 
+from gelora_viz._results import write_bytes
 from gelora_viz.errors import InputError
 from gelora_viz.runs import RunFolder
 from gelora_viz.sources import TextData, load_texts
@@ -85,9 +86,8 @@ class Classification(Task):
         """Write the backbone's weights, and the head's to head.safetensors next to them."""
         super().save_weights(target)
         head = self.module.get_submodule("head").state_dict()
-        save_file(
-            {name: value.detach().cpu().contiguous() for name, value in head.items()}, target / "head.safetensors"
-        )
+        content = save({name: value.detach().cpu().contiguous() for name, value in head.items()})
+        write_bytes(target / "head.safetensors", content)  # whose errors say which file, and what to do
 
 
 def _scores(labels: Any, predicted: np.ndarray) -> dict[str, float]:  # noqa: ANN401 - an array

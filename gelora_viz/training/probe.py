@@ -5,7 +5,8 @@ It gives a model without task head the loss that its plan's fine-tuning will hav
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from gelora_viz._checks import check_seed, check_whole
+from gelora_viz._checks import check_choice, check_model, check_result, check_seed, check_whole, describe
 from gelora_viz.activations import collate, evaluating, input_device, tokenize
 from gelora_viz.errors import InputError
 from gelora_viz.sources import TextData
@@ -59,6 +60,10 @@ def sample_batches(
         >>> [len(batch["labels"]) for batch in batches]
         [32, 8]
     """
+    check_result(data, TextData, "data")
+    if not callable(tokenizer):
+        raise InputError(f"tokenizer is {describe(tokenizer)}; give the model's own")
+    check_model(model)
     n_texts, batch_size = check_whole(n_texts, "n_texts"), check_whole(batch_size, "batch_size")
     texts = data.texts("train")
     if not texts:
@@ -101,6 +106,9 @@ def fit_probe(
         >>> fit_probe(model, batches).head
         Linear(in_features=384, out_features=21, bias=True)
     """
+    check_model(model)
+    check_choice(pooling, "pooling", ("mean", "last", "cls"))
+    batches = _check_batches(batches)
     if not batches or any("labels" not in batch for batch in batches):
         raise InputError("the batches have no labels to fit a probe to; give labeled texts")
     labels = torch.cat([batch["labels"] for batch in batches]).cpu().numpy()
@@ -114,6 +122,21 @@ def fit_probe(
     regression = LogisticRegression(max_iter=_MOST_ITERATIONS).fit(features.numpy(), labels)
     _set_head(classifier.head.to(input_device(model)), regression)
     return classifier
+
+
+def _check_batches(batches: object) -> list[Mapping[str, torch.Tensor]]:
+    """The batches as a list; raises `InputError` unless each maps names to tensors."""
+    is_list = isinstance(batches, Iterable) and not isinstance(batches, Mapping | str)
+    listed: list[Any] = list(batches) if is_list else [batches]  # type: ignore[call-overload]
+    wrong = [
+        batch
+        for batch in listed
+        if not isinstance(batch, Mapping) or not all(isinstance(each, torch.Tensor) for each in batch.values())
+    ]
+    if wrong or not is_list:
+        said = f"has {describe(wrong[0])}" if is_list else f"is {describe(batches)}"
+        raise InputError(f"batches {said}; give a list of mappings of names to tensors, as sample_batches gives")
+    return listed
 
 
 def _inputs(model: PreTrainedModel, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from peft import PeftModel
+from safetensors import SafetensorError
 from torch import nn
 from torch.utils.data import Dataset
 from transformers import EvalPrediction, set_seed
 
+from gelora_viz._results import write_remedy
 from gelora_viz.activations import TokenizedText, collate, tokenize
+from gelora_viz.errors import StudyError, first_line
 from gelora_viz.ranks import ModelInputs
 from gelora_viz.runs import FULL, RunFolder, RunSpec
 from gelora_viz.sources import HUB_IDS, SPLITS, TextData, load_model
@@ -26,6 +32,19 @@ IGNORED = -100
 _EVA_BATCHES = 256
 """Batches that EVA may read: thousands of texts, where it needs hundreds."""
 Example = tuple[TokenizedText, int]
+
+
+@contextmanager
+def _naming_folder(folder: Path) -> Iterator[None]:
+    """Raise `StudyError`, which says why weights could not be written there, for safetensors' error."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        number = re.search(r"os error (\d+)", str(error))  # safetensors gives the system's error as text alone
+        reason = OSError(int(number[1]), os.strerror(int(number[1]))) if number else error
+        remedy = write_remedy(reason) if isinstance(reason, OSError) else "choose a folder you can write to"
+        said = getattr(reason, "strerror", None) or first_line(reason)
+        raise StudyError(f"cannot write weights to {folder}: {said}; {remedy}") from error
 
 
 class Texts(Dataset[Example]):
@@ -131,7 +150,8 @@ class Task(ABC):
         """Write what was trained: the adapter in PEFT's format, or all weights in transformers'."""
         if isinstance(self.backbone, PeftModel) or self.spec.adapter == FULL:
             trained: Any = self.backbone
-            trained.save_pretrained(str(target), safe_serialization=True)
+            with _naming_folder(target):
+                trained.save_pretrained(str(target), safe_serialization=True)
         if isinstance(self.backbone, PeftModel) and self.spec.model in HUB_IDS:
             name_base_model(target, HUB_IDS[self.spec.model])
 

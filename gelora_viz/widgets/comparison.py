@@ -9,13 +9,13 @@ import math
 import os
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import traitlets
 
 from gelora_viz import plots
+from gelora_viz._checks import check_path
 from gelora_viz._names import did_you_mean
 from gelora_viz.comparison import Comparison, difference_in_words, metric_of, tabulate_results
 from gelora_viz.errors import InputError
@@ -79,7 +79,7 @@ class ComparisonExplorer(Panel):
         folder: str | os.PathLike[str] | None = None,
         baseline: str | None = None,
     ) -> None:
-        self._folder = None if folder is None else Path(folder)
+        self._folder = None if folder is None else check_path(folder, "folder")
         self._results: dict[str, list[RunResult]] = {}
         self._runs: pd.DataFrame | None = None
         self._ranks: dict[str, dict[str, tuple[float, float]]] = {}

@@ -9,25 +9,24 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ipywidgets
 import traitlets
 
+from gelora_viz._checks import check_result
 from gelora_viz.activations import Activations
 from gelora_viz.errors import GeloraVizError, InputError
 from gelora_viz.plots import Drawing, overview
 from gelora_viz.runs import FROZEN, FULL
 from gelora_viz.spectra import UpdateSpectrum
+from gelora_viz.study import Study
 from gelora_viz.widgets.comparison import ComparisonExplorer
 from gelora_viz.widgets.explorer import Explorer
 from gelora_viz.widgets.fine_tuning import FineTuning
 from gelora_viz.widgets.panel import Panel, read_module, read_style
 from gelora_viz.widgets.rank_budget import RankBudget
 from gelora_viz.widgets.snapshot import Snapshot
-
-if TYPE_CHECKING:
-    from gelora_viz.study import Study
 
 _SINGLE = "single runs"
 
@@ -134,7 +133,7 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no ty
     """
 
     def __init__(self, study: Study, **options: Any) -> None:  # noqa: ANN401 - RunSpec's
-        self.study = study
+        self.study = check_result(study, Study, "study")
         self.ranks: RankBudget | None = None
         self.explorer: Explorer | None = None
         self.comparison: ComparisonExplorer | None = None

@@ -8,14 +8,25 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import traitlets
 from scipy.linalg import orthogonal_procrustes
 
+from gelora_viz._checks import (
+    check_cache,
+    check_number,
+    check_result,
+    check_seed,
+    check_text,
+    check_whole,
+    describe,
+)
 from gelora_viz._names import did_you_mean
+from gelora_viz.activations import Activations
+from gelora_viz.dimension import DimensionProfile
 from gelora_viz.errors import InputError
 from gelora_viz.plots import (
     Drawing,
@@ -28,13 +39,12 @@ from gelora_viz.plots import (
     umap_of_classes,
     umap_of_values,
 )
+from gelora_viz.sources import check_texts
 from gelora_viz.widgets.curve import describe_curve
 from gelora_viz.widgets.map_maker import MapMaker, MapRequest
 from gelora_viz.widgets.panel import Panel, read_module, read_style
 
 if TYPE_CHECKING:
-    from gelora_viz.activations import Activations
-    from gelora_viz.dimension import DimensionProfile
     from gelora_viz.maps import Projection
 
 LONGEST_TEXT = 400
@@ -138,8 +148,16 @@ class Explorer(Panel):
         seed: int = 0,
         cache: bool | str | os.PathLike[str] = True,
     ) -> None:
-        self.profile = profile
-        self._texts = None if texts is None else list(texts)
+        check_result(activations, Activations, "activations")
+        self.profile = check_result(profile, DimensionProfile, "profile")
+        self._texts = None if texts is None else check_texts(texts)
+        if labels is not None and (isinstance(labels, str | Mapping) or not isinstance(labels, Iterable)):
+            raise InputError(f"labels is {describe(labels)}; give one label for each captured text")
+        if layer is not None:
+            check_text(layer, "layer", profile.layers[0])
+        n_neighbors = check_whole(n_neighbors, "n_neighbors", at_least=2)
+        min_dist = check_number(min_dist, "min_dist", at_least=0, at_most=1)
+        max_points, seed, cache = check_whole(max_points, "max_points"), check_seed(seed), check_cache(cache)
         _check_same_origin(activations, profile, self._texts)
         if estimator is None:
             estimator = "twonn" if "twonn" in profile.estimators else profile.estimators[0]

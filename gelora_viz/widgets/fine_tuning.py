@@ -6,6 +6,7 @@ which were started elsewhere, and finds them again after a reload or in a new ke
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,15 +14,28 @@ from typing import TYPE_CHECKING, Any
 import traitlets
 from peft import PeftConfig
 
+from gelora_viz._checks import check_result, describe
+from gelora_viz._names import check_file_name
 from gelora_viz.errors import InputError
 from gelora_viz.plots import Drawing, style_number, training
-from gelora_viz.runs import CAUSAL_LM, CLASSIFICATION, ENDED, FROZEN, FULL, RunFolder, attach, usual_learning_rate
+from gelora_viz.runs import (
+    CAUSAL_LM,
+    CLASSIFICATION,
+    ENDED,
+    FROZEN,
+    FULL,
+    RunFolder,
+    RunSpec,
+    attach,
+    check_fields,
+    usual_learning_rate,
+)
+from gelora_viz.study import Study
 from gelora_viz.widgets.panel import Panel, read_module, read_style
 from gelora_viz.widgets.run_watching import RunLookout, SeenRun, Watcher
 
 if TYPE_CHECKING:
     from gelora_viz.runs import Run
-    from gelora_viz.study import Study
 
 _MOST_ROWS = 60
 """Runs in the table; the newest, and all that go on."""
@@ -124,7 +138,17 @@ class FineTuning(Panel):
         methods: Mapping[str, PeftConfig] | None = None,
         **options: Any,  # noqa: ANN401 - RunSpec's
     ) -> None:
-        self.study = study
+        self.study = check_result(study, Study, "study")
+        if methods is not None and not isinstance(methods, Mapping):
+            raise InputError(f"methods is {describe(methods)}; give a mapping from names to PEFT configurations")
+        for name, config in (methods or {}).items():
+            check_file_name(name, "name in methods")
+            if not isinstance(config, PeftConfig):
+                raise InputError(f"methods[{name!r}] is {describe(config)}; give a PEFT configuration")
+        check_fields(options)
+        unknown = sorted(options.keys() - {field.name for field in dataclasses.fields(RunSpec)})
+        if unknown:
+            raise InputError(f"unknown option {unknown[0]!r}; options are the fields of RunSpec")
         self._options = options
         self._methods = dict(methods or {})
         taken = sorted({*self._methods} & {*study.plans(), FROZEN, FULL})

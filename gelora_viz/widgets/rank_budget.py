@@ -13,18 +13,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import traitlets
 
+from gelora_viz._checks import check_choice, check_result, describe
 from gelora_viz._names import did_you_mean
+from gelora_viz.dimension import DimensionProfile
 from gelora_viz.errors import InputError
 from gelora_viz.plots import Drawing, estimator_title, rank_profile
-from gelora_viz.ranks import STRATEGIES, Matrix, RankPlan, allocate_ranks, find_matrices
+from gelora_viz.ranks import STRATEGIES, Matrix, RankPlan, allocate_ranks, check_rank_limits, find_matrices
+from gelora_viz.spectra import UpdateSpectrum
 from gelora_viz.widgets.curve import describe_curve, without_nan
 from gelora_viz.widgets.panel import Panel, read_module, read_style
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from gelora_viz.dimension import DimensionProfile
-    from gelora_viz.spectra import UpdateSpectrum
 
 _HIGHEST_RANK = 64
 """Where the slider ends, as a rank in every matrix; a higher budget can be set from Python."""
@@ -144,7 +145,15 @@ class RankBudget(Panel):
         spectrum: UpdateSpectrum | None = None,
         readings: Mapping[str, RankPlan] | None = None,
     ) -> None:
-        self.profile = profile
+        self.profile = check_result(profile, DimensionProfile, "profile")
+        check_choice(strategy, "strategy", STRATEGIES)
+        check_rank_limits(min_rank, max_rank)
+        if spectrum is not None:
+            check_result(spectrum, UpdateSpectrum, "spectrum")
+        if readings is not None and not isinstance(readings, Mapping):
+            raise InputError(f"readings is {describe(readings)}; give a mapping from names to plans")
+        for name, plan in (readings or {}).items():
+            check_result(plan, RankPlan, f"readings[{name!r}]")
         self.spectrum: UpdateSpectrum | None = None
         self._matrices = find_matrices(model, target_modules)
         self._costs = sum(matrix.cost for matrix in self._matrices)

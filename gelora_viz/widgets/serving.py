@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gelora_viz._checks import check_flag, describe
 from gelora_viz.errors import InputError
 from gelora_viz.study import Study
 
@@ -34,6 +35,9 @@ def serve_dashboard(study: Path, *, port: int = 8866, open_browser: bool = False
         InputError: if Voila is not installed, or for a port that cannot be.
         StudyError: if the folder holds no study.
     """
+    if isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= _LAST_PORT:
+        raise InputError(f"port is {describe(port)}; give a whole number from 1 to {_LAST_PORT}")
+    check_flag(open_browser, "open_browser")
     Study.open(study)
     try:
         from voila.app import Voila
@@ -42,8 +46,6 @@ def serve_dashboard(study: Path, *, port: int = 8866, open_browser: bool = False
             f"the dashboard needs {error.name}, which is not installed; install gelora_viz[widgets]"
         ) from error
 
-    if not isinstance(port, int) or not 1 <= port <= _LAST_PORT:
-        raise InputError(f"port is {port!r}; give a whole number from 1 to {_LAST_PORT}")
     token = secrets.token_hex(24)
 
     class Server(Voila):  # type: ignore[misc] # it ships no types

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from gelora_viz.activations import Activations, capture
+from gelora_viz.activations import Activations, capture, result, storage
 from gelora_viz.errors import InputError, StudyError
 
 
@@ -125,6 +125,41 @@ def test_what_was_loaded_can_be_saved_elsewhere_and_onto_itself(captured, tmp_pa
     assert all(torch.equal(again[layer], captured[layer]) for layer in captured)
 
 
+@pytest.mark.parametrize("n_writes", range(5))  # the files of four layers, and the JSON that names them
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_save_that_fails_leaves_what_was_saved_before(captured, tmp_path, monkeypatch, n_writes, killed):
+    layers = captured.layers[:4]
+    old = Activations.from_arrays({layer: np.full((30, 3), 7.0) for layer in layers})
+    new = Activations.from_arrays({layer: captured[layer] for layer in layers})
+    old.save(tmp_path)
+    before = {path.name for path in tmp_path.iterdir()}
+    with monkeypatch.context() as broken:
+        place = (result, "write_json") if n_writes == 4 else (storage.os, "fsync")
+        broken.setattr(*place, fail_after(0 if n_writes == 4 else n_writes))
+        if killed:  # nobody removes what was begun
+            broken.setattr(result, "_remove", lambda *_: None)
+        with pytest.raises(StudyError, match="cannot write"):
+            new.save(tmp_path)
+    again = Activations.load(tmp_path)
+    assert all(torch.equal(again[layer], old[layer]) for layer in layers)
+    assert killed or {path.name for path in tmp_path.iterdir()} == before
+
+    again = Activations.load(new.save(tmp_path))
+    assert all(torch.equal(again[layer], new[layer]) for layer in layers)
+    assert len(list(tmp_path.iterdir())) == len(before)
+
+
+def fail_after(n_calls):
+    """A function that can be called so many times, as a disk that becomes full."""
+    left = iter(range(n_calls))
+
+    def fail(*_arguments, **_options):
+        if next(left, None) is None:
+            raise StudyError("cannot write it: no space left; free space")
+
+    return fail
+
+
 def test_saving_touches_no_file_of_others(captured, tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"a model")
     captured.save(tmp_path)
@@ -134,7 +169,7 @@ def test_saving_touches_no_file_of_others(captured, tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_named(captured, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(StudyError, match=r"cannot write activations to .*file"):
+    with pytest.raises(StudyError, match=r"cannot write .*file"):
         captured.save(tmp_path / "file")
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 import torch
 from tiny_models import ARCHITECTURES, HIDDEN_SIZE
@@ -9,7 +12,9 @@ from torch import nn
 
 from gelora_viz import add_adapter, allocate_ranks, uniform_budget
 from gelora_viz.activations import collate, tokenize
+from gelora_viz.errors import StudyError
 from gelora_viz.training import TextClassifier
+from gelora_viz.training.classification import Classification
 
 each_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
 
@@ -70,3 +75,26 @@ def test_with_an_adapter_the_gradient_reaches_every_adapted_matrix_and_nothing_e
 def test_the_head_reads_the_width_of_the_backbone(tiny):
     model, _ = tiny("t5")
     assert tuple(TextClassifier(model, 7).head.weight.shape) == (7, HIDDEN_SIZE)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits on files")
+@pytest.mark.parametrize(("limit", "named"), [(100, "head.safetensors"), (2_000, "weights to")])
+def test_weights_that_cannot_be_written_are_a_study_error_with_the_place(tiny, tmp_path, limit, named):
+    import resource
+
+    backbone = tiny("bert")[0]
+    if named == "weights to":
+        backbone = add_adapter(backbone, allocate_ranks(None, backbone, strategy="uniform", budget=10_000))
+    task = Classification.__new__(Classification)  # without the texts, of which nothing is written
+    task.backbone, task.module, task.spec = (
+        backbone,
+        TextClassifier(backbone, 3),
+        SimpleNamespace(adapter="frozen", model="x"),
+    )
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        with pytest.raises(StudyError, match=rf"cannot write .*{named}.*: File too large; .*ulimit -f"):
+            task.save_weights(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
