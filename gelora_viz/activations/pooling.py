@@ -57,6 +57,7 @@ def pool_texts(hidden: torch.Tensor, mask: torch.Tensor, pooling: Pooling | Pool
         (n_texts, n_features), no view of `hidden`; "mean" is summed in float32.
 
     Example:
+        >>> import torch
         >>> pool_texts(torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([[1, 1, 0]]))
         tensor([[2.]])
     """
