@@ -8,7 +8,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from gelora_viz._checks import check_folder
+from gelora_viz._checks import check_flag, check_folder, check_path, check_result
 from gelora_viz.errors import GeloraVizWarning, RunError, StudyError
 from gelora_viz.runs.executors import Executor, choose_executor
 from gelora_viz.runs.folder import RunFolder
@@ -51,8 +51,11 @@ def launch(
         >>> run.wait().result().numbers["accuracy"]  # doctest: +SKIP
         0.71
     """
+    check_result(spec, RunSpec, "spec")
+    check_flag(replace, "replace")
     chosen = choose_executor(executor, options)
-    asked = check_folder(Path("runs") / spec.name if run_dir is None else run_dir, "run folder")
+    named = Path("runs") / spec.name if run_dir is None else check_path(run_dir, "run_dir")
+    asked = check_folder(named, "run folder")
     chosen.prepare()
     try:
         path, number = (replacement_of(asked), 1) if replace and is_finished(asked) else free_place(asked)
@@ -113,6 +116,7 @@ def relaunch(
         RunError: if the run is finished, so that its result is not lost, or is going on.
         StudyError: if there is no run, or one from another version.
     """
+    check_flag(trust_remote_code, "trust_remote_code")
     run = attach(run_dir)
     if run.status == "finished":
         raise RunError(f"run {run.name!r} is finished; to train it again anyway, launch its specification")

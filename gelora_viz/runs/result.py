@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from gelora_viz._checks import check_path
 from gelora_viz._reading import Fields, is_number, naming_file
 from gelora_viz._results import frame_html, read_json
 from gelora_viz.errors import StudyError
@@ -51,7 +51,7 @@ class RunResult:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> RunResult:
         """Read a finished run's folder; raises `StudyError` if it is not finished or from another version."""
-        folder = Path(path)
+        folder = check_path(path, "path")
         document = read_json(folder / "result.json", RESULT)
         predictions = read_json(folder / "predictions.json", PREDICTIONS)
         spectrum = folder / "spectrum.json"

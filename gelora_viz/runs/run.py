@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 from tqdm.auto import tqdm
 
+from gelora_viz._checks import check_flag, check_number, check_path
 from gelora_viz._results import read_json
 from gelora_viz.errors import GeloraVizError, RunError, StudyError
 from gelora_viz.runs.executors import Handle
@@ -96,6 +97,7 @@ class Run:
         Raises:
             RunError: if it does not answer and is on another machine, where it cannot be killed from here.
         """
+        check_number(grace, "grace", at_least=0)
         if self.status in ENDED:
             return
         self._folder.ask_to_stop()
@@ -135,6 +137,9 @@ class Run:
         Raises:
             RunError: when `timeout` seconds have passed; the run goes on.
         """
+        if timeout is not None:
+            check_number(timeout, "timeout", at_least=0)
+        check_flag(progress, "progress")
         started = time.monotonic()
         with tqdm(total=self._n_steps(), unit="step", disable=not progress) as bar:
             while (status := self.status) not in ENDED:
@@ -189,7 +194,7 @@ class Run:
 
 def attach(run_dir: str | os.PathLike[str]) -> Run:
     """A handle on a run that another process, or this one before a restart, has launched."""
-    if not (Path(run_dir) / "spec.json").exists():
+    if not (check_path(run_dir, "run_dir") / "spec.json").exists():
         raise StudyError(f"no run at {run_dir}; give the folder of a run, the one that holds spec.json")
     return Run(run_dir)
 

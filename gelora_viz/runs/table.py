@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from gelora_viz._checks import check_path
 from gelora_viz._reading import Fields
 from gelora_viz._results import read_json
 from gelora_viz.errors import GeloraVizError, StudyError, first_line
@@ -49,7 +50,7 @@ def list_runs(folder: str | os.PathLike[str] | None = None) -> pd.DataFrame:
     if folder is None:
         here = pd.DataFrame(find_runs_here(), columns=_COLUMNS_HERE)
         return here.astype({"pid": "Int64"})
-    top = Path(folder)
+    top = check_path(folder, "folder")
     if not top.is_dir():
         raise StudyError(f"no folder {top}; give the folder of a study, or of its runs")
     top = top / "runs" if (top / "runs").is_dir() else top

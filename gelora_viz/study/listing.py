@@ -17,12 +17,15 @@ logger = logging.getLogger("gelora_viz")
 _Result = TypeVar("_Result")
 
 
-def read_all(named: Iterable[tuple[str, Path]], load: Callable[[Path], _Result]) -> dict[str, _Result]:
+def read_all(
+    named: Iterable[tuple[str, Path]], load: Callable[[Path], _Result], problems: list[str] | None = None
+) -> dict[str, _Result]:
     """Name -> result, of those files that can be read; each of the others is logged with the reason.
 
     Args:
         named: (name, file) of each.
         load: reads a file.
+        problems: takes the reasons instead of the log.
     """
     found = {}
     for name, file in named:
@@ -31,7 +34,10 @@ def read_all(named: Iterable[tuple[str, Path]], load: Callable[[Path], _Result])
                 raise StudyError(f"{str(file)!r} has a name that gelora_viz gives to nothing; rename it")
             found[name] = load(file)
         except GeloraVizError as error:
-            logger.warning("left out: %s", error)
+            if problems is None:
+                logger.warning("left out: %s", error)
+            else:
+                problems.append(str(error))
     return found
 
 

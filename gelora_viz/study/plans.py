@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gelora_viz._checks import check_result
+from gelora_viz._checks import check_flag, check_result
 from gelora_viz.dimension import DimensionProfile
 from gelora_viz.errors import GeloraVizWarning, StudyError
 from gelora_viz.ranks import RankPlan, allocate_ranks, find_strategy, uniform_budget
@@ -96,17 +97,23 @@ class StudyPlans:
         """The plan of this name; raises `StudyError`, with the names there are, for another."""
         return RankPlan.load(find_plan(self._source.path, name))
 
-    def load_all(self) -> dict[str, RankPlan]:
+    def load_all(self, problems: list[str] | None = None) -> dict[str, RankPlan]:
         """The plans made so far, by name; one that cannot be read is logged and left out."""
-        return read_all(self._files(), RankPlan.load)
+        return read_all(self._files(), RankPlan.load, problems)
 
-    def keep(self, name: str, plan: RankPlan) -> Path:
+    def keep(self, name: str, plan: RankPlan, *, replace: bool) -> Path:
         """What `Study.keep_plan` does."""
         self._check_name(name)
         check_result(plan, RankPlan, "plan")
+        check_flag(replace, "replace")
+        if not replace:
+            content = plan.to_dict()
+            name = next(
+                place
+                for place in map(partial(add_number, name), itertools.count(1))
+                if not self._file(place).exists() or RankPlan.load(self._file(place)).to_dict() == content
+            )
         file = self._file(name)
-        if file.exists() and RankPlan.load(file).to_dict() != plan.to_dict():
-            raise StudyError(f"{self._source.path} has another plan {name!r}; choose another name, or remove {file}")
         pooling = plan.settings.get("pooling")
         plan.save(file)
         self._source.record.finish(f"plan {name}", {"pooling": pooling, "profile": self._profiles.digest(pooling)})

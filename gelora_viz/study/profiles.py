@@ -39,9 +39,9 @@ class StudyProfiles:
         """The file of a pooling's profile, which may not exist yet."""
         return self._source.path / "profiles" / f"{pooling}.json"
 
-    def load_all(self) -> dict[str, DimensionProfile]:
+    def load_all(self, problems: list[str] | None = None) -> dict[str, DimensionProfile]:
         """The profiles made so far, by pooling; one that cannot be read is logged and left out."""
-        return read_all(files_in(self._source.path / "profiles"), DimensionProfile.load)
+        return read_all(files_in(self._source.path / "profiles"), DimensionProfile.load, problems)
 
     def digest(self, pooling: object) -> str | None:
         """The fingerprint of the profile of a pooling that a plan or a record names; None if there is none."""

@@ -132,12 +132,12 @@ class StudyRuns:
             **options,
         )
 
-    def load_comparisons(self) -> dict[str, Comparison]:
+    def load_comparisons(self, problems: list[str] | None = None) -> dict[str, Comparison]:
         """The comparisons over seeds made so far, by name; one that cannot be read is logged and left out."""
         files = sorted(self._folder.glob("*/comparison.json"))
-        return read_all([(file.parent.name, file) for file in files], Comparison.load)
+        return read_all([(file.parent.name, file) for file in files], Comparison.load, problems)
 
-    def load_results(self) -> list[RunResult]:
+    def load_results(self, problems: list[str] | None = None) -> list[RunResult]:
         """Results of the finished runs: the frozen probe first, then "uniform", then the others by name.
 
         One that cannot be read is logged and left out.
@@ -145,7 +145,7 @@ class StudyRuns:
         first = {FROZEN: 0, "uniform": 1}
         folders = [file.parent for file in self._folder.glob("*/result.json")]
         folders.sort(key=lambda each: (first.get(each.name, 2), each.name))
-        return list(read_all([(each.name, each) for each in folders], _load_result).values())
+        return list(read_all([(each.name, each) for each in folders], _load_result, problems).values())
 
     def list_all(self) -> pd.DataFrame:
         """All runs with their status, as from `list_runs`."""

@@ -274,19 +274,24 @@ class Study:
         """The plans made so far, by name; one that cannot be read is logged and left out."""
         return self._plans.load_all()
 
-    def keep_plan(self, name: str, plan: RankPlan) -> Path:
+    def keep_plan(self, name: str, plan: RankPlan, *, replace: bool = False) -> Path:
         """Keep a plan that was made elsewhere, in a panel or by hand, as plans/<name>.json.
+
+        Where there is another plan of that name, this one gets a number: plans/<name>-2.json.
 
         Args:
             name: letters, digits, dot, dash and underscore; its run gets the same name.
             plan: for this study's model. One that says its pooling, as plans of `allocate_ranks` do, counts as stale
                 once that profile is estimated anew.
+            replace: put it in the place of another plan of that name.
+
+        Returns:
+            The plan's file.
 
         Raises:
             InputError: for a name that no plan can have.
-            StudyError: if another plan has the name.
         """
-        return self._plans.keep(name, plan)
+        return self._plans.keep(name, plan, replace=replace)
 
     def check_method(self, name: str) -> None:
         """Raise `StudyError` unless this is "frozen", "full" or the name of a plan, which fine-tunings can use."""
@@ -394,6 +399,15 @@ class Study:
     def comparisons(self) -> dict[str, Comparison]:
         """The comparisons over seeds made so far, by name; one that cannot be read is logged and left out."""
         return self._runs.load_comparisons()
+
+    def problems(self) -> list[str]:
+        """Why files of the study are left out of lists and reports, a line for each; empty if all can be read."""
+        found: list[str] = []
+        for read in (
+            self._profiles.load_all, self._plans.load_all, self._runs.load_results, self._runs.load_comparisons,
+        ):  # fmt: skip
+            read(found)
+        return found
 
     def stale_plans(self) -> list[str]:
         """Names of plans whose profile has been estimated again since they were made."""

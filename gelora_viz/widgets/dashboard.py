@@ -212,6 +212,7 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no ty
         self._show_effective_ranks()
         self._show_comparison()
         self._show_overview()
+        self.overview.error = "; ".join(self.study.problems())
 
     def close(self) -> None:
         """Close all panels; runs go on."""
@@ -323,7 +324,7 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets ships no ty
         name = section.text.strip()
         if not name:
             raise InputError("the plan has no name yet; give it one, such as by-hand")
-        self.study.keep_plan(name, self.ranks.plan)
+        name = self.study.keep_plan(name, self.ranks.plan).stem  # it has a number if the name was another plan's
         section.status = f"Kept as plan {name}, which is chosen under Fine-tuning now."
         section.text = ""
         self.fine_tuning.refresh()

@@ -473,8 +473,12 @@ def test_a_plan_made_elsewhere_is_kept_and_no_other_one_is_lost(copied_study):
     assert study.keep_plan("by-hand", plan) == copied_study / "plans" / "by-hand.json"
     assert Study.open(copied_study).plan("by-hand").ranks == plan.ranks
     study.keep_plan("by-hand", plan)
-    with pytest.raises(StudyError, match="has another plan 'gelora'"):
-        study.keep_plan("gelora", plan)
+    before = study.plan("gelora").to_dict()
+    assert study.keep_plan("gelora", plan).stem == study.keep_plan("gelora", plan).stem == "gelora-2"
+    assert study.plan("gelora").to_dict() == before
+    assert study.keep_plan("by-hand", study.plan("uniform"), replace=True).stem == "by-hand"
+    assert study.plan("by-hand").strategy == "uniform"
+    study.keep_plan("by-hand", plan, replace=True)
     with pytest.raises(InputError, match="cannot be named 'full'"):
         study.keep_plan("full", plan)
     assert study.stale_plans() == []

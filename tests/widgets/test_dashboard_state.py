@@ -180,7 +180,8 @@ def test_ranks_are_kept_as_a_plan_that_can_be_trained_next(dashboard):
     press(section, "Keep as plan", text=" ")
     assert "no name yet" in section.error
     press(section, "Keep as plan", text="uniform")
-    assert "has another plan 'uniform'" in section.error
+    assert section.status.startswith("Kept as plan uniform-2,")
+    assert dashboard.study.plan("uniform").strategy == "uniform"
     press(section, "Keep as plan", text="by-hand")
     assert section.error == ""
     assert dashboard.study.plan("by-hand").ranks == dashboard.ranks.plan.ranks

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gelora_viz._checks import describe
 from gelora_viz._names import did_you_mean
 from gelora_viz.errors import InputError
 from gelora_viz.runs.executors.local import LocalExecutor
@@ -25,6 +26,11 @@ def choose_executor(executor: str | Executor, options: dict[str, Any]) -> Execut
     if not isinstance(executor, str):
         if options:
             raise InputError(f"{', '.join(options)} belong in the executor; give them to {type(executor).__name__}")
+        if not all(callable(getattr(executor, name, None)) for name in ("prepare", "submit")):
+            raise InputError(
+                f"executor is {describe(executor)}; give {' or '.join(map(repr, _NAMED))}, or an object with the "
+                "methods of an Executor"
+            )
         return executor
     if executor not in _NAMED:
         raise InputError(f"unknown executor {executor!r}; {did_you_mean(executor, _NAMED)}")

@@ -50,8 +50,10 @@ class LocalExecutor:
     queue: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
-        from gelora_viz._checks import check_whole
+        from gelora_viz._checks import check_path, check_whole
 
+        if self.queue is not None:
+            check_path(self.queue, "queue")
         check_whole(self.processes, "processes")
         if self.at_once is not None:
             check_whole(self.at_once, "at_once")
