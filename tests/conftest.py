@@ -45,13 +45,16 @@ warm_processes.launch_warmly()
 
 LEFTOVERS = pytest.StashKey[subprocess.Popen[bytes]]()
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
-LONG_FILES = ("test_notebooks.py", "test_documentation.py", "test_dashboard.py", "test_fine_tuning.py")
+LONG_FILES = (
+    "test_notebooks.py", "test_demo.py", "test_processes.py", "test_training.py", "test_cli.py", "test_any_model.py",
+    "test_survival.py", "test_run.py", "test_experiment.py", "test_recorders.py", "test_smollm2.py",
+    "test_documentation.py", "test_dashboard.py", "test_fine_tuning.py",
+)  # fmt: skip
 SLOW_FILES = (
-    *LONG_FILES, "test_any_model.py", "test_capture_cache.py", "test_cli.py", "test_compare.py", "test_demo.py",
-    "test_docstrings.py", "test_doctor.py", "test_experiment.py", "test_explorer_page.py", "test_figures.py",
-    "test_fine_tuning_state.py", "test_dashboard_state.py", "test_comparison_state.py", "test_language.py",
-    "test_methods.py", "test_processes.py", "test_projection.py", "test_report.py", "test_run.py", "test_smollm2.py",
-    "test_store.py", "test_study.py", "test_survival.py", "test_training.py",
+    *LONG_FILES, "test_capture_cache.py", "test_compare.py", "test_docstrings.py", "test_doctor.py",
+    "test_explorer_page.py", "test_figures.py", "test_fine_tuning_state.py", "test_dashboard_state.py",
+    "test_comparison_state.py", "test_language.py", "test_methods.py", "test_projection.py", "test_report.py",
+    "test_store.py", "test_study.py",
 )  # fmt: skip
 """Files whose tests take a second or more on average; `make quick` leaves them out."""
 

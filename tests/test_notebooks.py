@@ -20,7 +20,11 @@ SHORTER = {
     },
     "03_rank_budget": {"steps=40": "steps=5"},
     "04_genlora": {"steps=40": "steps=5"},
-    "05_compare_methods": {"learning_rates=(2e-3, 8e-3)": "sweep_rates=False", '"steps": 12': '"steps": 4'},
+    "05_compare_methods": {
+        "learning_rates=(2e-3, 8e-3)": "sweep_rates=False",
+        '"steps": 12': '"steps": 4',
+        "seeds=(0, 1)": "seeds=(0,)",
+    },
     "06_paper_figures": {"steps=12, evaluations=2": "steps=4, evaluations=1"},
 }
 """What of a notebook's code is replaced by what, so that the tests do not train for minutes."""

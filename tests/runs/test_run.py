@@ -24,8 +24,6 @@ from gelora_viz.errors import InputError, RunError, StudyError
 from gelora_viz.runs import RunFolder
 from gelora_viz.training import trainer
 
-pytestmark = pytest.mark.cold  # here a run is started as for users
-
 
 @pytest.fixture(scope="module")
 def ended(spec_of, tmp_path_factory):
@@ -224,6 +222,7 @@ def test_a_plan_for_another_model_fails_before_training(spec_of, tiny_folder, tm
         trainer.train(spec_of(model=str(tiny_folder("gpt2"))), RunFolder(tmp_path))
 
 
+@pytest.mark.cold
 def test_a_run_can_be_started_again_in_its_folder_as_soon_as_it_has_ended(spec_of, tmp_path):
     spec = spec_of("again", adapter="frozen", steps=2)
     first = launch(spec, run_dir=tmp_path / "run")
