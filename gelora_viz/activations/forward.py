@@ -17,6 +17,7 @@ from gelora_viz.activations.holding import reading
 from gelora_viz.activations.layers import Layer, Stop, evaluating, hooks
 from gelora_viz.activations.looking import check_seen, is_out_of_memory, look, switched_off
 from gelora_viz.activations.offload import input_device, named_weights, put_back
+from gelora_viz.activations.pairs import load_pair
 from gelora_viz.activations.pooling import pool_texts
 from gelora_viz.activations.sample import Sample
 from gelora_viz.activations.storage import check_width, narrow
@@ -123,11 +124,7 @@ def _look(
     batch_size: int | str,
 ) -> dict[str, int]:  # fmt: skip
     """The axis of the texts in each layer's states, once two texts have shown that the states are the texts' own."""
-    short = int(order[-1])
-    lengths = corpus.lengths[order]
-    longer = np.flatnonzero(lengths >= 1.5 * lengths[-1])
-    other = int(order[longer[-1] if len(longer) else 0])  # no longer than need be
-    alone, together = (corpus.load(np.array(members)).tensors for members in ([short], [short, other]))
+    alone, together = load_pair(corpus, order)
     try:
         seen = look(model, transformer, layers, alone, together)
     except RuntimeError as error:

@@ -74,13 +74,19 @@ def trace(
         if len(states) == len(layers):
             raise Stop
 
+    with hooks(model, transformer, layers, keep), suppress(Stop):
+        run_once(model, transformer, inputs)
+    return states
+
+
+def run_once(model: nn.Module, transformer: nn.Module, inputs: Mapping[str, torch.Tensor]) -> Any:  # noqa: ANN401
+    """What a forward pass gives out; arguments and errors as of `trace`."""
     called = transformer if hasattr(model, "get_base_model") else model
     taken = _arguments(called)
     device = input_device(model)
     given = {name: tensor.to(device) for name, tensor in inputs.items() if taken is None or name in taken}
     try:
-        with hooks(model, transformer, layers, keep), suppress(Stop):
-            model(**given, **switched_off(called))
+        return model(**given, **switched_off(called))
     except InputError:
         raise
     except _REFUSALS as error:
@@ -95,7 +101,6 @@ def trace(
         ) from error
     finally:
         put_back(model)
-    return states
 
 
 def _parameters(module: nn.Module) -> Mapping[str, inspect.Parameter]:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import nn
@@ -39,6 +38,7 @@ from gelora_viz.activations.journal import Journal, check_identity, finished_ide
 from gelora_viz.activations.layers import Layer, evaluating, find_layers, names_blocks, unwrap
 from gelora_viz.activations.looking import find_reader
 from gelora_viz.activations.origin import describe_origin
+from gelora_viz.activations.pairs import load_first_pair
 from gelora_viz.activations.pooling import Pooling, PoolingFunction, check_pooling, name_of_pooling
 from gelora_viz.activations.result import Activations
 from gelora_viz.activations.sample import Sample
@@ -130,7 +130,7 @@ def capture(
         torch.Size([2, 384])
     """
     check_model(model)
-    _check_processor(tokenizer)
+    data = check_data(tokenizer, texts)
     check_pooling(pooling, pooling_name)
     seed = check_seed(seed)
     if max_points is not None:
@@ -148,7 +148,6 @@ def capture(
             f"store {str(store)!r} and cache {cache!r} both name a place for the points; give one of them"
         )
     runner, transformer = unwrap(model)
-    data = _check_data(tokenizer, texts)
     reader, found = _choose_layers(runner, transformer, tokenizer, data, layers, stack)
     request = _Request(
         model=runner,
@@ -181,7 +180,7 @@ def capture(
 
 
 def _check_processor(processor: object) -> None:
-    """Raise `InputError` unless this is a tokenizer, an image processor, or both at once (see `_check_data`)."""
+    """Raise `InputError` unless this is a tokenizer, an image processor, or both at once (see `check_data`)."""
     if not (isinstance(processor, PreTrainedTokenizerBase) or is_image_processor(processor)) and not hasattr(
         processor, "tokenizer"
     ):
@@ -191,7 +190,9 @@ def _check_processor(processor: object) -> None:
         )
 
 
-def _check_data(processor: object, data: Sequence[Any]) -> Sequence[Any]:
+def check_data(processor: object, data: Sequence[Any]) -> Sequence[Any]:
+    """The texts or images; raises `InputError` unless they, and the tokenizer or image processor, are such."""
+    _check_processor(processor)
     if is_image_processor(processor):
         check_images(data)
         return data
@@ -218,13 +219,9 @@ def _choose_layers(
     wanted = None if stack is None else choose_stack(stacks, stack)
     if len(stacks) == 1 or (wanted is None and {each.label for each in stacks} == {"encoder", "decoder"}):
         return "", find_layers(transformer, layers, stacks)
-    corpus: Corpus
-    if is_image_processor(processor):
-        corpus = ImageCorpus(processor, data[:1], transformer, "mean")
-    else:
-        corpus = TextCorpus(processor, data[:1], transformer, None, keep=True)
+    alone, _ = load_first_pair(processor, data[:1], transformer)
     with reading(model), evaluating(model):
-        reader, ran = find_reader(model, transformer, stacks, corpus.load(np.array([0])).tensors, wanted)
+        reader, ran = find_reader(model, transformer, stacks, alone, wanted)
     return reader, find_layers(transformer, layers, sorted(ran, key=stacks.index))
 
 
