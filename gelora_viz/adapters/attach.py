@@ -16,7 +16,8 @@ from transformers import PreTrainedModel, set_seed
 from gelora_viz._checks import check_model, check_seed, describe
 from gelora_viz._names import did_you_mean, goes_by
 from gelora_viz.errors import InputError, first_line
-from gelora_viz.ranks import RankPlan, matrix_shape
+from gelora_viz.ranks import RankPlan
+from gelora_viz.surveys import matrix_shape
 
 
 def add_adapter(model: PreTrainedModel, adapter: RankPlan | PeftConfig, *, seed: int = 0) -> PeftModel:

@@ -60,9 +60,9 @@ class ModelSurvey:
         return [str(path) for path in ran["path"]]
 
     @property
-    def unreached(self) -> set[str]:
-        """The matrices that this input does not reach."""
-        return {str(name) for name in self.frame.loc[~self.frame["reached"].astype(bool), "matrix"]}
+    def reached(self) -> set[str]:
+        """The matrices that this input reaches."""
+        return {str(name) for name in self.frame.loc[self.frame["reached"].astype(bool), "matrix"]}
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write as JSON."""
