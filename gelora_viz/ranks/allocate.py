@@ -17,6 +17,7 @@ from gelora_viz.ranks.batches import ModelInputs, check_batches
 from gelora_viz.ranks.budget import apportion, check_floors
 from gelora_viz.ranks.evidence import Evidence, check_origin, read_evidence
 from gelora_viz.ranks.matrices import Choice, Matrix, choose_matrices
+from gelora_viz.ranks.placing import base_of
 from gelora_viz.ranks.plan import PLAN_COLUMNS, RankPlan
 from gelora_viz.ranks.sensitivity import Loss
 from gelora_viz.ranks.strategies import STRATEGIES, Inputs, Strategy, find_strategy
@@ -145,6 +146,7 @@ def allocate_ranks(
         "seed": seed if strategy == "random" else None,
         "n_batches": len(listed) or None,
         "conv1d": any(matrix.conv1d for matrix in matrices),
+        "model_class": None if network is None else type(base_of(network)).__name__,
         **({"left_out": choice.left_out} if choice.left_out else {}),
     }
     return RankPlan(pd.DataFrame(rows, columns=PLAN_COLUMNS), strategy, budget, settings)
