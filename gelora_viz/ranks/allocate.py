@@ -17,7 +17,6 @@ from gelora_viz.ranks.batches import ModelInputs, check_batches
 from gelora_viz.ranks.budget import apportion, check_floors
 from gelora_viz.ranks.evidence import Evidence, check_origin, read_evidence
 from gelora_viz.ranks.matrices import Choice, Matrix, choose_matrices
-from gelora_viz.ranks.placing import base_of
 from gelora_viz.ranks.plan import PLAN_COLUMNS, RankPlan
 from gelora_viz.ranks.sensitivity import Loss
 from gelora_viz.ranks.strategies import STRATEGIES, Inputs, Strategy, find_strategy
@@ -106,22 +105,24 @@ def allocate_ranks(
     chosen = find_strategy(strategy)
     if profile is not None:
         check_result(profile, DimensionProfile, "profile").of(estimator)
-    network, choice = _check_matrices(model, target_modules, stack, survey, profile)
-    matrices = choice.matrices
-    said = choice.say()
-    if said is not None:
-        warnings.warn(said, GeloraVizWarning, stacklevel=2)
-    if not check_flag(accept_other_model, "accept_other_model") and profile is not None and network is not None:
-        check_origin(profile, network)
+    check_flag(accept_other_model, "accept_other_model")
     budget = None if budget is None else check_whole(budget, "budget")
     rounding = _check_rounding(rounding, budget)
+    lowest, highest = _check_bounds(min_rank, max_rank)
     seed = check_seed(seed)
     check_flag(progress, "progress")
     if loss is not None and not callable(loss):
         raise InputError(f"loss is {describe(loss)}; give a function of (model, batch) that returns a scalar")
     _check_inputs(strategy, chosen, profile, budget)
     listed = check_batches(batches, strategy) if chosen.reads == "batches" else []
-    floors, limits = _bounds_of_ranks(matrices, min_rank, max_rank)
+    network, choice = _check_matrices(model, target_modules, stack, survey, profile)
+    matrices = choice.matrices
+    said = choice.say()
+    if said is not None:
+        warnings.warn(said, GeloraVizWarning, stacklevel=2)
+    if not accept_other_model and profile is not None and network is not None:
+        check_origin(profile, network)
+    floors, limits = _bounds_of_ranks(matrices, lowest, highest)
     costs = [matrix.cost for matrix in matrices]
     evidence = read_evidence(profile, matrices, estimator)
     if budget is not None:
@@ -142,11 +143,11 @@ def allocate_ranks(
         "pooling": profile.pooling if profile is not None else None,
         "rounding": rounding if chosen.bounds else None,
         "min_rank": floors[0],
-        "max_rank": None if max_rank is None else int(max_rank),
+        "max_rank": highest,
         "seed": seed if strategy == "random" else None,
         "n_batches": len(listed) or None,
         "conv1d": any(matrix.conv1d for matrix in matrices),
-        "model_class": None if network is None else type(base_of(network)).__name__,
+        "model_class": matrices[0].model_class,
         **({"left_out": choice.left_out} if choice.left_out else {}),
     }
     return RankPlan(pd.DataFrame(rows, columns=PLAN_COLUMNS), strategy, budget, settings)
@@ -217,12 +218,16 @@ def _check_inputs(name: str, chosen: Strategy, profile: DimensionProfile | None,
         raise InputError(f'strategy "{name}" needs a budget; uniform_budget(model, rank=4) gives that of rank 4')
 
 
-def _bounds_of_ranks(matrices: Sequence[Matrix], min_rank: int, max_rank: int | None) -> tuple[list[int], list[int]]:
-    """The lowest and the highest rank of each matrix."""
+def _check_bounds(min_rank: int, max_rank: int | None) -> tuple[int, int | None]:
     lowest = check_whole(min_rank, "min_rank", at_least=0)
     highest = None if max_rank is None else check_whole(max_rank, "max_rank")
     if highest is not None and lowest > highest:
         raise InputError(f"min_rank is {lowest} and max_rank {highest}; lower min_rank or raise max_rank")
+    return lowest, highest
+
+
+def _bounds_of_ranks(matrices: Sequence[Matrix], lowest: int, highest: int | None) -> tuple[list[int], list[int]]:
+    """The lowest and the highest rank of each matrix."""
     limits = [matrix.max_rank if highest is None else min(matrix.max_rank, highest) for matrix in matrices]
     for matrix in matrices:
         if lowest > matrix.max_rank:

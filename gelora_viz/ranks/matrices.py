@@ -18,6 +18,7 @@ from gelora_viz._checks import check_names, check_result
 from gelora_viz._names import did_you_mean, goes_by
 from gelora_viz.activations import Block, Stack, blocks_of, choose_stack, find_stacks
 from gelora_viz.errors import GeloraVizWarning, InputError
+from gelora_viz.ranks.placing import base_of
 from gelora_viz.surveys import ModelSurvey, find_reached, list_weights, matrix_shape
 
 _ALL_LINEAR = "all-linear"
@@ -39,6 +40,7 @@ class Matrix(NamedTuple):
         in_features: inputs of the matrix.
         out_features: outputs of the matrix.
         conv1d: whether it is a Conv1D, whose weight is stored transposed.
+        model_class: class of the model.
     """
 
     module: str
@@ -46,6 +48,7 @@ class Matrix(NamedTuple):
     in_features: int
     out_features: int
     conv1d: bool = False
+    model_class: str | None = None
 
     @property
     def cost(self) -> int:
@@ -144,7 +147,7 @@ def choose_matrices(
     ]
     left_out = _reasons(model, named, survey) if named else {}
     found = [
-        Matrix(name, block, *linear[name], isinstance(modules[name], Conv1D))
+        Matrix(name, block, *linear[name], isinstance(modules[name], Conv1D), type(base_of(model)).__name__)
         for block, name in named
         if name not in left_out
     ]
