@@ -8,9 +8,8 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from peft import LoraConfig
+from peft import LoraConfig, inject_adapter_in_model
 from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
-from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
@@ -19,7 +18,7 @@ from gelora_viz._names import did_you_mean, goes_by
 from gelora_viz.activations import Block, Stack, blocks_of, choose_stack, find_stacks
 from gelora_viz.errors import GeloraVizWarning, InputError
 from gelora_viz.ranks.placing import base_of
-from gelora_viz.surveys import ModelSurvey, find_reached, list_weights, matrix_shape
+from gelora_viz.surveys import ModelSurvey, find_reached, list_weights, matrix_shape, place_of
 
 _ALL_LINEAR = "all-linear"
 _ADAPTED = "base_model.model."
@@ -92,8 +91,8 @@ def find_matrices(
     """The matrices inside the model's blocks that `target_modules` names, in the order of the forward pass.
 
     Left out, with a warning, are routers of experts, matrices inside an adapter that is there already, those that
-    PEFT would take for experts, and those that no input reaches: the model reads a few tokens for it, unless it is on
-    the device "meta" or there is a survey.
+    PEFT takes for experts or refuses, and those that no input reaches: the model reads a few tokens for it, unless it
+    is on the device "meta" or there is a survey.
 
     Args:
         model: a transformer, with or without task head.
@@ -186,32 +185,40 @@ def _reasons(model: nn.Module, named: Sequence[tuple[Block, str]], survey: Model
     # Of a tower for other inputs nothing is known.
     stacks = {block.name.rpartition(".")[0] for block, _ in named}
     ran = tuple(f"{stack}." for stack in stacks if any(name.startswith(f"{stack}.") for name in reached))
-    unreached = {name for name in names if name.startswith(ran) and name not in reached} if ran else set()
-    rewritten = _rewritten_by_peft(model, {name.rpartition(".")[2] for name in names})
+    places = {place_of(name) for name in reached}
+    unreached = {name for name in names if name.startswith(ran) and place_of(name) not in places} if ran else set()
+    refused = _refused_by_peft(model, {name.rpartition(".")[2] for name in names})
     found = {}
     for name in names:
         if kinds.get(name) in _REASONS:
             found[name] = _REASONS[kinds[name]]
         elif name in unreached:
             found[name] = _UNREACHED
-        elif name.rpartition(".")[2] in rewritten:
-            found[name] = "called as experts were once, for which PEFT takes them"
+        elif name.rpartition(".")[2] in refused:
+            found[name] = "not adapted by PEFT under such a name in this type of model"
     return found
 
 
-def _rewritten_by_peft(model: nn.Module, endings: Collection[str]) -> set[str]:
-    """Endings that PEFT reads as the names of experts, in models that keep those in 3-D parameters."""
-    rewritten = set()
+def _refused_by_peft(model: nn.Module, endings: Collection[str]) -> set[str]:
+    """Endings that PEFT does not adapt in this type of model, tried on a stand-in of single weights.
+
+    It reads some names as those of experts, which are parameters and no modules, and refuses others for Mamba.
+    """
+    refused = set()
     for ending in endings:
-        config = LoraConfig(target_modules=[ending])
+        stand_in: Any = nn.Module()
+        block = nn.Module()
+        block.add_module(ending, nn.Linear(1, 1))
+        stand_in.add_module("block", block)
+        stand_in.config = getattr(base_of(model), "config", None)
         try:
-            convert_peft_config_for_transformers(config, model=model, conversions=None)
+            inject_adapter_in_model(LoraConfig(r=1, target_modules=[ending]), stand_in)
         except ValueError:
-            rewritten.add(ending)
+            refused.add(ending)
         else:
-            if ending not in (config.target_modules or ()):
-                rewritten.add(ending)
-    return rewritten
+            if not hasattr(block.get_submodule(ending), "lora_A"):
+                refused.add(ending)
+    return refused
 
 
 def _check_target(

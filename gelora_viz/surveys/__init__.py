@@ -7,6 +7,6 @@ making (the survey), result.
 from gelora_viz.surveys.making import survey
 from gelora_viz.surveys.passes import find_reached
 from gelora_viz.surveys.result import ModelSurvey
-from gelora_viz.surveys.weights import Weight, list_weights, matrix_shape
+from gelora_viz.surveys.weights import Weight, list_weights, matrix_shape, place_of
 
-__all__ = ["ModelSurvey", "Weight", "find_reached", "list_weights", "matrix_shape", "survey"]
+__all__ = ["ModelSurvey", "Weight", "find_reached", "list_weights", "matrix_shape", "place_of", "survey"]

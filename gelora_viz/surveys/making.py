@@ -28,7 +28,7 @@ from gelora_viz.activations import (
 )
 from gelora_viz.surveys.passes import Pass, watch_pass
 from gelora_viz.surveys.result import BLOCK_COLUMNS, MATRIX_COLUMNS, STACK_COLUMNS, ModelSurvey
-from gelora_viz.surveys.weights import ADAPTABLE, Weight, list_weights
+from gelora_viz.surveys.weights import ADAPTABLE, Weight, list_weights, place_of
 
 _TEXTS = ("A cat sat down.", "The night train to the coast was half an hour late, and nobody in it minded much.")
 
@@ -178,7 +178,8 @@ def _notes(found: _Found, matrices: pd.DataFrame, blocks: pd.DataFrame) -> Itera
         yield from _notes_of_states(stack, found)
     in_read = matrices[matrices["block"].isin([name for stack in found.ran for name in stack.blocks])]
     own = in_read[in_read["kind"] != "adapter"]
-    idle = own.loc[~own["reached"], "matrix"]
+    places = {place_of(name) for name in own.loc[own["reached"], "matrix"]}
+    idle = own.loc[[place_of(name) not in places for name in own["matrix"]], "matrix"]
     if len(idle):
         yield f"{len(idle)} matrices are never called, such as {idle.iloc[0]}; no adapter on them would do anything."
     flat = own.loc[own["reached"] & own["gradient"].eq(False), "matrix"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -10,6 +11,7 @@ from transformers.pytorch_utils import Conv1D
 KINDS = ("linear", "conv1d", "quantized", "experts", "router", "adapter")
 ADAPTABLE = ("linear", "conv1d", "quantized")
 """Kinds that an adapter on modules can reach."""
+_EXPERT = re.compile(r"experts\.[^.]+\.")
 
 
 class Weight(NamedTuple):
@@ -53,6 +55,11 @@ def list_weights(model: nn.Module) -> list[Weight]:
                 if weight.ndim == 3
             )
     return found
+
+
+def place_of(name: str) -> str:
+    """The module's name, the same for all experts of a list: which of them run depends on the input."""
+    return _EXPERT.sub("experts.*.", name)
 
 
 def matrix_shape(module: nn.Module) -> tuple[int, int] | None:

@@ -7,8 +7,9 @@ import pytest
 import tiny_families
 from peft import LoraConfig, get_peft_model
 from tiny_models import N_BLOCKS
+from torch import nn
 
-from gelora_viz import allocate_ranks, capture, estimate_dimension, find_matrices, survey, uniform_budget
+from gelora_viz import add_adapter, allocate_ranks, capture, estimate_dimension, find_matrices, survey, uniform_budget
 from gelora_viz.errors import GeloraVizWarning, InputError
 
 FAST = ("gemma3", "clip", "mamba", "qwen3_moe", "deepseek_v3", "luke")
@@ -84,7 +85,7 @@ def test_routers_are_left_out(family):
 
 def test_dense_layers_that_peft_takes_for_experts_are_left_out(family):
     model, _ = family("deepseek_v3")
-    with pytest.warns(GeloraVizWarning, match="for which PEFT takes them"):
+    with pytest.warns(GeloraVizWarning, match="not adapted by PEFT under such a name"):
         found = modules_of(find_matrices(model, "all-linear"))
     adapted = get_peft_model(model, LoraConfig(target_modules=found, r=2))
     wrapped = [name for name, module in adapted.base_model.model.named_modules() if hasattr(module, "base_layer")]
@@ -102,3 +103,42 @@ def test_matrices_inside_an_adapter_are_left_out(tiny):
 def test_nothing_is_said_of_a_plain_transformer(tiny, recwarn):
     find_matrices(tiny("bert")[0], "all-linear")
     assert not [each for each in recwarn if issubclass(each.category, GeloraVizWarning)]
+
+
+def test_what_peft_refuses_is_left_out_and_the_rest_adapted(family):
+    model, _ = family("mamba")
+    with pytest.warns(GeloraVizWarning, match=r"3 not adapted by PEFT .*such as layers.2.mixer.out_proj"):
+        plan = allocate_ranks(None, model, strategy="uniform", budget=9_000, target_modules="all-linear")
+    assert {module.rpartition(".")[2] for module in plan.ranks} == {"in_proj", "x_proj"}
+    add_adapter(model, plan)
+
+
+class Routed(nn.Module):
+    """Experts in a list, of which each input runs one."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate = nn.Linear(4, 2)
+        self.experts = nn.ModuleList(nn.ModuleDict({"up": nn.Linear(4, 4)}) for _ in range(2))
+
+    def forward(self, states):
+        return states + self.experts[0]["up"](states) * self.gate(states).mean()
+
+
+class OfLists(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(20, 4)
+        self.layers = nn.ModuleList(Routed() for _ in range(2))
+
+    def forward(self, input_ids):
+        states = self.embed(input_ids)
+        for layer in self.layers:
+            states = layer(states)
+        return states
+
+
+def test_experts_in_a_list_are_adapted_whichever_of_them_runs():
+    with pytest.warns(GeloraVizWarning, match="2 routers"):
+        found = modules_of(find_matrices(OfLists(), "all-linear"))
+    assert found == [f"layers.{layer}.experts.{expert}.up" for layer in range(2) for expert in range(2)]
