@@ -9,7 +9,7 @@ from gelora_viz.activations.blocks import Block, Stack, blocks_of, choose_stack,
 from gelora_viz.activations.holding import hold, reading
 from gelora_viz.activations.inputs import TokenizedText, collate, tokenize
 from gelora_viz.activations.layers import Layer, evaluating, unwrap
-from gelora_viz.activations.looking import Seen, find_reader, largest_change, look, run_once
+from gelora_viz.activations.looking import Seen, find_reader, largest_change, look, run_once, watching_norms
 from gelora_viz.activations.offload import input_device
 from gelora_viz.activations.origin import compare_origins, describe_origin
 from gelora_viz.activations.pairs import load_first_pair
@@ -48,4 +48,5 @@ __all__ = [
     "run_once",
     "tokenize",
     "unwrap",
+    "watching_norms",
 ]

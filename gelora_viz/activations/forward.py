@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from gelora_viz.activations.corpus import Batch, Corpus
 from gelora_viz.activations.holding import reading
 from gelora_viz.activations.layers import Layer, Stop, evaluating, hooks
-from gelora_viz.activations.looking import check_seen, is_out_of_memory, look, switched_off
+from gelora_viz.activations.looking import check_seen, is_out_of_memory, look, read_behind_norms, switched_off
 from gelora_viz.activations.offload import input_device, named_weights, put_back
 from gelora_viz.activations.pairs import load_pair
 from gelora_viz.activations.pooling import pool_texts
@@ -95,7 +95,9 @@ def run(
     bar = tqdm(total=len(order), initial=done, desc="capturing", unit="text", disable=not progress)
     try:
         with reading(model), evaluating(model), bar:
-            axes = {} if done == len(order) else _look(called, transformer, corpus, order, layers, batch_size)
+            axes: dict[str, int] = {}
+            if done < len(order):
+                axes, layers = _look(called, transformer, corpus, order, layers, batch_size)
             while done < len(order):
                 members = order[done : done + size]
                 batch = corpus.load(members)
@@ -122,17 +124,22 @@ def run(
 def _look(
     model: nn.Module, transformer: nn.Module, corpus: Corpus, order: np.ndarray, layers: Sequence[Layer],
     batch_size: int | str,
-) -> dict[str, int]:  # fmt: skip
-    """The axis of the texts in each layer's states, once two texts have shown that the states are the texts' own."""
+) -> tuple[dict[str, int], Sequence[Layer]]:  # fmt: skip
+    """The axis of the texts in each layer's states, and where to read those behind a final norm.
+
+    Raises:
+        InputError: if two texts show that the states are not the texts' own.
+    """
     alone, together = load_pair(corpus, order)
     try:
+        layers = read_behind_norms(model, transformer, layers, alone)
         seen = look(model, transformer, layers, alone, together)
     except RuntimeError as error:
         if is_out_of_memory(error):  # the batches that follow say what to do
-            return {}
+            return {}, layers
         raise
     check_seen(seen, transformer, one_by_one=batch_size == 1)
-    return {name: each.axis for name, each in seen.items() if each.axis is not None}
+    return {name: each.axis for name, each in seen.items() if each.axis is not None}, layers
 
 
 def _check_finite(points: torch.Tensor, layer: str, model: nn.Module) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import torch
@@ -223,6 +223,74 @@ def _relative(one: torch.Tensor, other: Any) -> float:  # noqa: ANN401
         return float("nan")
     size = torch.linalg.vector_norm(one.float())
     return float(torch.linalg.vector_norm(other.float() - one.float()) / size.clamp_min(1e-30))
+
+
+@contextmanager
+def watching_norms(
+    transformer: nn.Module, last: Sequence[str], inside: Sequence[str], found: dict[str, str]
+) -> Iterator[None]:
+    """Note for each of the `last` blocks the norm that reads its output, wherever it stands outside of some modules.
+
+    Args:
+        transformer: the module whose names these are.
+        last: the last block of each stack.
+        inside: modules whose norms are not meant.
+        found: filled in: block -> norm.
+    """
+    states: dict[str, torch.Tensor] = {}
+
+    def note_state(name: str, output: Any) -> None:  # noqa: ANN401
+        state = output[0] if isinstance(output, tuple | list) and output else output
+        if isinstance(state, torch.Tensor):
+            states[name] = state
+
+    def note_norm(name: str, args: tuple[Any, ...], output: Any) -> None:  # noqa: ANN401
+        if not args or not isinstance(args[0], torch.Tensor) or not isinstance(output, torch.Tensor):
+            return
+        for block, state in states.items():
+            same = state.data_ptr() == args[0].data_ptr() and state.shape == args[0].shape
+            if same and output.shape == state.shape:
+                found.setdefault(block, name)
+
+    handles = [
+        transformer.get_submodule(name).register_forward_hook(lambda _m, _a, out, name=name: note_state(name, out))
+        for name in last
+    ]
+    handles += [
+        module.register_forward_hook(lambda _m, args, out, name=name: note_norm(name, args, out))
+        for name, module in _norms_outside(transformer, inside)
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _norms_outside(transformer: nn.Module, inside: Sequence[str]) -> list[tuple[str, nn.Module]]:
+    within = tuple(f"{name}." for name in inside)
+    return [
+        (name, module)
+        for name, module in transformer.named_modules()
+        if "norm" in type(module).__name__.lower() and not name.startswith(within)
+    ]
+
+
+def read_behind_norms(
+    model: nn.Module, transformer: nn.Module, layers: Sequence[Layer], inputs: Mapping[str, torch.Tensor]
+) -> list[Layer]:
+    """The layers, those that are read behind a final norm where that stands, also outside of the blocks' owner.
+
+    The owner's output is behind a norm of its own, as in Llama; DINOv2 and CLIP's text model have theirs outside.
+    """
+    behind = {layer.name: layer for layer in layers if layer.side == "output" and layer.module != layer.name}
+    owners = [layer.module for layer in behind.values()]
+    if not behind or "" in owners or not _norms_outside(transformer, owners):
+        return list(layers)
+    norms: dict[str, str] = {}
+    with watching_norms(transformer, list(behind), owners, norms):
+        run_once(model, transformer, inputs)
+    return [layer._replace(module=norms[layer.name]) if layer.name in norms else layer for layer in layers]
 
 
 def largest_change(model: nn.Module) -> float:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from gelora_viz.activations import evaluating, find_reader, find_stacks, reading, run_once, unwrap
+from gelora_viz.activations import evaluating, find_reader, find_stacks, reading, run_once, unwrap, watching_norms
 from gelora_viz.errors import InputError
 from gelora_viz.surveys.weights import list_weights
 
@@ -55,7 +55,8 @@ def watch_pass(
     """
     seen = Pass()
     outputs: dict[str, list[torch.Tensor]] = {}
-    with torch.enable_grad(), _hooks(transformer, modules, blocks, last, seen, outputs):
+    norms = watching_norms(transformer, last, blocks, seen.final_norms)
+    with torch.enable_grad(), _counting(transformer, modules, blocks, seen, outputs), norms:
         given = run_once(model, transformer, inputs)
         state = getattr(given, "last_hidden_state", None)
         seen.width = None if state is None else int(state.shape[-1])
@@ -67,24 +68,16 @@ def watch_pass(
 
 
 @contextmanager
-def _hooks(
+def _counting(
     transformer: nn.Module,
     modules: Sequence[str],
     blocks: Sequence[str],
-    last: Sequence[str],
     seen: Pass,
     outputs: dict[str, list[torch.Tensor]],
 ) -> Iterator[None]:
-    states: dict[str, torch.Tensor] = {}
-    norms = [
-        name
-        for name, module in transformer.named_modules()
-        if "norm" in type(module).__name__.lower() and not any(name.startswith(f"{block}.") for block in blocks)
-    ]
     wanted = [
         *((name, _note_output(name, seen, outputs)) for name in modules),
-        *((name, _note_state(name, seen, states)) for name in blocks),
-        *((name, _note_norm(name, seen, states, last)) for name in norms),
+        *((name, _note_call(name, seen)) for name in blocks),
     ]
     handles = [transformer.get_submodule(name).register_forward_hook(hook) for name, hook in wanted]
     try:
@@ -107,25 +100,9 @@ def _note_output(name: str, seen: Pass, outputs: dict[str, list[torch.Tensor]]) 
     return hook
 
 
-def _note_state(name: str, seen: Pass, states: dict[str, torch.Tensor]) -> Callable[..., None]:
-    def hook(_module: nn.Module, _args: object, output: Any) -> None:  # noqa: ANN401
+def _note_call(name: str, seen: Pass) -> Callable[..., None]:
+    def hook(*_: object) -> None:
         seen.calls[name] += 1
-        state = output[0] if isinstance(output, tuple | list) and output else output
-        if isinstance(state, torch.Tensor):
-            states[name] = state
-
-    return hook
-
-
-def _note_norm(name: str, seen: Pass, states: dict[str, torch.Tensor], last: Sequence[str]) -> Callable[..., None]:
-    def hook(_module: nn.Module, args: tuple[Any, ...], output: Any) -> None:  # noqa: ANN401
-        if not args or not isinstance(args[0], torch.Tensor) or not isinstance(output, torch.Tensor):
-            return
-        for block in last:
-            state = states.get(block)
-            same = state is not None and state.data_ptr() == args[0].data_ptr() and state.shape == args[0].shape
-            if same and output.shape == args[0].shape:
-                seen.final_norms.setdefault(block, name)
 
     return hook
 

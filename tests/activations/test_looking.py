@@ -176,3 +176,14 @@ def test_a_list_of_blocks_without_a_model_around_it_needs_no_look():
     model = nn.Module()
     model.layers = stack
     assert [block.stack for block in find_blocks(model)] == ["", ""]
+
+
+def test_hidden_states_end_behind_a_norm_outside_of_the_blocks_owner(family):
+    model, tokenizer = family("clip")
+    points = capture(model.text_model, tokenizer, SENTENCES[:1], layers="hidden_states", progress=False)
+    ids = torch.tensor([tokenizer(SENTENCES[0])["input_ids"]])
+    with torch.no_grad():
+        output = model.text_model(ids, output_hidden_states=True)
+    torch.testing.assert_close(points[points.layers[-1]][0], output.last_hidden_state[0].mean(dim=0), **CLOSE)
+    before = capture(model.text_model, tokenizer, SENTENCES[:1], progress=False)
+    torch.testing.assert_close(before[before.layers[-1]][0], output.hidden_states[-1][0].mean(dim=0), **CLOSE)
