@@ -74,12 +74,15 @@ if TYPE_CHECKING:
     from gelora_viz.spectra import measure_spectra as measure_spectra
     from gelora_viz.study import Study as Study
     from gelora_viz.study import run_demo as run_demo
+    from gelora_viz.surveys import ModelSurvey as ModelSurvey
+    from gelora_viz.surveys import survey as survey
     from gelora_viz.training import fit_probe as fit_probe
     from gelora_viz.training import sample_batches as sample_batches
 
 _ROOMS = {
     "sources": ("LoadedModel", "TextData", "fetch_model", "load_model", "load_texts"),
     "activations": ("Activations", "capture", "find_blocks"),
+    "surveys": ("ModelSurvey", "survey"),
     "dimension": (
         "DimensionProfile", "DimensionScaling", "NeighborGraph", "dimension_scaling", "estimate_dimension",
         "list_estimators", "local_dimension", "neighbor_graph",

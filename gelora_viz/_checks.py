@@ -28,6 +28,7 @@ MADE_BY = {
     "DimensionHistory": "recorder.history of a gelora_viz.DimensionRecorder",
     "DimensionProfile": "gelora_viz.estimate_dimension(activations)",
     "DimensionScaling": "gelora_viz.dimension_scaling(activations)",
+    "ModelSurvey": "gelora_viz.survey(model, tokenizer)",
     "Projection": "gelora_viz.project(activations, layer)",
     "RunSpec": 'gelora_viz.RunSpec("probe", adapter="frozen")',
     "RankPlan": "gelora_viz.allocate_ranks(profile, model, budget=...)",

@@ -30,6 +30,8 @@ from wrong_values import (
     POSITIVE,
     SEED,
     SHARE,
+    STACK,
+    SURVEY,
     TEXTS,
     WORD,
     check_refusals,
@@ -94,7 +96,8 @@ def list_calls(w: World) -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]
         "capture": (
             gv.capture, {"model": w.model, "tokenizer": w.tokenizer, "texts": ["a", "b"], "progress": False},
         ),
-        "find_blocks": (gv.find_blocks, {}),
+        "find_blocks": (gv.find_blocks, {"model": w.model}),
+        "survey": (gv.survey, {"model": w.model, "tokenizer": w.tokenizer, "texts": ["a", "b"]}),
         "from_arrays": (gv.Activations.from_arrays, {"arrays": {"x": ARRAY}}),
         "Activations[]": (lambda layer: w.activations[layer], {}),
         "Activations.save": (w.activations.save, {}),
@@ -125,6 +128,7 @@ def list_calls(w: World) -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]
         "plan.with_rank": (w.plan.with_rank, {"where": "encoder.layer.0", "rank": 1}),
         "plan.refined": (w.plan.refined, {"spectrum": w.spectrum}),
         "plan.compared_with": (w.plan.compared_with, {}),
+        "plan.check": (w.plan.check, {"peft_model": w.adapted}),
         "plan.to_peft_config": (w.plan.to_peft_config, {}),
         "plan.to_peft_code": (w.plan.to_peft_code, {}),
         "a plan's rank": (
@@ -171,11 +175,14 @@ ARGUMENTS: dict[str, dict[str, tuple[Any, ...]]] = {
     "capture": {
         "model": (*MODEL, ("model", "tokenizer", "source")), "tokenizer": (None, "bert", 5, len), "texts": TEXTS,
         "layers": (None, *NAMES), "pooling": NAME, "pooling_name": (5, "", ["x"]), "max_points": COUNT,
-        "batch_size": (*COUNT, None, "banana"), "max_length": (*COUNT, 1, 10_000),
+        "stack": STACK, "batch_size": (*COUNT, None, "banana"), "max_length": (*COUNT, 1, 10_000),
         "dtype": (5, None, "banana", ["float32"]), "store": PATH, "cache": (5, "", None, 1, 0, ["x"]), "seed": SEED,
         "progress": FLAG,
     },
-    "find_blocks": {"model": MODEL},
+    "find_blocks": {"model": MODEL, "stack": STACK},
+    "survey": {
+        "model": MODEL, "tokenizer": (None, "bert", 5, len), "texts": (5, "a text", [], [5], [""]), "stack": STACK,
+    },
     "from_arrays": {
         "arrays": (None, 5, ARRAY, [ARRAY], {}, {5: ARRAY}, {"": ARRAY}, {"x": None}, {"x": "y"}, {"x": ARRAY[0]}),
         "pooling": (5, None, ""),
@@ -208,13 +215,16 @@ ARGUMENTS: dict[str, dict[str, tuple[Any, ...]]] = {
         "profile": ("x", 5, ARRAY, {}), "model": (*MODEL, [5], {"x": 5}), "strategy": NAME, "budget": COUNT,
         "target_modules": NAMES, "rounding": (5, True, "banana", ["ceil"]), "estimator": NAME,
         "min_rank": COUNT_FROM_ZERO, "max_rank": COUNT, "accept_other_model": FLAG, "seed": SEED, "progress": FLAG,
+        "stack": STACK, "survey": SURVEY,
     },
     "allocate_ranks by eva": {
         "batches": (None, 5, "x", [], [5], {"input_ids": torch.ones(1, 2)}, [{"input_ids": 5}]),
     },
     "allocate_ranks by gradient": {"loss": (5, "x", torch.ones(1))},
-    "uniform_budget": {"model": MODEL, "rank": (*COUNT, None), "target_modules": NAMES},
-    "find_matrices": {"model": MODEL, "target_modules": NAMES},
+    "uniform_budget": {
+        "model": MODEL, "rank": (*COUNT, None), "target_modules": NAMES, "stack": STACK, "survey": SURVEY,
+    },
+    "find_matrices": {"model": MODEL, "target_modules": NAMES, "stack": STACK, "survey": SURVEY},
     "plan.with_budget": {"budget": (*COUNT, None)},
     "plan.with_rank": {
         "where": (None, 5, [], ["encoder.layer.0"], "banana"), "rank": (None, "3", 2.5, True, -1, NAN, 10**30),
@@ -222,7 +232,8 @@ ARGUMENTS: dict[str, dict[str, tuple[Any, ...]]] = {
     },
     "plan.refined": {"spectrum": (None, "x", ARRAY), "min_rank": COUNT_FROM_ZERO},
     "plan.compared_with": {"other": (None, "x", ARRAY)},
-    "plan.to_peft_config": {"alpha_over_rank": (*POSITIVE, None)},
+    "plan.check": {"peft_model": MODEL, "alpha_over_rank": (*POSITIVE, None)},
+    "plan.to_peft_config": {"model": MODEL[1:], "alpha_over_rank": (*POSITIVE, None)},
     "plan.to_peft_code": {"alpha_over_rank": (*POSITIVE, None)},
     "a plan's rank": {"rank": (2.5, -1, NAN, "x", None)},
     "plan.load": {"path": (None, *PATH)},

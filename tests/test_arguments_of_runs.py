@@ -287,7 +287,8 @@ def test_one_pooling_and_one_method_need_no_list(world, monkeypatch):
 
 RESULTS = {
     "Activations", "Compression", "DimensionHistory", "DimensionProfile", "DimensionScaling", "LoadedModel",
-    "NeighborGraph", "Projection", "RankPlan", "Run", "RunResult", "SpectrumHistory", "TextData", "UpdateSpectrum",
+    "ModelSurvey", "NeighborGraph", "Projection", "RankPlan", "Run", "RunResult", "SpectrumHistory", "TextData",
+    "UpdateSpectrum",
 }  # fmt: skip
 """What calls give; nobody makes them by hand, but for the methods in the tables."""
 WITHOUT_ARGUMENTS = {"list_estimators"}

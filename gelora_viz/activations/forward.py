@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -12,12 +11,13 @@ import numpy as np
 import torch
 from torch import nn
 from tqdm.auto import tqdm
-from transformers import PreTrainedModel
 
 from gelora_viz.activations.corpus import Batch, Corpus
 from gelora_viz.activations.holding import reading
 from gelora_viz.activations.layers import Layer, Stop, evaluating, hooks
+from gelora_viz.activations.looking import check_seen, is_out_of_memory, look, read_behind_norms, switched_off
 from gelora_viz.activations.offload import input_device, named_weights, put_back
+from gelora_viz.activations.pairs import load_pair
 from gelora_viz.activations.pooling import pool_texts
 from gelora_viz.activations.sample import Sample
 from gelora_viz.activations.storage import check_width, narrow
@@ -77,8 +77,14 @@ def run(
     pooling: Any,  # noqa: ANN401 - checked before
     batch_size: int | str,
     progress: bool,
+    reader: str = "",
 ) -> None:
-    """Send the sample's points of every layer to `destination`, from where it stopped last time."""
+    """Send the sample's points of every layer to `destination`, from where it stopped last time.
+
+    Two of the inputs are looked at first (see `looking`). `reader` names the part of the transformer that is called;
+    by default the model itself is.
+    """
+    called = transformer.get_submodule(reader) if reader else model
     order = sample.order(corpus)
     done = destination.n_done
     read_again = done if pooling == "tokens" else 0  # points of whole texts have no position or token to name
@@ -89,13 +95,16 @@ def run(
     bar = tqdm(total=len(order), initial=done, desc="capturing", unit="text", disable=not progress)
     try:
         with reading(model), evaluating(model), bar:
+            axes: dict[str, int] = {}
+            if done < len(order):
+                axes, layers = _look(called, transformer, corpus, order, layers, batch_size)
             while done < len(order):
                 members = order[done : done + size]
                 batch = corpus.load(members)
                 sample.fill_in(members, batch)
                 rows, places = sample.rows(members)
-                reduce = _Reduction(pooling, batch, places, sample.position[rows])
-                points = _forward_if_it_fits(model, transformer, layers, batch, reduce)
+                reduce = _Reduction(pooling, batch, places, sample.position[rows], axes)
+                points = _forward_if_it_fits(called, transformer, layers, batch, reduce)
                 if points is None:
                     size = _smaller(size, len(members), batch_size)
                     continue
@@ -110,6 +119,27 @@ def run(
         with suppress(StudyError):  # whose cause is what is being raised already
             destination.note(done, last=True)
         raise
+
+
+def _look(
+    model: nn.Module, transformer: nn.Module, corpus: Corpus, order: np.ndarray, layers: Sequence[Layer],
+    batch_size: int | str,
+) -> tuple[dict[str, int], Sequence[Layer]]:  # fmt: skip
+    """The axis of the texts in each layer's states, and where to read those behind a final norm.
+
+    Raises:
+        InputError: if two texts show that the states are not the texts' own.
+    """
+    alone, together = load_pair(corpus, order)
+    try:
+        layers = read_behind_norms(model, transformer, layers, alone)
+        seen = look(model, transformer, layers, alone, together)
+    except RuntimeError as error:
+        if is_out_of_memory(error):  # the batches that follow say what to do
+            return {}, layers
+        raise
+    check_seen(seen, transformer, one_by_one=batch_size == 1)
+    return {name: each.axis for name, each in seen.items() if each.axis is not None}, layers
 
 
 def _check_finite(points: torch.Tensor, layer: str, model: nn.Module) -> None:
@@ -150,9 +180,7 @@ def _forward_if_it_fits(
     try:
         return _forward(model, transformer, layers, batch, reduce)
     except RuntimeError as error:
-        # CUDA and MPS say "out of memory", torch's CPU allocator "can't allocate memory".
-        message = str(error)
-        if isinstance(error, torch.OutOfMemoryError) or "out of memory" in message or "allocate memory" in message:
+        if is_out_of_memory(error):
             return None
         raise
 
@@ -172,7 +200,7 @@ def _forward(
 
     device = input_device(model)
     inputs: dict[str, Any] = {name: tensor.to(device) for name, tensor in batch.tensors.items()}
-    inputs |= _switched_off(transformer)
+    inputs |= switched_off(transformer if hasattr(model, "get_base_model") else model)
     try:
         with hooks(model, transformer, layers, keep), suppress(Stop):
             model(**inputs)
@@ -184,16 +212,6 @@ def _forward(
     return found
 
 
-def _switched_off(transformer: nn.Module) -> dict[str, bool]:
-    """What a model may collect during a forward pass, if its config says so, and nobody here reads."""
-    parameters = inspect.signature(transformer.forward).parameters
-    accepted = {"use_cache", "output_hidden_states", "output_attentions"} & parameters.keys()
-    any_keyword = any(each.kind == each.VAR_KEYWORD for each in parameters.values())
-    if any_keyword and isinstance(transformer, PreTrainedModel):
-        accepted |= {"output_hidden_states", "output_attentions"}
-    return dict.fromkeys(sorted(accepted), False)
-
-
 class _Reduction:
     """From a layer's hidden states of a batch to the points wanted of it, while they are still in the cache.
 
@@ -202,14 +220,24 @@ class _Reduction:
         batch: the texts or images.
         places: with pooling "tokens", for each point its text's place in the batch.
         positions: with pooling "tokens", for each point its token's position.
+        axes: layer -> axis of the texts in its states, where it is known.
     """
 
-    def __init__(self, pooling: Any, batch: Batch, places: np.ndarray, positions: np.ndarray) -> None:  # noqa: ANN401 - checked before
-        self._pooling, self._batch = pooling, batch
+    def __init__(
+        self,
+        pooling: Any,  # noqa: ANN401 - checked before
+        batch: Batch,
+        places: np.ndarray,
+        positions: np.ndarray,
+        axes: Mapping[str, int],
+    ) -> None:
+        self._pooling, self._batch, self._axes = pooling, batch, axes
         self._places, self._positions = torch.as_tensor(places), torch.as_tensor(positions)
         self._widths: dict[str, int] = {}
 
     def __call__(self, layer: Layer, states: Any) -> torch.Tensor:  # noqa: ANN401
+        if self._axes.get(layer.name) == 1 and isinstance(states, torch.Tensor):
+            states = states.transpose(0, 1)
         self._check(layer, states)
         if self._pooling == "tokens":
             at = self._positions + self._shift(layer, states)

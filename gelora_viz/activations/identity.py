@@ -22,7 +22,7 @@ from gelora_viz.activations.offload import input_device, named_weights
 from gelora_viz.activations.pooling import name_of_pooling
 from gelora_viz.errors import InputError
 
-_METHOD = 1
+_METHOD = 2
 """Raised when this package computes points differently."""
 _WHERE_FROM = {"_name_or_path", "name_or_path", "transformers_version", "base_model_name_or_path", "inference_mode"}
 """Settings of a model that say where it comes from, not what it computes."""

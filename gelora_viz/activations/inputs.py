@@ -19,11 +19,13 @@ _NO_LIMIT = 10**6
 """transformers writes "no limit" as a very large number."""
 _LONGEST_DEFAULT = 512
 """Tokens kept of a text where neither the caller nor the model sets a limit."""
+_PROMPTED = ("paligemma",)
+"""Model types that read padding, unless they are told that all tokens are of the prompt."""
 
 
 @dataclass(frozen=True, eq=False)
 class TokenizedText:
-    """One text as a transformer reads it: token `ids`, and `special`, true for [CLS], </s> and the like."""
+    """One text as a transformer reads it: token `ids`, and `special`, true for [CLS], <|im_start|> and such."""
 
     ids: list[int]
     special: np.ndarray
@@ -62,7 +64,7 @@ def tokenize(
             list(texts), truncation=True, max_length=length, padding=False, return_special_tokens_mask=True,
             return_attention_mask=False, return_token_type_ids=False,
         )  # fmt: skip
-    control = {getattr(tokenizer, f"{name}_token_id", None) for name in ("cls", "sep", "bos", "eos", "pad")}
+    control = _control_tokens(tokenizer)
     rows = []
     for position, (ids, mask) in enumerate(zip(encoded["input_ids"], encoded["special_tokens_mask"], strict=True)):
         if not ids:
@@ -75,10 +77,29 @@ def tokenize(
     return rows
 
 
+def _control_tokens(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Tokens that say where a text or a turn of a chat begins or ends; the one for unknown words is none of them."""
+    added = {
+        token for token, content in tokenizer.added_tokens_decoder.items() if content.special or _is_marker(content)
+    }
+    named = [getattr(tokenizer, f"{name}_token_id", None) for name in ("cls", "sep", "bos", "eos", "pad")]
+    unknown = getattr(tokenizer, "unk_token_id", None)
+    special = added | set(tokenizer.all_special_ids)
+    return {token for token in (*special, *named) if token is not None and (token != unknown or token in named)}
+
+
+def _is_marker(token: object) -> bool:
+    """Whether an added token is a marker such as <|im_start|> or <tool_call>, and no word of a field."""
+    text = str(token).strip()
+    return len(text) > 2 and text[0] == "<" and text[-1] == ">"
+
+
 def _longest_input(tokenizer: PreTrainedTokenizerBase, model: nn.Module) -> int | None:
     """Tokens that the model has positions for; None where it has no such limit."""
     limits = [tokenizer.model_max_length] if tokenizer.model_max_length < _NO_LIMIT else []
-    positions = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+    config: Any = getattr(model, "config", None)
+    config = config.get_text_config() if hasattr(config, "get_text_config") else config  # beside one for images
+    positions = getattr(config, "max_position_embeddings", None)
     if isinstance(positions, int) and positions > 0:
         # RoBERTa-like models start counting positions after the padding index.
         offset = (getattr(model.config, "pad_token_id", None) or 0) + 1 if "roberta" in _model_type(model) else 0
@@ -110,6 +131,8 @@ def collate(
         ids[position, : len(row.ids)] = torch.tensor(row.ids)
         mask[position, : len(row.ids)] = 1
     batch = {"input_ids": ids, "attention_mask": mask}
+    if _model_type(model) in _PROMPTED:
+        batch["token_type_ids"] = torch.zeros_like(ids)
     if is_encoder_decoder(model):
         batch["decoder_input_ids"] = torch.cat([torch.full((len(rows), 1), _start_token(model)), ids[:, :-1]], dim=1)
         batch["decoder_attention_mask"] = mask

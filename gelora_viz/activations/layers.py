@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from gelora_viz._checks import check_names
-from gelora_viz.activations.blocks import Block, find_blocks
+from gelora_viz.activations.blocks import Block, Stack, blocks_of, find_stacks
 from gelora_viz.activations.holding import hold
 from gelora_viz.activations.inputs import is_encoder_decoder
 from gelora_viz.errors import InputError
@@ -69,21 +69,28 @@ def unwrap(model: nn.Module) -> tuple[nn.Module, nn.Module]:
     return model, model.get_base_model()
 
 
-def find_layers(transformer: nn.Module, layers: str | Sequence[str]) -> list[Layer]:
+def find_layers(
+    transformer: nn.Module, layers: str | Sequence[str], stacks: Sequence[Stack] | None = None
+) -> list[Layer]:
     """The layers to capture, in the order of stack and depth, or of the modules where they are named by pattern.
 
     Args:
         transformer: the transformer inside the model, the second value of `unwrap`.
         layers: "blocks", "hidden_states" or patterns of module names, as in `capture`.
+        stacks: whose blocks are meant; by default those of all stacks.
 
     Raises:
         InputError: if there are no recognizable blocks, or a pattern matches nothing.
     """
-    if isinstance(layers, str) and layers == "blocks":
-        return _block_layers(find_blocks(transformer))
-    if isinstance(layers, str) and layers == "hidden_states":
-        return _after_final_norms(_block_layers(find_blocks(transformer)))
+    if names_blocks(layers):
+        found = _block_layers(blocks_of(list(find_stacks(transformer) if stacks is None else stacks)))
+        return _after_final_norms(found) if layers == "hidden_states" else found
     return _layers_by_pattern(transformer, check_names(layers, "layers", "encoder.layer.*"))
+
+
+def names_blocks(layers: str | Sequence[str]) -> bool:
+    """Whether the layers are those of the blocks, and not patterns of module names."""
+    return isinstance(layers, str) and layers in ("blocks", "hidden_states")
 
 
 def _block_layers(blocks: Sequence[Block]) -> list[Layer]:

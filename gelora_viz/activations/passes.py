@@ -23,8 +23,10 @@ from gelora_viz._checks import (
     check_whole,
     describe,
 )
+from gelora_viz.activations.blocks import choose_stack, find_stacks
 from gelora_viz.activations.corpus import Corpus, TextCorpus
 from gelora_viz.activations.forward import Destination, MemoryPoints, run
+from gelora_viz.activations.holding import reading
 from gelora_viz.activations.identity import (
     check_cacheable,
     check_repeatable,
@@ -33,8 +35,10 @@ from gelora_viz.activations.identity import (
 )
 from gelora_viz.activations.images import ImageCorpus, check_images, is_image_processor
 from gelora_viz.activations.journal import Journal, check_identity, finished_identity, hold_folder, read_journal
-from gelora_viz.activations.layers import Layer, find_layers, unwrap
+from gelora_viz.activations.layers import Layer, evaluating, find_layers, names_blocks, unwrap
+from gelora_viz.activations.looking import find_reader
 from gelora_viz.activations.origin import describe_origin
+from gelora_viz.activations.pairs import load_first_pair
 from gelora_viz.activations.pooling import Pooling, PoolingFunction, check_pooling, name_of_pooling
 from gelora_viz.activations.result import Activations
 from gelora_viz.activations.sample import Sample
@@ -54,6 +58,7 @@ def capture(
     texts: Sequence[Any],
     *,
     layers: str | Sequence[str] = "blocks",
+    stack: str | None = None,
     pooling: Pooling | PoolingFunction | str = "mean",
     pooling_name: str | None = None,
     max_points: int | None = None,
@@ -67,7 +72,9 @@ def capture(
 ) -> Activations:
     """Capture hidden states with forward hooks, in one pass that stops after the last wanted layer.
 
-    Attention masks are respected, and a text's point does not depend on the batch it was in. Special tokens are
+    Attention masks are respected, and a text's point does not depend on the batch it was in: before the first batch,
+    two of the texts are read alone and together, and a model that gives them other states then, or from pass to pass,
+    is refused. Special tokens are
     part of the mean (as in sentence encoders) and left out of token clouds. An encoder-decoder reads each text with
     its encoder and, shifted right, with its decoder. Hooks are removed and the training mode is restored whatever
     happens; gradients are neither computed nor switched off for good.
@@ -85,6 +92,9 @@ def capture(
             `output_hidden_states` gives it for language models (`find_blocks` says which have one). Or glob patterns
             of module names ("encoder.layer.*.attention.output"), each of which may end in ":output" (meant if nothing
             is said) or ":input", for what the module gives or reads the first time it runs.
+        stack: of a model with several towers, the one whose blocks are meant: "language", "vision", "audio",
+            "encoder", "decoder" or its path in the model (`find_blocks` says which there are). By default those that
+            run on these texts or images. Layers have the names of the model that was given.
         pooling: "mean", "last", "cls" or a function of (hidden, mask): one point per text; "tokens": one per token.
         pooling_name: what you call a pooling function. A `store` is known by it, so give a function that computes
             something else another name.
@@ -107,9 +117,10 @@ def capture(
         The activations, in memory or read from `store` or `cache` layer by layer.
 
     Raises:
-        InputError: for unusable texts, images or arguments, a model without recognizable blocks, a pattern that
-            matches nothing, values too large for float16, hidden states that are NaN or infinite (with the
-            layer and the likely cause), a store that holds another capture, or both a store and a cache.
+        InputError: for unusable texts, images or arguments, a model without recognizable blocks or that does not run
+            on texts or images alone, a pattern that matches nothing, values too large for float16, hidden states that
+            are random, depend on the other texts of a batch (then give batch_size=1), or are NaN or infinite (with
+            the layer and the likely cause), a store that holds another capture, or both a store and a cache.
         StudyError: if the store or the cache cannot be written or has no room.
 
     Example:
@@ -119,7 +130,7 @@ def capture(
         torch.Size([2, 384])
     """
     check_model(model)
-    _check_processor(tokenizer)
+    data = check_data(tokenizer, texts)
     check_pooling(pooling, pooling_name)
     seed = check_seed(seed)
     if max_points is not None:
@@ -137,13 +148,16 @@ def capture(
             f"store {str(store)!r} and cache {cache!r} both name a place for the points; give one of them"
         )
     runner, transformer = unwrap(model)
+    reader, found = _choose_layers(runner, transformer, tokenizer, data, layers, stack)
     request = _Request(
         model=runner,
         transformer=transformer,
         processor=tokenizer,
-        data=_check_data(tokenizer, texts),
-        layers=find_layers(transformer, layers),
+        data=data,
+        reader=reader,
+        layers=found,
         chosen_layers=layers if isinstance(layers, str) else list(layers),
+        stack=stack,
         pooling=pooling,
         pooling_name=pooling_name,
         max_points=max_points,
@@ -166,7 +180,7 @@ def capture(
 
 
 def _check_processor(processor: object) -> None:
-    """Raise `InputError` unless this is a tokenizer, an image processor, or both at once (see `_check_data`)."""
+    """Raise `InputError` unless this is a tokenizer, an image processor, or both at once (see `check_data`)."""
     if not (isinstance(processor, PreTrainedTokenizerBase) or is_image_processor(processor)) and not hasattr(
         processor, "tokenizer"
     ):
@@ -176,7 +190,9 @@ def _check_processor(processor: object) -> None:
         )
 
 
-def _check_data(processor: object, data: Sequence[Any]) -> Sequence[Any]:
+def check_data(processor: object, data: Sequence[Any]) -> Sequence[Any]:
+    """The texts or images; raises `InputError` unless they, and the tokenizer or image processor, are such."""
+    _check_processor(processor)
     if is_image_processor(processor):
         check_images(data)
         return data
@@ -188,6 +204,27 @@ def _check_data(processor: object, data: Sequence[Any]) -> Sequence[Any]:
     return check_texts(data)
 
 
+def _choose_layers(
+    model: nn.Module,
+    transformer: nn.Module,
+    processor: Any,  # noqa: ANN401
+    data: Sequence[Any],
+    layers: str | Sequence[str],
+    stack: str | None,
+) -> tuple[str, list[Layer]]:
+    """What to call, "" for the model, and the layers: of several towers, those of the chosen one or all that run."""
+    if stack is None and not names_blocks(layers):
+        return "", find_layers(transformer, layers)
+    stacks = find_stacks(transformer)
+    wanted = None if stack is None else choose_stack(stacks, stack)
+    if len(stacks) == 1 or (wanted is None and {each.label for each in stacks} == {"encoder", "decoder"}):
+        return "", find_layers(transformer, layers, stacks)
+    alone, _ = load_first_pair(processor, data[:1], transformer)
+    with reading(model), evaluating(model):
+        reader, ran = find_reader(model, transformer, stacks, alone, wanted)
+    return reader, find_layers(transformer, layers, sorted(ran, key=stacks.index))
+
+
 @dataclass(frozen=True, eq=False)
 class _Request:
     """What a call of `capture` asked for, checked."""
@@ -196,8 +233,10 @@ class _Request:
     transformer: nn.Module
     processor: Any
     data: Sequence[Any]
+    reader: str
     layers: list[Layer]
     chosen_layers: str | list[str]
+    stack: str | None
     pooling: Any
     pooling_name: str | None
     max_points: int | None
@@ -238,7 +277,7 @@ class _Request:
     def run(self, corpus: Corpus, sample: Sample, destination: Destination) -> None:
         run(
             self.model, self.transformer, corpus, sample, self.layers, destination,
-            pooling=self.pooling, batch_size=self.batch_size, progress=self.progress,
+            pooling=self.pooling, batch_size=self.batch_size, progress=self.progress, reader=self.reader,
         )  # fmt: skip
 
     def result(self, points: Any, sample: Sample) -> Activations:  # noqa: ANN401
@@ -254,6 +293,7 @@ class _Request:
                 "model": str(getattr(config, "_name_or_path", "") or type(self.transformer).__name__),
                 "n_texts": len(self.data),
                 "layers": self.chosen_layers,
+                "stack": self.stack,
                 "max_points": self.max_points,
                 "max_length": self.max_length,
                 "dtype": self.dtype_name,

@@ -16,11 +16,14 @@ from transformers import PreTrainedModel, set_seed
 from gelora_viz._checks import check_model, check_seed, describe
 from gelora_viz._names import did_you_mean, goes_by
 from gelora_viz.errors import InputError, first_line
-from gelora_viz.ranks import RankPlan, matrix_shape
+from gelora_viz.ranks import RankPlan
+from gelora_viz.surveys import matrix_shape
 
 
 def add_adapter(model: PreTrainedModel, adapter: RankPlan | PeftConfig, *, seed: int = 0) -> PeftModel:
     """Wrap a model with a fresh adapter; only the adapter's parameters stay trainable.
+
+    A plan made with a part of the model, such as its language model, is put where that part is.
 
     PEFT passes over names and patterns that match nothing, as long as another one matches something; here each of
     them is an error, since a misspelled module would otherwise just not be adapted.
@@ -31,7 +34,8 @@ def add_adapter(model: PreTrainedModel, adapter: RankPlan | PeftConfig, *, seed:
         seed: seed of the adapter's initial weights.
 
     Raises:
-        InputError: if a plan names modules that the model does not have, or has with another shape; if a
+        InputError: if a plan names modules that the model does not have, or has with another shape, or PEFT builds
+            something else than planned (see `RankPlan.check`); if a
             configuration's target modules or patterns match nothing (with the nearest names), are of a type that the
             method does not take, or get a LoRA rank above min(in, out).
     """
@@ -40,8 +44,7 @@ def add_adapter(model: PreTrainedModel, adapter: RankPlan | PeftConfig, *, seed:
         raise InputError(f"adapter is {describe(adapter)}; give a RankPlan or a PEFT configuration: LoraConfig(...)")
     seed = check_seed(seed)
     if isinstance(adapter, RankPlan):
-        _check_plan(model, adapter)
-        config: PeftConfig = adapter.to_peft_config()
+        config: PeftConfig = adapter.to_peft_config(model)
     else:
         config = adapter
         _check_config(model, config)
@@ -55,12 +58,11 @@ def add_adapter(model: PreTrainedModel, adapter: RankPlan | PeftConfig, *, seed:
             f"PEFT refuses the adapter ({first_line(error)}); check its target_modules, ranks and task"
         ) from error
     if isinstance(adapter, RankPlan):
-        trainable = sum(parameter.numel() for parameter in adapted.parameters() if parameter.requires_grad)
-        if trainable != adapter.n_parameters:
-            raise InputError(
-                f"the plan counts {adapter.n_parameters:,} parameters but PEFT made {trainable:,}: a name of the "
-                "plan matches further modules of this model; make a plan for it"
-            )
+        try:
+            adapter.check(adapted)
+        except InputError:
+            adapted.unload()
+            raise
     return adapted
 
 
@@ -80,22 +82,6 @@ def config_from_dict(content: Mapping[str, Any]) -> PeftConfig:
             f"PEFT makes no {method} of this configuration ({str(error)[:200]}); give one that PEFT has saved"
         ) from error
     return config
-
-
-def _check_plan(model: nn.Module, plan: RankPlan) -> None:
-    modules = dict(model.named_modules())
-    differing = []
-    for row in plan.frame.itertuples():
-        name, shape = str(row.module), (int(row.in_features), int(row.out_features))
-        found = matrix_shape(modules[name]) if name in modules else None
-        if found != shape:
-            has = "missing" if found is None else f"{found[0]} x {found[1]}"
-            differing.append(f"{name} ({has}, planned {shape[0]} x {shape[1]})")
-    if differing:
-        more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
-        raise InputError(
-            f"the plan was made for another model: {', '.join(differing[:3])}{more}; allocate ranks for this one"
-        )
 
 
 def _check_config(model: nn.Module, config: PeftConfig) -> None:

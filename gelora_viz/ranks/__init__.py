@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from gelora_viz.ranks.eva import find_directions as find_directions
     from gelora_viz.ranks.matrices import Matrix as Matrix
     from gelora_viz.ranks.matrices import find_matrices as find_matrices
-    from gelora_viz.ranks.matrices import matrix_shape as matrix_shape
     from gelora_viz.ranks.peft_config import lora_config as lora_config
     from gelora_viz.ranks.plan import ALPHA_OVER_RANK as ALPHA_OVER_RANK
     from gelora_viz.ranks.plan import PLAN_COLUMNS as PLAN_COLUMNS
@@ -34,7 +33,7 @@ _FILES = {
     "allocate": ("allocate_ranks", "uniform_budget"),
     "batches": ("ModelInputs",),
     "eva": ("find_directions",),
-    "matrices": ("Matrix", "find_matrices", "matrix_shape"),
+    "matrices": ("Matrix", "find_matrices"),
     "peft_config": ("lora_config",),
     "plan": ("ALPHA_OVER_RANK", "PLAN_COLUMNS", "RankPlan"),
     "strategies": ("STRATEGIES", "check_rank_limits", "check_rounding", "find_strategy", "list_strategies"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,11 +11,11 @@ from torch import nn
 
 from gelora_viz._checks import check_flag, check_model, check_result, check_seed, check_whole, describe
 from gelora_viz.dimension import DimensionProfile
-from gelora_viz.errors import InputError
+from gelora_viz.errors import GeloraVizWarning, InputError
 from gelora_viz.ranks.batches import ModelInputs, check_batches
 from gelora_viz.ranks.budget import apportion, check_floors
 from gelora_viz.ranks.evidence import Evidence, check_origin, read_evidence
-from gelora_viz.ranks.matrices import Matrix, find_matrices
+from gelora_viz.ranks.matrices import Choice, Matrix, choose_matrices
 from gelora_viz.ranks.plan import PLAN_COLUMNS, RankPlan
 from gelora_viz.ranks.sensitivity import Loss
 from gelora_viz.ranks.strategies import (
@@ -26,6 +27,7 @@ from gelora_viz.ranks.strategies import (
     check_rounding,
     find_strategy,
 )
+from gelora_viz.surveys import ModelSurvey
 
 
 def allocate_ranks(
@@ -35,6 +37,8 @@ def allocate_ranks(
     strategy: str = "gelora",
     budget: int | None = None,
     target_modules: str | Sequence[str] | None = None,
+    stack: str | None = None,
+    survey: ModelSurvey | None = None,
     rounding: str | None = None,
     estimator: str = "twonn",
     min_rank: int = 1,
@@ -72,6 +76,8 @@ def allocate_ranks(
             the cheapest further rank. None gives the bare lower bound. See `uniform_budget` for one that means "as r
             = 4".
         target_modules: what to adapt, as PEFT takes it; None takes PEFT's choice for the model's type.
+        stack: of a model with several towers, the one to adapt; by default the profile's, or the one for language.
+        survey: leave out what its inputs did not reach (see `find_matrices`).
         rounding: how bounds are rounded: "ceil", "round" or "none". None means "ceil" without a budget, although it
             turns any positive noise into rank 2, and "none" with one: rounded before they are scaled, the bounds
             would turn that noise into proportions. Weights that are not bounds are never rounded.
@@ -92,7 +98,8 @@ def allocate_ranks(
             layers; a `min_rank` above `max_rank` or above a matrix's limit.
 
     Warns:
-        UserWarning: if the profile was made with other weights of this architecture.
+        UserWarning: if the profile was made with other weights of this architecture, or matrices were left out (see
+            `find_matrices`); `settings["left_out"]` of the plan lists them.
 
     Example:
         >>> from gelora_viz.sources import load_model
@@ -103,18 +110,24 @@ def allocate_ranks(
     chosen = find_strategy(strategy)
     if profile is not None:
         check_result(profile, DimensionProfile, "profile").of(estimator)
-    network, matrices = _check_matrices(model, target_modules)
-    if not check_flag(accept_other_model, "accept_other_model") and profile is not None and network is not None:
-        check_origin(profile, network)
+    check_flag(accept_other_model, "accept_other_model")
     budget = None if budget is None else check_whole(budget, "budget")
     rounding = check_rounding(rounding, budget)
+    lowest, highest = check_rank_limits(min_rank, max_rank)
     seed = check_seed(seed)
     check_flag(progress, "progress")
     if loss is not None and not callable(loss):
         raise InputError(f"loss is {describe(loss)}; give a function of (model, batch) that returns a scalar")
     _check_inputs(strategy, chosen, profile, budget)
     listed = check_batches(batches, strategy) if chosen.reads == "batches" else []
-    floors, limits = _bounds_of_ranks(matrices, min_rank, max_rank)
+    network, choice = _check_matrices(model, target_modules, stack, survey, profile)
+    matrices = choice.matrices
+    said = choice.say()
+    if said is not None:
+        warnings.warn(said, GeloraVizWarning, stacklevel=2)
+    if not accept_other_model and profile is not None and network is not None:
+        check_origin(profile, network)
+    floors, limits = _bounds_of_ranks(matrices, lowest, highest)
     costs = [matrix.cost for matrix in matrices]
     evidence = read_evidence(profile, matrices, estimator)
     if budget is not None:
@@ -135,37 +148,56 @@ def allocate_ranks(
         "pooling": profile.pooling if profile is not None else None,
         "rounding": rounding if chosen.bounds else None,
         "min_rank": floors[0],
-        "max_rank": None if max_rank is None else int(max_rank),
+        "max_rank": highest,
         "seed": seed if strategy == "random" else None,
         "n_batches": len(listed) or None,
         "conv1d": any(matrix.conv1d for matrix in matrices),
+        "model_class": matrices[0].model_class,
+        **({"left_out": choice.left_out} if choice.left_out else {}),
     }
     return RankPlan(pd.DataFrame(rows, columns=PLAN_COLUMNS), strategy, budget, settings)
 
 
-def uniform_budget(model: nn.Module, rank: int = 4, target_modules: str | Sequence[str] | None = None) -> int:
+def uniform_budget(
+    model: nn.Module,
+    rank: int = 4,
+    target_modules: str | Sequence[str] | None = None,
+    *,
+    stack: str | None = None,
+    survey: ModelSurvey | None = None,
+) -> int:
     """Trainable parameters of LoRA with the same rank in every adapted matrix: the sum of rank x (in + out).
+
+    The matrices are those of `find_matrices`, which takes the same arguments.
 
     Raises:
         InputError: if `rank` is below 1 or the target modules match nothing.
     """
     rank = check_whole(rank, "rank")
-    return sum(min(rank, matrix.max_rank) * matrix.cost for matrix in find_matrices(model, target_modules))
+    found = choose_matrices(check_model(model), target_modules, stack=stack, survey=survey)
+    return sum(min(rank, matrix.max_rank) * matrix.cost for matrix in found.matrices)
 
 
 def _check_matrices(
-    model: nn.Module | Sequence[Matrix], target_modules: str | Sequence[str] | None
-) -> tuple[nn.Module | None, list[Matrix]]:
+    model: nn.Module | Sequence[Matrix],
+    target_modules: str | Sequence[str] | None,
+    stack: str | None,
+    survey: ModelSurvey | None,
+    profile: DimensionProfile | None,
+) -> tuple[nn.Module | None, Choice]:
     """The model, where it was given, and the matrices to adapt."""
     if not isinstance(model, Sequence) or not model or not all(isinstance(each, Matrix) for each in model):
         network = check_model(model)
-        return network, find_matrices(network, target_modules)
-    if target_modules is not None:
-        raise InputError(
-            "target_modules were given with matrices, which are chosen already; "
-            "give find_matrices(model, target_modules)"
-        )
-    return None, list(model)
+        layers = () if profile is None else set(map(str, profile.frame["layer"]))
+        return network, choose_matrices(network, target_modules, stack=stack, survey=survey, layers=layers)
+    given = {"target_modules": target_modules, "stack": stack, "survey": survey}
+    for name, value in given.items():
+        if value is not None:
+            raise InputError(
+                f"{name} {'were' if name.endswith('s') else 'was'} given with matrices, which are chosen already; "
+                f"give find_matrices(model, {name}=...)"
+            )
+    return None, Choice(list(model), {})
 
 
 def _check_inputs(name: str, chosen: Strategy, profile: DimensionProfile | None, budget: int | None) -> None:
@@ -178,9 +210,8 @@ def _check_inputs(name: str, chosen: Strategy, profile: DimensionProfile | None,
     chosen.check_budget(name, budget)
 
 
-def _bounds_of_ranks(matrices: Sequence[Matrix], min_rank: int, max_rank: int | None) -> tuple[list[int], list[int]]:
+def _bounds_of_ranks(matrices: Sequence[Matrix], lowest: int, highest: int | None) -> tuple[list[int], list[int]]:
     """The lowest and the highest rank of each matrix."""
-    lowest, highest = check_rank_limits(min_rank, max_rank)
     limits = [matrix.max_rank if highest is None else min(matrix.max_rank, highest) for matrix in matrices]
     for matrix in matrices:
         if lowest > matrix.max_rank:

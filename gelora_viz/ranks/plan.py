@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from gelora_viz._checks import check_flag, check_result, describe
+from gelora_viz._checks import check_flag, check_model, check_number, check_result, describe
 from gelora_viz._reading import Fields
 from gelora_viz._results import frame_html, frame_to_records, read_result, records_to_frame, write_json
 from gelora_viz.errors import InputError, StudyError
@@ -21,7 +21,8 @@ from gelora_viz.ranks.peft_config import lora_config, lora_config_code
 from gelora_viz.ranks.strategies import find_strategy
 
 if TYPE_CHECKING:
-    from peft import LoraConfig
+    from peft import LoraConfig, PeftModel
+    from torch import nn
 
 _KIND = "rank plan"
 PLAN_COLUMNS = [
@@ -210,20 +211,71 @@ class RankPlan:
         costs = self.frame["in_features"] + self.frame["out_features"]
         return self.frame.assign(rank=ranks, n_parameters=costs * ranks)
 
-    def to_peft_config(self, *, alpha_over_rank: float = ALPHA_OVER_RANK, **overrides: Any) -> LoraConfig:  # noqa: ANN401
+    def to_peft_config(
+        self,
+        model: nn.Module | None = None,
+        *,
+        alpha_over_rank: float = ALPHA_OVER_RANK,
+        **overrides: Any,  # noqa: ANN401
+    ) -> LoraConfig:
         """The plan as a PEFT LoRA configuration.
 
         Saving and loading it with PEFT gives the same ranks and scales; see `lora_config` for how.
 
         Args:
+            model: the model that it will be used on. With it, names are full ones in that model, also where the plan
+                was made with a part of it, such as `model.language_model`, and match nothing else. Without it, the
+                plan's names are read by PEFT as endings, which other towers of a larger model may have, too.
             alpha_over_rank: the scale of every update, alpha / r.
             overrides: any argument of `peft.LoraConfig` that does not decide ranks, such as lora_dropout or use_dora.
 
         Raises:
-            InputError: if an override would change the ranks, or every rank is 0.
+            InputError: if an override would change the ranks or their scale (use_rslora), every rank is 0, or the
+                plan was made for another model.
         """
         conv1d = {"fan_in_fan_out": bool(self.settings.get("conv1d", False))}
-        return lora_config(self.ranks, alpha_over_rank=alpha_over_rank, **{**conv1d, **overrides})
+        ranks, expression = self.ranks, False
+        if model is not None:
+            placed = self._placed_in(model)
+            ranks = {placed[module]: rank for module, rank in ranks.items()}
+            from gelora_viz.ranks.placing import needs_expression
+
+            expression = needs_expression(model, {module for module, rank in ranks.items() if rank > 0})
+        return lora_config(ranks, alpha_over_rank=alpha_over_rank, expression=expression, **{**conv1d, **overrides})
+
+    def check(self, peft_model: PeftModel, *, alpha_over_rank: float = ALPHA_OVER_RANK) -> None:
+        """Compare every module, rank, scale and number of parameters with what PEFT built.
+
+        Args:
+            peft_model: what `peft.get_peft_model` made of this plan's configuration; its active adapter is read.
+            alpha_over_rank: what was given to `to_peft_config`.
+
+        Raises:
+            InputError: if PEFT adapted other modules, or in another way, with what it did and what to do; if the plan
+                was made for another model, or this is no `PeftModel`.
+        """
+        from peft import PeftModel  # slow to import, and not needed to read plans
+
+        from gelora_viz.ranks.built import Built, compare_built, read_built
+
+        if not isinstance(peft_model, PeftModel):
+            raise InputError(f"peft_model is {describe(peft_model)}; give what peft.get_peft_model returns")
+        scale = check_number(alpha_over_rank, "alpha_over_rank", above=0)
+        placed = self._placed_in(peft_model)
+        counts = dict(zip(self.frame["module"], self.frame["n_parameters"], strict=True))
+        planned = {
+            placed[module]: Built(rank, scale, int(counts[module])) for module, rank in self.ranks.items() if rank > 0
+        }
+        compare_built(read_built(peft_model), planned)
+
+    def _placed_in(self, model: nn.Module) -> dict[str, str]:
+        """The full name of each planned matrix in a model."""
+        from gelora_viz.ranks.placing import place_modules
+
+        columns = (self.frame["module"], self.frame["in_features"], self.frame["out_features"])
+        shapes = {str(module): (int(ins), int(outs)) for module, ins, outs in zip(*columns, strict=True)}
+        made_with = self.settings.get("model_class")
+        return place_modules(check_model(model), shapes, None if made_with is None else str(made_with))
 
     def to_peft_code(self, *, alpha_over_rank: float = ALPHA_OVER_RANK) -> str:
         """Python text that makes the same LoRA configuration with PEFT alone, to be pasted into a script.

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from gelora_viz.activations import evaluating, input_device
 from gelora_viz.errors import InputError
 from gelora_viz.ranks.batches import ModelInputs, same_random_state, takes_labels
-from gelora_viz.ranks.matrices import matrix_shape
+from gelora_viz.surveys import matrix_shape
 
 Loss = Callable[[nn.Module, dict[str, torch.Tensor]], torch.Tensor]
 """From the model and a batch on its device to a scalar."""

@@ -30,6 +30,8 @@ FINAL_NORMS = {
 }
 each_architecture = pytest.mark.parametrize("architecture", [*ARCHITECTURES, *FURTHER_ARCHITECTURES])
 each_kind = pytest.mark.parametrize("architecture", ARCHITECTURES)
+LOOK = (1, 1, 2)
+"""Sizes of the batches by which a model is looked at first."""
 CLOSE = {"atol": 1e-5, "rtol": 1e-4}
 
 
@@ -431,7 +433,7 @@ def test_a_config_that_asks_for_all_states_makes_the_model_collect_none(tiny, te
     model.forward = functools.wraps(forward)(lambda **inputs: asked.append(inputs.get(setting)) or forward(**inputs))
     found = capture(model, tokenizer, texts[:3], layers="hidden_states", progress=False)
     assert hooks_of(model) == before
-    assert asked == [False]
+    assert set(asked) == {False}
     assert_equal_points(found, expected)
 
 
@@ -480,7 +482,7 @@ def test_blocks_behind_the_last_wanted_layer_never_run(tiny, texts):
     for number, block in enumerate(model.encoder.layer):
         block.register_forward_hook(lambda *_, number=number: ran.append(number))
     capture(model, tokenizer, texts[:3], layers="encoder.layer.1", progress=False)
-    assert ran == [0, 1]
+    assert set(ran) == {0, 1}
 
 
 def fails_above(model, n_texts):
@@ -502,7 +504,7 @@ def test_batches_are_halved_when_memory_runs_out(tiny, texts, caplog):
     sizes = fails_above(model, n_texts=16)
     with caplog.at_level(logging.WARNING, logger="gelora_viz"):
         assert_equal_points(capture(model, tokenizer, texts[:40], progress=False), expected)
-    assert sizes == [40, 32, 16, 16, 8]
+    assert sizes == [*LOOK, 40, 32, 16, 16, 8]
     assert "out of memory: batches of 16 texts" in caplog.text
 
 

@@ -81,7 +81,7 @@ def test_the_final_norm_is_reached_without_the_head_of_a_language_model(tiny, te
     model.lm_head.register_forward_hook(lambda *_: calls.append("head"))
     model.transformer.ln_f.register_forward_hook(lambda *_: calls.append("final norm"))
     capture(model, tokenizer, texts[:3], layers="hidden_states", progress=False)
-    assert calls == ["final norm"]
+    assert set(calls) == {"final norm"}
 
 
 def test_points_are_taken_before_a_later_module_writes_over_the_states(tiny, texts):

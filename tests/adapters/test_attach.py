@@ -88,10 +88,24 @@ def test_a_plan_for_matrices_of_another_shape_is_refused_with_both_shapes(tiny):
         add_adapter(model, RankPlan(frame, "by hand"))
 
 
-def test_a_plan_for_the_plain_model_is_refused_by_the_same_model_inside_a_head(tiny, tiny_folder):
+def test_a_plan_for_the_plain_model_is_put_where_that_is_inside_a_head(tiny, tiny_folder):
     headed = AutoModelForSequenceClassification.from_pretrained(tiny_folder("bert"), num_labels=2)
-    with pytest.raises(InputError, match=r"encoder\.layer\.0\.attention\.self\.query \(missing"):
-        add_adapter(headed, uniform_plan(tiny("bert")[0]))
+    plan = uniform_plan(tiny("bert")[0])
+    adapted = add_adapter(headed, plan)
+    names = {name for name, module in adapted.get_base_model().named_modules() if hasattr(module, "lora_A")}
+    assert names == {f"bert.{module}" for module in plan.ranks}
+    assert sum(parameter.numel() for parameter in trainable(adapted).values()) == plan.n_parameters
+
+
+def test_a_plan_that_peft_reads_otherwise_is_refused_and_leaves_no_adapter(tiny, monkeypatch):
+    model, _ = tiny("bert")
+    plan = uniform_plan(model)
+    further = plan.to_peft_config()
+    further.target_modules = {*further.target_modules, "key"}
+    monkeypatch.setattr(RankPlan, "to_peft_config", lambda *_: further)
+    with pytest.raises(InputError, match=r"adapted 3 modules that the plan does not name, such as .*self\.key"):
+        add_adapter(model, plan)
+    assert not [name for name, _ in model.named_modules() if "lora" in name]
 
 
 def test_a_refused_plan_leaves_the_model_as_it_was(tiny):
