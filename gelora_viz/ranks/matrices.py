@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from torch import nn
@@ -205,19 +206,20 @@ def _refused_by_peft(model: nn.Module, endings: Collection[str]) -> set[str]:
     It reads some names as those of experts, which are parameters and no modules, and refuses others for Mamba.
     """
     refused = set()
-    for ending in endings:
-        stand_in: Any = nn.Module()
-        block = nn.Module()
-        block.add_module(ending, nn.Linear(1, 1))
-        stand_in.add_module("block", block)
-        stand_in.config = getattr(base_of(model), "config", None)
-        try:
-            inject_adapter_in_model(LoraConfig(r=1, target_modules=[ending]), stand_in)
-        except ValueError:
-            refused.add(ending)
-        else:
-            if not hasattr(block.get_submodule(ending), "lora_A"):
+    with torch.random.fork_rng(devices=[]):  # the weights of the stand-ins are drawn
+        for ending in endings:
+            stand_in: Any = nn.Module()
+            block = nn.Module()
+            block.add_module(ending, nn.Linear(1, 1))
+            stand_in.add_module("block", block)
+            stand_in.config = getattr(base_of(model), "config", None)
+            try:
+                inject_adapter_in_model(LoraConfig(r=1, target_modules=[ending]), stand_in)
+            except ValueError:
                 refused.add(ending)
+            else:
+                if not hasattr(block.get_submodule(ending), "lora_A"):
+                    refused.add(ending)
     return refused
 
 
