@@ -39,6 +39,8 @@ MADE_BY = {
     "UpdateSpectrum": "gelora_viz.measure_spectra(model)",
 }
 """Kind of result -> what gives one."""
+_DEVICES = ("cpu", "cuda", "mps", "xpu", "hpu", "xla", "mtia", "maia", "npu", "ipu", "privateuseone")
+"""Kinds of devices that torch can compute on."""
 _LARGEST = 2**63 - 1
 """Beyond it, whole numbers fit in no array."""
 _MOST_LISTED = 5
@@ -81,9 +83,13 @@ def resolve_device(device: str | torch.device | None) -> torch.device:
     Raises:
         InputError: if torch does not know the device, or this machine does not have it.
     """
+    if isinstance(device, str) and device.partition(":")[0] not in _DEVICES:
+        raise InputError(f'device is {describe(device)}; give a name such as "cpu" or "cuda", or leave it out')
     import torch  # here, so that the command line can check arguments without it
 
-    if device is not None and (not isinstance(device, str | torch.device) or str(device) in ("", "meta")):
+    if isinstance(device, torch.device) and device.type not in _DEVICES:
+        raise InputError(f"device {device} computes nothing; give cpu, or leave it out")
+    if device is not None and not isinstance(device, str | torch.device):
         raise InputError(f'device is {describe(device)}; give a name such as "cpu" or "cuda", or leave it out')
     try:
         found = torch.device(device or "cpu")

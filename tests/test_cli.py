@@ -279,7 +279,7 @@ BAD = {
     "learning rate": "learning_rate is 5.0; give a number between 0 and 1",
     "nothing to show": "no finished runs",
     "unknown venue": "unknown venue 'icml1066'; did you mean icml2026",
-    "unknown device": "device 'cudaa' cannot be used here",
+    "unknown device": "device is 'cudaa'; give a name such as",
     "missing study": "gelora-viz profile",
     "option as a study": "study folder '--help' reads like an option",
     "missing option as a study": "study folder '--help' reads like an option",
@@ -318,6 +318,7 @@ WRONG_BY_ITSELF = {
         "--pooling max": "unknown pooling 'max'", "--k 2": "k is 2", "--k -1": "k is -1", "--seed -1": "seed is -1",
         "--max-texts 0": "max_texts is 0", "--max-points -5": "max_points is -5", "--max-length 1": "max_length is 1",
         "--correct --plateau": "choose correct or plateau", "--estimator guess": "unknown estimator 'guess'",
+        "--device cudaa": "device is 'cudaa'",
         "--text-column=": "text_column is ''", "--model=": "model is ''", "--data=": "data is ''",
     },
     "allocate STUDY --budget-rank 4": {
@@ -341,6 +342,8 @@ WRONG_BY_ITSELF = {
         "--steps 0": "steps is 0", "--task poetry": "unknown task 'poetry'", "--at-once 0": "at_once is 0",
         "--name ../x": "comparison name '../x'", "--plan best": "no plan 'best' (made: gelora)",
     },
+    "results STUDY": {"--baseline best": "no run 'best' to compare with; no run has finished yet"},
+    "fetch smollm2": {"--from /nowhere.gguf": "no file at /nowhere.gguf"},
     "figures STUDY": {"--suffix .gif": "unknown suffix '.gif'"},
     "demo --quick": {
         "--study=": "study folder is ''", "--study --help": "reads like an option", "--seed -1": "seed is -1",

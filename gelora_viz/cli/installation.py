@@ -59,7 +59,7 @@ def fetch(
     """
     from gelora_viz.sources import WEIGHTS_NOTE, check_fetchable, fetch_model
 
-    check_fetchable(name)
+    check_fetchable(name, source)
     quieten_libraries()
     folder = fetch_model(name, source=source, force=force, progress=not quiet)
     print(f"{name}  {folder}\nSmolLM2-135M-Instruct, Apache-2.0; {WEIGHTS_NOTE}. Label results with that.")

@@ -14,7 +14,7 @@ from gelora_viz.cli.opening import Quiet, Replace, Seed, StudyFolder, TrustRemot
 from gelora_viz.cli.printing import print_comparison, print_results, print_table
 from gelora_viz.comparison import check_n_seeds
 from gelora_viz.runs import check_fields
-from gelora_viz.study import check_methods, open_record
+from gelora_viz.study import check_baseline, check_methods, open_record
 
 
 def finetune(
@@ -68,6 +68,9 @@ def results(
 
     Example: gelora-viz results my-study --baseline frozen
     """
+    open_record(study)
+    if baseline is not None:
+        check_baseline(study, baseline)
     print_results(open_study(study).tabulate_results(baseline=baseline))
 
 

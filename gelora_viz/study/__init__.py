@@ -12,6 +12,7 @@ from gelora_viz._lazy import import_on_use
 if TYPE_CHECKING:
     from gelora_viz.study.arguments import POOLINGS as POOLINGS
     from gelora_viz.study.arguments import check_allocation as check_allocation
+    from gelora_viz.study.arguments import check_baseline as check_baseline
     from gelora_viz.study.arguments import check_methods as check_methods
     from gelora_viz.study.arguments import check_profile as check_profile
     from gelora_viz.study.arguments import check_source as check_source
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from gelora_viz.study.study import Study as Study
 
 _FILES = {
-    "arguments": ("POOLINGS", "check_allocation", "check_methods", "check_profile", "check_source"),
+    "arguments": ("POOLINGS", "check_allocation", "check_baseline", "check_methods", "check_profile", "check_source"),
     "demo": ("run_demo",),
     "record": ("open_record",),
     "study": ("Study",),

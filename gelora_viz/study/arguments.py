@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from gelora_viz._checks import check_flag, check_names, check_seed, check_text, check_whole, describe
-from gelora_viz._names import check_file_name
+from gelora_viz._names import check_file_name, did_you_mean
 from gelora_viz.activations import check_pooling
 from gelora_viz.dimension import check_k, check_one_rule, choose_estimators
 from gelora_viz.errors import InputError, StudyError
@@ -145,3 +145,11 @@ def check_methods(study: Path, names: object) -> list[str]:
         if name not in (FROZEN, FULL):
             find_plan(study, name)
     return listed
+
+
+def check_baseline(study: Path, name: str) -> None:
+    """Raise `InputError` unless the study has a finished run of this name, to compare others with."""
+    names = sorted(file.parent.name for file in (study / "runs").glob("*/result.json"))
+    if name not in names:
+        known = did_you_mean(name, names) if names else "no run has finished yet"
+        raise InputError(f"no run {describe(name)} to compare with; {known}")

@@ -369,6 +369,6 @@ def test_a_method_that_cannot_be_merged_is_refused_with_its_layer(tiny, monkeypa
 
 def test_a_device_that_is_not_here_is_refused(tiny):
     adapted = get_peft_model(tiny("bert")[0], LoraConfig(target_modules=["query"]))
-    with pytest.raises(InputError, match="device 'warp:9' cannot be used here"):
+    with pytest.raises(InputError, match="device is 'warp:9'; give a name such as"):
         measure_spectra(adapted, device="warp:9")
     assert len(measure_spectra(adapted, device="cpu").frame) == 3

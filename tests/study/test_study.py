@@ -178,6 +178,8 @@ def test_a_capture_interrupted_in_the_middle_goes_on_where_it_stopped(tiny_folde
     forward = type(study.loaded.model).forward
 
     def counting(model, *args, **inputs):
+        if len(inputs["input_ids"]) <= 2:  # a capture looks at the model with two texts first
+            return forward(model, *args, **inputs)
         if len(texts_read) == 2 and not interrupted:
             interrupted.append(True)
             raise KeyboardInterrupt
