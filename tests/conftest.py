@@ -22,13 +22,15 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 import copy
 import functools
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import tiny_families
 import tiny_models
 import torch
 import warm_processes
@@ -36,6 +38,9 @@ import warm_processes
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Started by a shell in the background, which has them ignore Ctrl-C; what the tests start is to hear it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 pytest_plugins = ("run_specs", "quick_workers")
@@ -117,6 +122,13 @@ def tiny() -> Callable[[str], tuple[PreTrainedModel, PreTrainedTokenizerBase]]:
     """`tiny("bert")` gives (model, tokenizer), copied on each call: a test may train, wrap or pad them."""
     build = functools.cache(tiny_models.build)
     return lambda architecture: copy.deepcopy(build(architecture))
+
+
+@pytest.fixture(scope="session")
+def family() -> Callable[[str], tuple[Any, Any]]:
+    """`family("gemma3")` gives (model, processor) of a tiny model of that family, copied on each call."""
+    build = functools.cache(tiny_families.build_family)
+    return lambda name: copy.deepcopy(build(name))
 
 
 @pytest.fixture(scope="session")

@@ -6,9 +6,10 @@ text alone is what they are given; towers for images stay unread.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
+import pytest
 import torch
 import transformers
 from tiny_models import HIDDEN_SIZE, INITIALIZER_RANGE, MAX_TOKENS, N_BLOCKS, N_HEADS, _train_tokenizer
@@ -174,3 +175,8 @@ def build_family(family: str, seed: int = 0) -> tuple[PreTrainedModel, PreTraine
         torch.manual_seed(seed)
         model = builder(len(tokenizer) + 1)
     return model.eval(), tokenizer
+
+
+def mark_slow(*names: str, fast: Collection[str]) -> list[Any]:
+    """The families as parameters of a test, those that are not fast marked as slow."""
+    return [pytest.param(name, marks=[] if name in fast else [pytest.mark.slow]) for name in names]

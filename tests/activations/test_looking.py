@@ -3,7 +3,6 @@
 The source of truth is the model itself, reading each text alone.
 """
 
-import copy
 import functools
 
 import pytest
@@ -34,14 +33,7 @@ SENTENCES = [
 CLOSE = {"atol": 1e-4, "rtol": 1e-3}
 
 
-@pytest.fixture(scope="module")
-def family():
-    build = functools.cache(tiny_families.build_family)
-    return lambda name: copy.deepcopy(build(name))
-
-
-def families(*names):
-    return [pytest.param(name, marks=[] if name in FAST else [pytest.mark.slow]) for name in names]
+families = functools.partial(tiny_families.mark_slow, fast=FAST)
 
 
 @pytest.mark.parametrize("name", families(*LANGUAGE))

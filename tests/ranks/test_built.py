@@ -16,14 +16,7 @@ FAST = ("gemma3", "clip", "qwen3_moe")
 TARGETS = ["q_proj", "v_proj"]
 
 
-@pytest.fixture(scope="module")
-def family():
-    build = functools.cache(tiny_families.build_family)
-    return lambda name: copy.deepcopy(build(name))
-
-
-def families(*names):
-    return [pytest.param(name, marks=[] if name in FAST else [pytest.mark.slow]) for name in names]
+families = functools.partial(tiny_families.mark_slow, fast=FAST)
 
 
 def plan_of(model, rank=2, targets=TARGETS):

@@ -1,6 +1,5 @@
 """A plan holds what an adapter can serve: matrices that inputs reach, in the tower that reads them; no routers."""
 
-import copy
 import functools
 
 import pytest
@@ -15,14 +14,7 @@ from gelora_viz.errors import GeloraVizWarning, InputError
 FAST = ("gemma3", "clip", "mamba", "qwen3_moe", "deepseek_v3", "luke")
 
 
-@pytest.fixture(scope="module")
-def family():
-    build = functools.cache(tiny_families.build_family)
-    return lambda name: copy.deepcopy(build(name))
-
-
-def families(*names):
-    return [pytest.param(name, marks=[] if name in FAST else [pytest.mark.slow]) for name in names]
+families = functools.partial(tiny_families.mark_slow, fast=FAST)
 
 
 def modules_of(matrices):

@@ -1,6 +1,5 @@
 """A survey says what a model did: the source of truth is how its family is built, and the model itself."""
 
-import copy
 import functools
 
 import pytest
@@ -18,14 +17,7 @@ FAST = ("gemma3", "clip", "xlnet", "fnet", "mamba", "opt", "mixtral")
 N_EXPERTS = 4
 
 
-@pytest.fixture(scope="module")
-def family():
-    build = functools.cache(tiny_families.build_family)
-    return lambda name: copy.deepcopy(build(name))
-
-
-def families(*names):
-    return [pytest.param(name, marks=[] if name in FAST else [pytest.mark.slow]) for name in names]
+families = functools.partial(tiny_families.mark_slow, fast=FAST)
 
 
 @pytest.mark.parametrize("name", families(*tiny_families.TOWERS))
