@@ -95,6 +95,11 @@ class FolderCallback(TrainerCallback):
         for name, what in (("loss", "loss"), ("grad_norm", "gradient")):
             if name not in logs or math.isfinite(logs[name]) or (name, spec.precision) == ("grad_norm", "float16"):
                 continue
+            if step <= 1:  # no weight has changed yet, so no learning rate has done it
+                raise RunError(
+                    f"the {what} is {logs[name]} in step {step}, before anything has been trained; check the weights "
+                    f"of {spec.model}, or train with precision float32"
+                )
             head = f", head {spec.head_learning_rate:g}" if spec.task == CLASSIFICATION else ""
             raise RunError(
                 f"the {what} became {logs[name]} by step {step} at learning rate "

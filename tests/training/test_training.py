@@ -126,9 +126,14 @@ def test_speed_counts_the_tokens_that_were_trained_on_and_no_padding(spec_of, tm
 
 
 def test_a_loss_that_is_no_number_stops_the_run_with_its_step_and_learning_rate(spec_of, tmp_path, monkeypatch):
-    original = Classification.mean_loss
-    monkeypatch.setattr(Classification, "mean_loss", lambda *inputs: original(*inputs) * math.nan)
-    with pytest.raises(RunError, match=r"the loss became nan by step 1 at learning rate .* \(at most 0\.005, head"):
+    original, losses = Classification.mean_loss, []
+
+    def diverge(*inputs):
+        losses.append(original(*inputs))
+        return losses[-1] * (math.nan if len(losses) > 1 else 1)
+
+    monkeypatch.setattr(Classification, "mean_loss", diverge)
+    with pytest.raises(RunError, match=r"the loss became nan by step 2 at learning rate .* \(at most 0\.005, head"):
         train_here(spec_of(steps=3), tmp_path / "run")
 
 
